@@ -115,310 +115,64 @@ def _row(grpc_status: str, exit_code: ExitCode, public: str, remedy: str, *, ret
 
 
 _E = ExitCode
+# One line per code, so that the catalog reads as a table.
+# fmt: off
 CATALOG: dict[Code, CatalogRow] = {
-    Code.MANIFEST_INVALID: _row(
-        "INVALID_ARGUMENT",
-        _E.ERROR,
-        "The manifest is not valid.",
-        "Correct the named place and run `fleetctl plan` again.",
-    ),
-    Code.GRANT_INVALID: _row(
-        "INVALID_ARGUMENT",
-        _E.ERROR,
-        "The grant document is not valid.",
-        "Correct the named place; `fleetctl grant propose` writes a valid draft.",
-    ),
-    Code.BUNDLE_INVALID: _row(
-        "INVALID_ARGUMENT",
-        _E.ERROR,
-        "The bundle is not valid.",
-        "Rebuild it with `fleetctl bundle build` and check it with `fleetctl bundle verify`.",
-    ),
-    Code.COMPONENT_INVALID: _row(
-        "INVALID_ARGUMENT",
-        _E.ERROR,
-        "The file is not a valid WebAssembly component.",
-        "Build it as a component (`wasm-tools component new`), not as a core module.",
-    ),
-    Code.COMPONENT_UNSUPPORTED: _row(
-        "FAILED_PRECONDITION",
-        _E.ERROR,
-        "The component uses something this host cannot run.",
-        "Remove the named type or import from the component's world.",
-    ),
-    Code.MODEL_INVALID: _row(
-        "INVALID_ARGUMENT",
-        _E.ERROR,
-        "The model cannot be loaded.",
-        "Check the file with ONNX Runtime and rebuild the bundle.",
-    ),
-    Code.MESSAGE_INVALID: _row(
-        "INVALID_ARGUMENT", _E.ERROR, "The message is not valid.", "Check that both sides run the same release."
-    ),
-    Code.CERTIFICATE_INVALID: _row(
-        "UNAUTHENTICATED",
-        _E.ERROR,
-        "The certificate is not valid.",
-        "Join the node again with a new token, or run `fleetctl init` for an operator.",
-    ),
-    Code.CONFIG_INVALID: _row(
-        "INVALID_ARGUMENT", _E.USAGE, "The configuration is not valid.", "Correct the named setting."
-    ),
-    Code.WAVE_INVALID: _row(
-        "INVALID_ARGUMENT",
-        _E.USAGE,
-        "The call or value is not valid WAVE text.",
-        "Write it as in `wasmtime run --invoke`, for example 'handle-data({source: \"a\", value: 1.5, timestamp: 0})'.",
-    ),
-    Code.VALUE_INVALID: _row(
-        "INVALID_ARGUMENT", _E.ERROR, "A value does not fit its WIT type.", "Correct the value at the named path."
-    ),
-    Code.LIMIT_EXCEEDED: _row(
-        "RESOURCE_EXHAUSTED",
-        _E.ERROR,
-        "A size or count limit was exceeded.",
-        "Make the input smaller, or raise the named limit.",
-    ),
-    Code.SIGNATURE_INVALID: _row(
-        "FAILED_PRECONDITION",
-        _E.VERIFICATION_FAILED,
-        "A signature does not verify.",
-        "Check who signed it and with which key: `fleetctl bundle verify`.",
-    ),
-    Code.TRUST_INVALID: _row(
-        "FAILED_PRECONDITION",
-        _E.VERIFICATION_FAILED,
-        "The trust metadata does not verify.",
-        "Publish again from the machine that holds the publisher keys.",
-    ),
-    Code.TRUST_EXPIRED: _row(
-        "FAILED_PRECONDITION",
-        _E.VERIFICATION_FAILED,
-        "The trust metadata has expired.",
-        "Run `fleetctl trust refresh` where the publisher keys are.",
-    ),
-    Code.TRUST_ROLLBACK: _row(
-        "FAILED_PRECONDITION",
-        _E.VERIFICATION_FAILED,
-        "The trust metadata is older than what is already known.",
-        "Publish from the newest repository; an older copy is refused.",
-    ),
-    Code.TARGET_UNSIGNED: _row(
-        "FAILED_PRECONDITION",
-        _E.VERIFICATION_FAILED,
-        "No trusted role has signed this document.",
-        "Sign and publish it: `fleetctl bundle push` or `fleetctl grant approve`.",
-    ),
-    Code.DIGEST_MISMATCH: _row(
-        "FAILED_PRECONDITION",
-        _E.VERIFICATION_FAILED,
-        "The bytes do not match the signed digest.",
-        "Fetch or build the file again; do not edit it after signing.",
-    ),
-    Code.DEV_PROFILE_REFUSED: _row(
-        "FAILED_PRECONDITION",
-        _E.VERIFICATION_FAILED,
-        "This node refuses the development trust profile.",
-        "Use a production root, or set `trust.allow_dev_profile` on the node.",
-    ),
-    Code.PROOF_INVALID: _row(
-        "FAILED_PRECONDITION",
-        _E.VERIFICATION_FAILED,
-        "A proof of the audit log does not verify.",
-        "Run `fleetctl audit verify`; treat the coordinator as suspect until it passes.",
-    ),
-    Code.ASSIGNMENT_INVALID: _row(
-        "INVALID_ARGUMENT",
-        _E.VERIFICATION_FAILED,
-        "The assignment is not valid.",
-        "Check that both sides run the same release.",
-    ),
-    Code.ASSIGNMENT_EXPIRED: _row(
-        "FAILED_PRECONDITION",
-        _E.VERIFICATION_FAILED,
-        "The assignment has expired.",
-        "Reconnect the node; the coordinator signs a fresh one.",
-    ),
-    Code.ASSIGNMENT_WRONG_NODE: _row(
-        "FAILED_PRECONDITION",
-        _E.VERIFICATION_FAILED,
-        "The assignment is for another node or enrolment.",
-        "Check the node's name and epoch: `fleetctl nodes`.",
-    ),
-    Code.GENERATION_STALE: _row(
-        "FAILED_PRECONDITION",
-        _E.ERROR,
-        "The generation is older than the accepted one.",
-        "Nothing to do: the newer generation stays in force.",
-    ),
-    Code.GENERATION_CONFLICT: _row(
-        "ABORTED",
-        _E.ERROR,
-        "Another change won the generation.",
-        "Run the command again; it plans from the newest state.",
-        retryable=True,
-    ),
-    Code.GRANT_MISSING: _row(
-        "FAILED_PRECONDITION",
-        _E.REFUSED,
-        "The agent has no approved grant.",
-        "Run `fleetctl grant propose` and `fleetctl grant approve`.",
-    ),
-    Code.GRANT_NOT_APPLICABLE: _row(
-        "FAILED_PRECONDITION",
-        _E.REFUSED,
-        "The grant does not apply to this agent, bundle or node.",
-        "Run `fleetctl grant explain` to see which condition fails.",
-    ),
-    Code.GRANT_EXPIRED: _row(
-        "FAILED_PRECONDITION",
-        _E.REFUSED,
-        "The grant is outside its validity period.",
-        "Approve a new revision: `fleetctl grant approve`.",
-    ),
-    Code.IMPORT_NOT_GRANTED: _row(
-        "FAILED_PRECONDITION",
-        _E.REFUSED,
-        "The component imports an interface that its grant does not name.",
-        "Run the named `fleetctl grant propose` command, then approve it.",
-    ),
-    Code.CALL_DENIED: _row(
-        "PERMISSION_DENIED",
-        _E.REFUSED,
-        "The grant does not allow this call.",
-        "Run `fleetctl grant explain` for the document that decides.",
-    ),
-    Code.PERMISSION_DENIED: _row(
-        "PERMISSION_DENIED",
-        _E.REFUSED,
-        "The caller may not do this.",
-        "Use a context whose operator has the needed role.",
-    ),
-    Code.UNAUTHENTICATED: _row(
-        "UNAUTHENTICATED", _E.ERROR, "The caller is not known.", "Check the client certificate of the context."
-    ),
-    Code.TOKEN_INVALID: _row(
-        "UNAUTHENTICATED", _E.ERROR, "The join token is not valid.", "Make a new one with `fleetctl node token`."
-    ),
-    Code.NODE_LOCKED: _row(
-        "PERMISSION_DENIED",
-        _E.REFUSED,
-        "The node is locked.",
-        "Find out why (`fleetctl events`), then join it again with a new token.",
-    ),
-    Code.NOT_FOUND: _row(
-        "NOT_FOUND", _E.ERROR, "No such object.", "List what exists with `fleetctl nodes`, `agents` or `deployments`."
-    ),
-    Code.ALREADY_EXISTS: _row(
-        "ALREADY_EXISTS", _E.ERROR, "The object exists already.", "Choose another name or version."
-    ),
-    Code.NO_MATCHING_NODES: _row(
-        "FAILED_PRECONDITION",
-        _E.NO_NODES,
-        "No node matches the placement.",
-        "Compare the labels with `fleetctl nodes -o wide`.",
-    ),
-    Code.PLAN_INVALID: _row(
-        "FAILED_PRECONDITION",
-        _E.ERROR,
-        "The plan breaks a rule of the fleet.",
-        "Correct the named place of the manifest.",
-    ),
-    Code.ROLLOUT_FAILED: _row(
-        "ABORTED",
-        _E.ROLLOUT_FAILED,
-        "The rollout failed and was rolled back.",
-        "Look at `fleetctl events` for the first failing agent.",
-    ),
-    Code.ROLLOUT_RUNNING: _row(
-        "ABORTED",
-        _E.ERROR,
-        "Another rollout of this application is running.",
-        "Wait for it, or cancel it.",
-        retryable=True,
-    ),
-    Code.DEADLINE_EXCEEDED: _row(
-        "DEADLINE_EXCEEDED",
-        _E.TIMED_OUT,
-        "The time limit passed.",
-        "Look at `fleetctl status`; the work may still go on.",
-        retryable=True,
-    ),
-    Code.UNAVAILABLE: _row(
-        "UNAVAILABLE",
-        _E.ERROR,
-        "The coordinator cannot be reached.",
-        "Start it with `fleetctl coordinator up`, or check the context's address.",
-        retryable=True,
-    ),
-    Code.NODE_OFFLINE: _row(
-        "UNAVAILABLE",
-        _E.ERROR,
-        "The node has no open session.",
-        "Check the node with `fleetctl nodes`; it reconnects by itself.",
-        retryable=True,
-    ),
-    Code.BLOB_MISSING: _row(
-        "NOT_FOUND",
-        _E.ERROR,
-        "The blob is not stored.",
-        "Push the bundle again: `fleetctl bundle push`.",
-        retryable=True,
-    ),
-    Code.BLOB_CORRUPT: _row(
-        "DATA_LOSS",
-        _E.VERIFICATION_FAILED,
-        "A stored blob does not match its digest.",
-        "It was removed and will be fetched again.",
-        retryable=True,
-    ),
-    Code.LEDGER_CORRUPT: _row(
-        "DATA_LOSS",
-        _E.ERROR,
-        "The node's ledger cannot be read.",
-        "The node fetches its desired state again; see its log for the file.",
-    ),
-    Code.AGENT_NOT_RUNNING: _row(
-        "FAILED_PRECONDITION",
-        _E.ERROR,
-        "The agent is not running.",
-        "Look at `fleetctl agents` for its phase and last exit.",
-        retryable=True,
-    ),
-    Code.AGENT_BUSY: _row(
-        "RESOURCE_EXHAUSTED", _E.ERROR, "The agent's queue is full.", "Send more slowly.", retryable=True
-    ),
-    Code.AGENT_TRAPPED: _row(
-        "ABORTED",
-        _E.ERROR,
-        "The agent trapped during the call.",
-        "Look at `fleetctl events`; it restarts by itself.",
-        retryable=True,
-    ),
-    Code.EXPORT_NOT_FOUND: _row(
-        "INVALID_ARGUMENT",
-        _E.ERROR,
-        "The component exports no such function.",
-        "List its exports with `fleetctl bundle inspect`.",
-    ),
-    Code.RUNNER_LOST: _row(
-        "UNAVAILABLE",
-        _E.ERROR,
-        "The runner process ended.",
-        "It restarts by itself; see `fleetctl events` for the cause.",
-        retryable=True,
-    ),
-    Code.STORAGE_FULL: _row(
-        "RESOURCE_EXHAUSTED",
-        _E.ERROR,
-        "There is no room left on the device.",
-        "Free space on the node's data directory.",
-        retryable=True,
-    ),
-    Code.INTERNAL: _row(
-        "INTERNAL", _E.ERROR, "Something went wrong inside.", "See the log of the process under the request id."
-    ),
+    Code.MANIFEST_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "The manifest is not valid.", "Correct the named place and run `fleetctl plan` again."),
+    Code.GRANT_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "The grant document is not valid.", "Correct the named place; `fleetctl grant propose` writes a valid draft."),
+    Code.BUNDLE_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "The bundle is not valid.", "Rebuild it with `fleetctl bundle build` and check it with `fleetctl bundle verify`."),
+    Code.COMPONENT_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "The file is not a valid WebAssembly component.", "Build it as a component (`wasm-tools component new`), not as a core module."),
+    Code.COMPONENT_UNSUPPORTED: _row("FAILED_PRECONDITION", _E.ERROR, "The component uses something this host cannot run.", "Remove the named type or import from the component's world."),
+    Code.MODEL_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "The model cannot be loaded.", "Check the file with ONNX Runtime and rebuild the bundle."),
+    Code.MESSAGE_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "The message is not valid.", "Check that both sides run the same release."),
+    Code.CERTIFICATE_INVALID: _row("UNAUTHENTICATED", _E.ERROR, "The certificate is not valid.", "Join the node again with a new token, or run `fleetctl init` for an operator."),
+    Code.CONFIG_INVALID: _row("INVALID_ARGUMENT", _E.USAGE, "The configuration is not valid.", "Correct the named setting."),
+    Code.WAVE_INVALID: _row("INVALID_ARGUMENT", _E.USAGE, "The call or value is not valid WAVE text.", "Write it as in `wasmtime run --invoke`, for example 'handle-data({source: \"a\", value: 1.5, timestamp: 0})'."),
+    Code.VALUE_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "A value does not fit its WIT type.", "Correct the value at the named path."),
+    Code.LIMIT_EXCEEDED: _row("RESOURCE_EXHAUSTED", _E.ERROR, "A size or count limit was exceeded.", "Make the input smaller, or raise the named limit."),
+    Code.SIGNATURE_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "A signature does not verify.", "Check who signed it and with which key: `fleetctl bundle verify`."),
+    Code.TRUST_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The trust metadata does not verify.", "Publish again from the machine that holds the publisher keys."),
+    Code.TRUST_EXPIRED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The trust metadata has expired.", "Run `fleetctl trust refresh` where the publisher keys are."),
+    Code.TRUST_ROLLBACK: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The trust metadata is older than what is already known.", "Publish from the newest repository; an older copy is refused."),
+    Code.TARGET_UNSIGNED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "No trusted role has signed this document.", "Sign and publish it: `fleetctl bundle push` or `fleetctl grant approve`."),
+    Code.DIGEST_MISMATCH: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The bytes do not match the signed digest.", "Fetch or build the file again; do not edit it after signing."),
+    Code.DEV_PROFILE_REFUSED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "This node refuses the development trust profile.", "Use a production root, or set `trust.allow_dev_profile` on the node."),
+    Code.PROOF_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "A proof of the audit log does not verify.", "Run `fleetctl audit verify`; treat the coordinator as suspect until it passes."),
+    Code.ASSIGNMENT_INVALID: _row("INVALID_ARGUMENT", _E.VERIFICATION_FAILED, "The assignment is not valid.", "Check that both sides run the same release."),
+    Code.ASSIGNMENT_EXPIRED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The assignment has expired.", "Reconnect the node; the coordinator signs a fresh one."),
+    Code.ASSIGNMENT_WRONG_NODE: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The assignment is for another node or enrolment.", "Check the node's name and epoch: `fleetctl nodes`."),
+    Code.GENERATION_STALE: _row("FAILED_PRECONDITION", _E.ERROR, "The generation is older than the accepted one.", "Nothing to do: the newer generation stays in force."),
+    Code.GENERATION_CONFLICT: _row("ABORTED", _E.ERROR, "Another change won the generation.", "Run the command again; it plans from the newest state.", retryable=True),
+    Code.GRANT_MISSING: _row("FAILED_PRECONDITION", _E.REFUSED, "The agent has no approved grant.", "Run `fleetctl grant propose` and `fleetctl grant approve`."),
+    Code.GRANT_NOT_APPLICABLE: _row("FAILED_PRECONDITION", _E.REFUSED, "The grant does not apply to this agent, bundle or node.", "Run `fleetctl grant explain` to see which condition fails."),
+    Code.GRANT_EXPIRED: _row("FAILED_PRECONDITION", _E.REFUSED, "The grant is outside its validity period.", "Approve a new revision: `fleetctl grant approve`."),
+    Code.IMPORT_NOT_GRANTED: _row("FAILED_PRECONDITION", _E.REFUSED, "The component imports an interface that its grant does not name.", "Run the named `fleetctl grant propose` command, then approve it."),
+    Code.CALL_DENIED: _row("PERMISSION_DENIED", _E.REFUSED, "The grant does not allow this call.", "Run `fleetctl grant explain` for the document that decides."),
+    Code.PERMISSION_DENIED: _row("PERMISSION_DENIED", _E.REFUSED, "The caller may not do this.", "Use a context whose operator has the needed role."),
+    Code.UNAUTHENTICATED: _row("UNAUTHENTICATED", _E.ERROR, "The caller is not known.", "Check the client certificate of the context."),
+    Code.TOKEN_INVALID: _row("UNAUTHENTICATED", _E.ERROR, "The join token is not valid.", "Make a new one with `fleetctl node token`."),
+    Code.NODE_LOCKED: _row("PERMISSION_DENIED", _E.REFUSED, "The node is locked.", "Find out why (`fleetctl events`), then join it again with a new token."),
+    Code.NOT_FOUND: _row("NOT_FOUND", _E.ERROR, "No such object.", "List what exists with `fleetctl nodes`, `agents` or `deployments`."),
+    Code.ALREADY_EXISTS: _row("ALREADY_EXISTS", _E.ERROR, "The object exists already.", "Choose another name or version."),
+    Code.NO_MATCHING_NODES: _row("FAILED_PRECONDITION", _E.NO_NODES, "No node matches the placement.", "Compare the labels with `fleetctl nodes -o wide`."),
+    Code.PLAN_INVALID: _row("FAILED_PRECONDITION", _E.ERROR, "The plan breaks a rule of the fleet.", "Correct the named place of the manifest."),
+    Code.ROLLOUT_FAILED: _row("ABORTED", _E.ROLLOUT_FAILED, "The rollout failed and was rolled back.", "Look at `fleetctl events` for the first failing agent."),
+    Code.ROLLOUT_RUNNING: _row("ABORTED", _E.ERROR, "Another rollout of this application is running.", "Wait for it, or cancel it.", retryable=True),
+    Code.DEADLINE_EXCEEDED: _row("DEADLINE_EXCEEDED", _E.TIMED_OUT, "The time limit passed.", "Look at `fleetctl status`; the work may still go on.", retryable=True),
+    Code.UNAVAILABLE: _row("UNAVAILABLE", _E.ERROR, "The coordinator cannot be reached.", "Start it with `fleetctl coordinator up`, or check the context's address.", retryable=True),
+    Code.NODE_OFFLINE: _row("UNAVAILABLE", _E.ERROR, "The node has no open session.", "Check the node with `fleetctl nodes`; it reconnects by itself.", retryable=True),
+    Code.BLOB_MISSING: _row("NOT_FOUND", _E.ERROR, "The blob is not stored.", "Push the bundle again: `fleetctl bundle push`.", retryable=True),
+    Code.BLOB_CORRUPT: _row("DATA_LOSS", _E.VERIFICATION_FAILED, "A stored blob does not match its digest.", "It was removed and will be fetched again.", retryable=True),
+    Code.LEDGER_CORRUPT: _row("DATA_LOSS", _E.ERROR, "The node's ledger cannot be read.", "The node fetches its desired state again; see its log for the file."),
+    Code.AGENT_NOT_RUNNING: _row("FAILED_PRECONDITION", _E.ERROR, "The agent is not running.", "Look at `fleetctl agents` for its phase and last exit.", retryable=True),
+    Code.AGENT_BUSY: _row("RESOURCE_EXHAUSTED", _E.ERROR, "The agent's queue is full.", "Send more slowly.", retryable=True),
+    Code.AGENT_TRAPPED: _row("ABORTED", _E.ERROR, "The agent trapped during the call.", "Look at `fleetctl events`; it restarts by itself.", retryable=True),
+    Code.EXPORT_NOT_FOUND: _row("INVALID_ARGUMENT", _E.ERROR, "The component exports no such function.", "List its exports with `fleetctl bundle inspect`."),
+    Code.RUNNER_LOST: _row("UNAVAILABLE", _E.ERROR, "The runner process ended.", "It restarts by itself; see `fleetctl events` for the cause.", retryable=True),
+    Code.STORAGE_FULL: _row("RESOURCE_EXHAUSTED", _E.ERROR, "There is no room left on the device.", "Free space on the node's data directory.", retryable=True),
+    Code.INTERNAL: _row("INTERNAL", _E.ERROR, "Something went wrong inside.", "See the log of the process under the request id."),
 }
+# fmt: on
 
 
 class FleetError(Exception):

@@ -1,0 +1,255 @@
+"""Strict loading of the YAML and JSON documents that people and programs sign.
+
+Owns: the rules that make one text mean one thing: UTF-8, a size cap, no duplicate keys, no anchors, aliases or tags
+in YAML, no duplicate keys, NaN or trailing text in JSON; and `Reader`, which takes a mapping apart field by field and
+refuses what it does not know. Every fault is a `FleetError` with the code of the caller and the offending place.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
+
+import yaml
+
+from fleet.errors import Code, FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
+T = TypeVar("T")
+
+MAX_DOCUMENT = 256 * 1024
+"""Bytes of one YAML or JSON document."""
+
+MAX_DEPTH = 32
+"""Nesting of one document; deeper is refused before Python's own recursion limit is near."""
+
+
+def _text(data: bytes, code: Code, name: str) -> str:
+    if len(data) > MAX_DOCUMENT:
+        raise FleetError(Code.LIMIT_EXCEEDED, f"{name} has {len(data)} bytes, the limit is {MAX_DOCUMENT}", place=name)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FleetError(code, f"{name} is not UTF-8", place=f"{name}: byte {error.start}") from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader without duplicate keys, anchors, aliases, explicit tags, merge keys or timestamps."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise yaml.composer.ComposerError(None, None, "anchors and aliases are not allowed", event.start_mark)
+        if getattr(event, "tag", None) is not None:
+            raise yaml.composer.ComposerError(None, None, "tags are not allowed", event.start_mark)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"more than {MAX_DEPTH} levels deep", event.start_mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Value]:  # type: ignore[override]  # noqa: FBT001, FBT002
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.tag != "tag:yaml.org,2002:str":
+                raise yaml.constructor.ConstructorError(None, None, "keys must be text", key_node.start_mark)
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"duplicate key {key_node.value!r}", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        mapping: dict[str, Value] = super().construct_mapping(node, deep)  # type: ignore[assignment]
+        return mapping
+
+
+# Dates stay text: a document means the same in every YAML library, and validity periods are parsed in one place.
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in {"timestamp", "merge"}]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def load_yaml(data: bytes, code: Code, name: str) -> Value:
+    """Parse one YAML document.
+
+    Args:
+        data: the bytes; what was signed is what is parsed.
+        code: code of the error for anything malformed.
+        name: file name or target path for error places.
+
+    Raises:
+        FleetError: `code` with `place=name:line:column`; LIMIT_EXCEEDED above `MAX_DOCUMENT` bytes.
+    """
+    text = _text(data, code, name)
+    try:
+        value: Value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that accepts less
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark is not None else name
+        raise FleetError(code, f"not valid YAML: {error.problem}", place=place) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise FleetError(code, "not valid YAML", place=name) from error
+    return value
+
+
+def _unique(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("duplicate key")
+    return result
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def load_json(data: bytes, code: Code, name: str) -> Value:
+    """Parse one JSON document (RFC 8259) without duplicate keys, NaN or infinities.
+
+    Raises:
+        FleetError: `code` with the place; LIMIT_EXCEEDED above `MAX_DOCUMENT` bytes.
+    """
+    text = _text(data, code, name)
+    try:
+        value: Value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        place = f"{name}:{error.lineno}:{error.colno}"
+        raise FleetError(code, f"not valid JSON: {error.msg}", place=place) from error
+    except (ValueError, RecursionError) as error:
+        raise FleetError(code, f"not valid JSON: {error}", place=name) from error
+    return value
+
+
+def dump_json(value: object) -> bytes:
+    """Compact JSON with sorted keys: the form that this project signs and hashes (verify bytes, then parse them)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+class Reader:
+    """Takes one mapping apart; `close` refuses every key that was not asked for.
+
+    Use it as a context manager::
+
+        with Reader(value, Code.GRANT_INVALID, "grant.yaml") as top:
+            agent = top.text("agent")
+            limits = top.section("limits", parse_limits)
+
+    Every fault names the path inside the document, for example `grant.yaml: caps.wasi:nn/graph[0].models`.
+    """
+
+    def __init__(self, value: Value, code: Code, place: str) -> None:
+        self.code = code
+        self.place = place
+        if not isinstance(value, dict):
+            raise FleetError(code, "expected a mapping", place=place)
+        self._value = value
+        self._taken: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+
+    def close(self) -> None:
+        """Refuse unknown keys.
+
+        Raises:
+            FleetError: the code of the document, naming the first unknown key.
+        """
+        unknown = sorted(self._value.keys() - self._taken)
+        if unknown:
+            self.fail(unknown[0], f"unknown key {unknown[0]!r}")
+
+    def at(self, key: str) -> str:
+        """Place of a key for error messages."""
+        separator = ": " if ": " not in self.place else "."
+        return f"{self.place}{separator}{key}"
+
+    def fail(self, key: str, message: str) -> NoReturn:
+        """Raise the document's error at a key."""
+        raise FleetError(self.code, message, place=self.at(key))
+
+    def has(self, key: str) -> bool:
+        """Whether an optional key is present."""
+        return key in self._value
+
+    def take(self, key: str) -> Value:
+        """Return the raw value of a mandatory key."""
+        self._taken.add(key)
+        if key not in self._value:
+            self.fail(key, f"missing key {key!r}")
+        return self._value[key]
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Return a string."""
+        if default is not None and not self.has(key):
+            return default
+        value = self.take(key)
+        if not isinstance(value, str):
+            self.fail(key, "expected text")
+        return value
+
+    def integer(self, key: str, minimum: int, maximum: int, default: int | None = None) -> int:
+        """Return an integer within bounds (inclusive)."""
+        if default is not None and not self.has(key):
+            return default
+        value = self.take(key)
+        if not isinstance(value, int) or isinstance(value, bool):
+            self.fail(key, "expected a whole number")
+        if not minimum <= value <= maximum:
+            self.fail(key, f"{value} is not between {minimum} and {maximum}")
+        return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Return a boolean."""
+        if not self.has(key):
+            return default
+        value = self.take(key)
+        if not isinstance(value, bool):
+            self.fail(key, "expected true or false")
+        return value
+
+    def items(self, key: str, maximum: int) -> Iterator[tuple[Value, str]]:
+        """Return (value, place) of each item of a list; an absent key is an empty list."""
+        value = self.take(key) if self.has(key) else []
+        if not isinstance(value, list):
+            self.fail(key, "expected a list")
+        if len(value) > maximum:
+            self.fail(key, f"{len(value)} items, the limit is {maximum}")
+        return ((item, f"{self.at(key)}[{i}]") for i, item in enumerate(value))
+
+    def texts(self, key: str, maximum: int) -> tuple[str, ...]:
+        """Return a list of strings; an absent key is an empty list."""
+        result: list[str] = []
+        for item, place in self.items(key, maximum):
+            if not isinstance(item, str):
+                raise FleetError(self.code, "expected text", place=place)
+            result.append(item)
+        return tuple(result)
+
+    def mapping(self, key: str, maximum: int) -> Mapping[str, str]:
+        """Return a mapping of text to text; an absent key is an empty mapping."""
+        value = self.take(key) if self.has(key) else {}
+        if not isinstance(value, dict):
+            self.fail(key, "expected a mapping")
+        if len(value) > maximum:
+            self.fail(key, f"{len(value)} items, the limit is {maximum}")
+        result: dict[str, str] = {}
+        for name, item in value.items():
+            if not isinstance(item, str):
+                raise FleetError(self.code, "expected text", place=f"{self.at(key)}.{name}")
+            result[name] = item
+        return result
+
+    def section(self, key: str, parse: Callable[[Reader], T]) -> T:
+        """Parse a nested mapping and refuse its unknown keys."""
+        with Reader(self.take(key), self.code, self.at(key)) as inner:
+            return parse(inner)

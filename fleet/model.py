@@ -1,0 +1,299 @@
+"""The nouns that coordinator and supervisor exchange, as frozen dataclasses.
+
+Owns: names, digests, what an application asks for (`Application`, from fleet.yaml), what one node is ordered to run
+(`Assignment`, `DesiredState`) and what it runs (`ObservedState`, `Event`, `LogLine`). Parsing of documents is in
+`fleet.manifest` and `fleet.assignment`; protobuf is in `fleet.wire`. Times are `datetime` in UTC; durations carry
+their unit in the name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+"""Names of nodes, applications, agents, bundles and teams: lower-case words joined by single hyphens."""
+
+MAX_NAME = 63
+"""Characters in a name (RFC 1123 label length, so that a name can be a host name)."""
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+"""A content address as OCI image-spec (descriptor.md) writes it; SHA-256 only."""
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` is a name: lower-case words joined by hyphens, at most 63 characters."""
+    return len(text) <= MAX_NAME and NAME.fullmatch(text) is not None
+
+
+def is_agent_name(text: str) -> bool:
+    """Whether `text` is `application/agent`."""
+    application, slash, agent = text.partition("/")
+    return bool(slash) and is_name(application) and is_name(agent)
+
+
+class Phase(StrEnum):
+    """Where an agent stands on its node; `edge_agent.lifecycle` owns the transitions."""
+
+    PENDING = "pending"
+    ADMITTING = "admitting"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    BACKOFF = "backoff"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class ExitCause(StrEnum):
+    """Why an agent ended; each has a test with a guest that does it."""
+
+    QUOTA = "quota"
+    DEADLINE = "deadline"
+    FUEL = "fuel"
+    STACK_OVERFLOW = "stack-overflow"
+    UNREACHABLE = "unreachable"
+    OUT_OF_BOUNDS = "out-of-bounds"
+    DIVIDE = "divide"
+    HOST_ERROR = "host-error"
+    GUEST_EXIT = "guest-exit"
+    ENGINE_CRASH = "engine-crash"
+    KILLED = "killed"
+    ADMISSION_REFUSED = "admission-refused"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How an agent ended."""
+
+    cause: ExitCause
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TimerTrigger:
+    """Call `function` every `every_ms` with the WAVE text `arguments` (without parentheses)."""
+
+    every_ms: int
+    function: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventTrigger:
+    """Call `function` with the payload of each local event on `topic`; the payload is WAVE text."""
+
+    topic: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryTrigger:
+    """Call `function` every `every_ms` with one reading per source of the host: cpu, memory, temperature.
+
+    The reading is the WAVE record `{source: string, value: f32, timestamp: u64}`: per cent or degrees Celsius, and
+    seconds since the Unix epoch. A source that the host does not have is left out.
+    """
+
+    every_ms: int
+    function: str
+    sources: tuple[str, ...]
+
+
+Trigger = TimerTrigger | EventTrigger | TelemetryTrigger
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """Exponential back-off of an agent that ended by itself. The delay is capped, the number of restarts never is.
+
+    Attributes:
+        initial_ms: delay before the first restart.
+        cap_ms: largest delay.
+        stable_ms: an agent that ran this long starts again at `initial_ms`.
+    """
+
+    initial_ms: int = 500
+    cap_ms: int = 60_000
+    stable_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRef:
+    """A document in the release repository: its TUF target path and its digest."""
+
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssignedAgent:
+    """One agent of an assignment: exactly what to run and under which grant."""
+
+    name: str
+    bundle: TargetRef
+    grant: TargetRef
+    config: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    triggers: tuple[Trigger, ...] = ()
+    restart: RestartPolicy = RestartPolicy()
+
+    @property
+    def application(self) -> str:
+        """Application part of the name."""
+        return self.name.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The coordinator's signed order for one node; it replaces every earlier one."""
+
+    fleet: str
+    node: str
+    epoch: int
+    generation: int
+    issued: datetime
+    expires: datetime
+    agents: tuple[AssignedAgent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """What a node shall run, as bytes that verify by themselves.
+
+    Attributes:
+        envelope: DSSE envelope (JSON) whose payload is the assignment.
+        proof: C2SP tlog-proof that the envelope is a leaf of the audit log.
+    """
+
+    envelope: bytes
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a node did not start an agent."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedAgent:
+    """What one agent does on one node."""
+
+    name: str
+    phase: Phase
+    bundle_digest: str = ""
+    grant_digest: str = ""
+    restarts: int = 0
+    last_exit: Exit | None = None
+    next_attempt_at: datetime | None = None
+    running_since: datetime | None = None
+    calls: int = 0
+    errors: int = 0
+    memory_bytes: int = 0
+    last_output: str = ""
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedState:
+    """What a node runs; complete, never a difference.
+
+    `generation` and `digest` name the desired state that the node has accepted (0 and "" before the first).
+    """
+
+    generation: int
+    digest: str
+    at: datetime
+    agents: tuple[ObservedAgent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, named `source:subject:action`."""
+
+    at: datetime
+    node: str
+    agent: str
+    kind: str
+    message: str
+    detail: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line that an agent logged."""
+
+    at: datetime
+    node: str
+    agent: str
+    level: str
+    context: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which nodes an agent runs on: every joined node whose labels contain `labels`, or the first `count` by name."""
+
+    labels: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationAgent:
+    """One agent as fleet.yaml asks for it.
+
+    Attributes:
+        bundle: `name@version` in the release repository.
+        grant_revision: revision of the grant, or None for the newest approved one.
+    """
+
+    name: str
+    bundle: str
+    placement: Placement
+    grant_revision: int | None = None
+    config: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    triggers: tuple[Trigger, ...] = ()
+    restart: RestartPolicy = RestartPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutPolicy:
+    """How a deployment spreads over the fleet.
+
+    Attributes:
+        waves: size of each wave as a number of nodes (int) or a share of the whole (float in (0, 1]); cumulative, and
+            the last wave always takes the rest.
+        healthy_for_ms: how long every agent of a wave must run before the next wave begins.
+        deadline_ms: how long a wave may take to become healthy before it counts as failed.
+        max_failures: failed nodes that are tolerated in one wave.
+    """
+
+    waves: tuple[int | float, ...] = (1, 1.0)
+    healthy_for_ms: int = 3_000
+    deadline_ms: int = 60_000
+    max_failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A parsed fleet.yaml."""
+
+    name: str
+    agents: tuple[ApplicationAgent, ...]
+    rollout: RolloutPolicy = RolloutPolicy()

@@ -1,0 +1,148 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PHASE_UNSPECIFIED: _ClassVar[Phase]
+    PHASE_PENDING: _ClassVar[Phase]
+    PHASE_ADMITTING: _ClassVar[Phase]
+    PHASE_STARTING: _ClassVar[Phase]
+    PHASE_RUNNING: _ClassVar[Phase]
+    PHASE_STOPPING: _ClassVar[Phase]
+    PHASE_BACKOFF: _ClassVar[Phase]
+    PHASE_STOPPED: _ClassVar[Phase]
+    PHASE_FAILED: _ClassVar[Phase]
+PHASE_UNSPECIFIED: Phase
+PHASE_PENDING: Phase
+PHASE_ADMITTING: Phase
+PHASE_STARTING: Phase
+PHASE_RUNNING: Phase
+PHASE_STOPPING: Phase
+PHASE_BACKOFF: Phase
+PHASE_STOPPED: Phase
+PHASE_FAILED: Phase
+
+class Exit(_message.Message):
+    __slots__ = ("cause", "message", "at_ms")
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    cause: str
+    message: str
+    at_ms: int
+    def __init__(self, cause: _Optional[str] = ..., message: _Optional[str] = ..., at_ms: _Optional[int] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("code", "message", "remedy")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    remedy: str
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ...) -> None: ...
+
+class ObservedAgent(_message.Message):
+    __slots__ = ("name", "phase", "bundle_digest", "grant_digest", "restarts", "last_exit", "next_attempt_at_ms", "calls", "errors", "memory_bytes", "last_output", "refusal", "running_since_ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    GRANT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    LAST_EXIT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_ATTEMPT_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LAST_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    phase: Phase
+    bundle_digest: str
+    grant_digest: str
+    restarts: int
+    last_exit: Exit
+    next_attempt_at_ms: int
+    calls: int
+    errors: int
+    memory_bytes: int
+    last_output: str
+    refusal: Refusal
+    running_since_ms: int
+    def __init__(self, name: _Optional[str] = ..., phase: _Optional[_Union[Phase, str]] = ..., bundle_digest: _Optional[str] = ..., grant_digest: _Optional[str] = ..., restarts: _Optional[int] = ..., last_exit: _Optional[_Union[Exit, _Mapping]] = ..., next_attempt_at_ms: _Optional[int] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., last_output: _Optional[str] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., running_since_ms: _Optional[int] = ...) -> None: ...
+
+class ObservedState(_message.Message):
+    __slots__ = ("generation", "digest", "at_ms", "agents")
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
+    generation: int
+    digest: str
+    at_ms: int
+    agents: _containers.RepeatedCompositeFieldContainer[ObservedAgent]
+    def __init__(self, generation: _Optional[int] = ..., digest: _Optional[str] = ..., at_ms: _Optional[int] = ..., agents: _Optional[_Iterable[_Union[ObservedAgent, _Mapping]]] = ...) -> None: ...
+
+class DesiredState(_message.Message):
+    __slots__ = ("assignment", "proof")
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    assignment: bytes
+    proof: bytes
+    def __init__(self, assignment: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
+
+class Event(_message.Message):
+    __slots__ = ("sequence", "at_ms", "node", "agent", "kind", "message", "detail")
+    class DetailEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    at_ms: int
+    node: str
+    agent: str
+    kind: str
+    message: str
+    detail: _containers.ScalarMap[str, str]
+    def __init__(self, sequence: _Optional[int] = ..., at_ms: _Optional[int] = ..., node: _Optional[str] = ..., agent: _Optional[str] = ..., kind: _Optional[str] = ..., message: _Optional[str] = ..., detail: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class LogLine(_message.Message):
+    __slots__ = ("at_ms", "node", "agent", "level", "context", "message")
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    at_ms: int
+    node: str
+    agent: str
+    level: str
+    context: str
+    message: str
+    def __init__(self, at_ms: _Optional[int] = ..., node: _Optional[str] = ..., agent: _Optional[str] = ..., level: _Optional[str] = ..., context: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class Blob(_message.Message):
+    __slots__ = ("digest", "content")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    content: bytes
+    def __init__(self, digest: _Optional[str] = ..., content: _Optional[bytes] = ...) -> None: ...
