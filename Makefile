@@ -1,0 +1,74 @@
+# Two commands set everything up by themselves: `make demo` and `make test`. Python >= 3.11 and make are enough.
+# Everything installs into .venv from requirements.lock, with hashes; nothing outside this directory is touched.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-stop test check format lint types imports protos protos-check components components-check \
+        coverage bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## create .venv and install the locked packages
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@echo "installing the locked packages into $(VENV)" >&2
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## a fleet of three nodes on this machine, deployed and running
+	@$(BIN)/python demo/demo.py
+
+demo-stop: ## stop the fleet that `make demo` left running
+	@$(BIN)/python demo/demo.py --stop
+
+test: setup ## the default test suite
+	@$(BIN)/pytest
+
+check: setup lint types imports protos-check coverage ## every gate that CI runs, but for the long suites
+
+format: setup ## format the Python code
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+lint: setup
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+
+types: setup
+	@$(BIN)/mypy
+
+imports: setup
+	@$(BIN)/lint-imports
+
+protos: setup ## regenerate the stubs under fleet/v1
+	@$(BIN)/python protos/generate.py
+
+protos-check: setup
+	@$(BIN)/python protos/generate.py --check
+
+coverage: setup ## tests of the pure modules, 100 % branch coverage
+	@$(BIN)/pytest tests/fleet --cov=fleet --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+components: setup ## rebuild the sample components (needs a Rust toolchain)
+	@$(BIN)/python components/build.py
+
+components-check: setup ## rebuild the components elsewhere and compare with the committed files
+	@$(BIN)/python components/build.py --check
+
+bench: setup ## run the benchmarks and rewrite bench/RESULTS.md
+	@$(BIN)/python bench/run.py
+
+lock: setup ## resolve pyproject.toml again into requirements.lock
+	@$(BIN)/pip-compile --quiet --all-extras --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	  --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
+
+clean: ## remove the environment and everything generated
+	@rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,157 @@
+"""The gRPC door of fleetctl: one channel with mutual TLS, a deadline on every call, errors back to `FleetError`.
+
+Never decides anything: commands call the stub's methods through `Client.call` and `Client.stream`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import grpc
+
+from fleet.errors import Code, FleetError
+from fleet.v1 import control_pb2 as pb
+from fleet.v1 import control_pb2_grpc, error_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from orchestrator.cli.context import Context
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+UNARY_TIMEOUT_S = 30.0
+"""Deadline of an ordinary call; commands that wait pass their own."""
+
+CHUNK = 256 * 1024
+"""Bytes per message when a blob is sent."""
+
+MAX_MESSAGE = 8 * 1024 * 1024
+"""Bytes of one reply that fleetctl accepts."""
+
+ERROR_METADATA = "fleet-error-bin"
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FleetError(
+            Code.CONFIG_INVALID,
+            f"the {what} cannot be read: {error.strerror}",
+            place=str(path),
+            remedy="Check the context's paths in config.yaml, or run `fleetctl init`.",
+        ) from error
+
+
+def to_fleet_error(error: grpc.RpcError) -> FleetError:
+    """Translate a failed call: the coordinator's own detail when it sent one, else the status."""
+    call = cast("grpc.Call", error)  # an RpcError raised by a stub is a Call too (grpc.RpcError documentation)
+    for key, value in call.trailing_metadata() or ():
+        if key == ERROR_METADATA:
+            detail = error_pb2.ErrorDetail.FromString(value)
+            facts: dict[str, str | int] = dict(detail.detail)
+            if detail.remedy:
+                facts["remedy"] = detail.remedy
+            if detail.request_id:
+                facts["request_id"] = detail.request_id
+            code = Code(detail.code) if detail.code in set(Code) else Code.INTERNAL
+            return FleetError(code, detail.message, **facts)
+    status = call.code()
+    by_status = {
+        grpc.StatusCode.UNAVAILABLE: Code.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED: Code.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNAUTHENTICATED: Code.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED: Code.PERMISSION_DENIED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED: Code.LIMIT_EXCEEDED,
+        grpc.StatusCode.NOT_FOUND: Code.NOT_FOUND,
+    }
+    return FleetError(by_status.get(status, Code.INTERNAL), call.details() or status.name)
+
+
+class Client:
+    """A connection to one coordinator; use it as a context manager."""
+
+    def __init__(self, channel: grpc.Channel, address: str) -> None:
+        self._channel = channel
+        self.address = address
+        self.stub = control_pb2_grpc.ControlServiceStub(channel)  # type: ignore[no-untyped-call]
+
+    def call(self, method: Callable[..., R], request: object, timeout_s: float = UNARY_TIMEOUT_S) -> R:
+        """Make one unary call.
+
+        Raises:
+            FleetError: whatever the coordinator answered, or UNAVAILABLE / DEADLINE_EXCEEDED.
+        """
+        try:
+            return method(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise to_fleet_error(error) from error
+
+    def stream(
+        self, method: Callable[..., Iterator[R]], request: object, timeout_s: float | None = None
+    ) -> Iterator[R]:
+        """Iterate over a server stream; leaving the loop early cancels it.
+
+        Raises:
+            FleetError: as `call`.
+        """
+        replies = method(request, timeout=timeout_s)
+        try:
+            yield from replies
+        except grpc.RpcError as error:
+            raise to_fleet_error(error) from error
+        finally:
+            replies.cancel()  # type: ignore[attr-defined]
+
+    def put_blob(self, digest: str, data: bytes) -> None:
+        """Upload one blob in chunks; the coordinator checks the digest.
+
+        Raises:
+            FleetError: DIGEST_MISMATCH, LIMIT_EXCEEDED, or as `call`.
+        """
+
+        def messages() -> Iterator[pb.PutBlobRequest]:
+            yield pb.PutBlobRequest(digest=digest, size=len(data))
+            for start in range(0, len(data), CHUNK):
+                yield pb.PutBlobRequest(data=data[start : start + CHUNK])
+
+        self.call(self.stub.PutBlob, messages(), timeout_s=600.0)
+
+    def get_blob(self, digest: str, limit: int) -> bytes:
+        """Download one blob of at most `limit` bytes. The caller checks the digest against what was signed.
+
+        Raises:
+            FleetError: BLOB_MISSING, LIMIT_EXCEEDED, or as `call`.
+        """
+        parts: list[bytes] = []
+        received = 0
+        for chunk in self.stream(self.stub.GetBlob, pb.GetBlobRequest(digest=digest), timeout_s=600.0):
+            received += len(chunk.data)
+            if received > limit:
+                raise FleetError(Code.LIMIT_EXCEEDED, f"the blob is larger than {limit} bytes", digest=digest)
+            parts.append(chunk.data)
+        return b"".join(parts)
+
+
+@contextmanager
+def connect(context: Context) -> Iterator[Client]:
+    """Open a connection with mutual TLS; the first call finds out whether the coordinator is there.
+
+    Raises:
+        FleetError: CONFIG_INVALID when a certificate or key cannot be read.
+    """
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=_read(context.ca, "coordinator's CA certificate"),
+        private_key=_read(context.key, "operator's key"),
+        certificate_chain=_read(context.certificate, "operator's certificate"),
+    )
+    options = [
+        ("grpc.max_receive_message_length", MAX_MESSAGE),
+        ("grpc.ssl_target_name_override", "coordinator.fleet.internal"),
+    ]
+    with grpc.secure_channel(context.address, credentials, options=options) as channel:
+        yield Client(channel, context.address)
