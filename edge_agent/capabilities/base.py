@@ -1,0 +1,248 @@
+"""What a capability is: plain callables with WIT signatures, and what they are given to work with.
+
+Owns: `HostFunction`, `HostInterface`, `AgentContext`, `LogRecord`, the resource `Table`, and the two functions with
+which a capability declares its interfaces (`declare_types`, `declare_functions`) and binds them to callables
+(`bind`). Never sees the engine: `edge_agent.runner.engine` links a `HostInterface` into a component, and tests call
+the functions directly.
+
+Rules for every capability:
+
+- A refusal by the grant is an error value wherever the signature has room for one, never a trap.
+- A guest that breaks a limit in a function without an error side ends with `FleetError(LIMIT_EXCEEDED)`.
+- Functions of one agent are called by that agent's thread only; what agents share must be safe between threads.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from fleet.errors import Code, FleetError
+from fleet.wit_text import parse_signature, parse_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from fleet.wit_types import FuncType, WitType, WitValue
+
+T = TypeVar("T")
+
+MAX_HANDLE = (1 << 32) - 1
+"""Largest number of a resource: the engine keeps a host's number in 32 bits."""
+
+_NO_RESOURCES: Mapping[str, Callable[[int], None]] = MappingProxyType({})
+_NO_USES: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class HostFunction:
+    """One function that a component may import.
+
+    Attributes:
+        signature: its WIT type. Methods have `self` as their first parameter.
+        call: takes one positional argument per parameter and returns the result, all as `fleet.wit_types` maps them.
+            Whatever it raises ends the agent as a host error.
+    """
+
+    signature: FuncType
+    call: Callable[..., WitValue]
+
+
+@dataclass(frozen=True, slots=True)
+class HostInterface:
+    """One interface that a component may import.
+
+    Attributes:
+        name: with its version, for example `wasi:keyvalue/store@0.2.0-draft2`.
+        functions: by their name in the component model: `open`, `[method]bucket.get`, `[static]cas.new`,
+            `[constructor]tensor`.
+        resources: resources that this interface defines, each with the function that is told when the guest drops
+            its last handle. An `own` argument passes to the callee: the destructor is not called for it.
+        uses: resources that signatures here name but another interface defines, by name; the value is that
+            interface's name.
+    """
+
+    name: str
+    functions: Mapping[str, HostFunction]
+    resources: Mapping[str, Callable[[int], None]] = field(default_factory=lambda: _NO_RESOURCES)
+    uses: Mapping[str, str] = field(default_factory=lambda: _NO_USES)
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One line that an agent logged, cleaned and within its limits.
+
+    Attributes:
+        time_ns: nanoseconds since the Unix epoch by the agent's clock.
+        level: `trace`, `debug`, `info`, `warn`, `error` or `critical`.
+    """
+
+    time_ns: int
+    level: str
+    context: str
+    message: str
+
+
+class Clock(Protocol):
+    """Time as a guest may see it; the standard library's `time` module is one."""
+
+    def time_ns(self) -> int:
+        """Nanoseconds since the Unix epoch; may jump."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds since an unnamed moment; never goes back."""
+        ...
+
+
+class Limits(Protocol):
+    """The limits of a grant that a capability looks at (a part of `fleet.grants` `Limits`)."""
+
+    @property
+    def log_bytes_per_minute(self) -> int:
+        """Bytes of log text, context included."""
+        ...
+
+
+class Authority(Protocol):
+    """What an agent may do (the part of `fleet.grants` `Authority` that a capability asks)."""
+
+    @property
+    def limits(self) -> Limits:
+        """Limits of the agent."""
+        ...
+
+    def allows(self, interface: str, **request: str | int) -> bool:
+        """Whether a rule for the unversioned `interface` covers the request."""
+        ...
+
+    def maximum(self, interface: str, constraint: str, **request: str | int) -> int | None:
+        """The bound that the rules set for the request, None where they set none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AgentContext:
+    """Everything that the capabilities of one agent may touch.
+
+    Attributes:
+        agent: `application/agent`.
+        application: first part of the name.
+        authority: effective authority.
+        config: configuration of the assignment, whether granted or not.
+        state_dir: directory of the application's own data; made when first needed.
+        models: model name -> verified file.
+        log: takes each log line; called in the agent's thread.
+        clock: what the guest sees as time.
+        releases: what to close when the agent ends; capabilities register there.
+    """
+
+    agent: str
+    application: str
+    authority: Authority
+    config: Mapping[str, str]
+    state_dir: Path
+    models: Mapping[str, Path]
+    log: Callable[[LogRecord], None]
+    clock: Clock
+    releases: ExitStack = field(default_factory=ExitStack)
+
+    def close(self) -> None:
+        """Release what the capabilities of this agent hold. The engine tells no destructor when a store goes away."""
+        self.releases.close()
+
+
+class Table(Generic[T]):
+    """Objects that a guest holds by number, at most `max_entries` of them with at most `max_bytes` in sum.
+
+    Args:
+        what: plural noun for messages.
+        max_entries: objects at a time.
+        max_bytes: sum of the sizes given to `insert`.
+    """
+
+    def __init__(self, what: str, max_entries: int, max_bytes: int = 0) -> None:
+        self._what = what
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._entries: dict[int, tuple[T, int]] = {}
+        self._bytes = 0
+        self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def used_bytes(self) -> int:
+        """Sum of the sizes of all objects."""
+        return self._bytes
+
+    def has_room(self, entries: int = 1, size: int = 0) -> bool:
+        """Whether `entries` more objects of `size` bytes in sum fit."""
+        return len(self._entries) + entries <= self._max_entries and self._bytes + size <= self._max_bytes
+
+    def insert(self, entry: T, size: int = 0) -> int:
+        """Keep `entry` and return its number.
+
+        Raises:
+            FleetError: LIMIT_EXCEEDED when the table has no room.
+        """
+        if not self.has_room(1, size):
+            raise FleetError(
+                Code.LIMIT_EXCEEDED,
+                f"the agent holds {len(self._entries)} {self._what} with {self._bytes} bytes; "
+                f"the limits are {self._max_entries} and {self._max_bytes} bytes",
+            )
+        number = self._last
+        while (number := number % MAX_HANDLE + 1) in self._entries:
+            pass
+        self._last = number
+        self._entries[number] = (entry, size)
+        self._bytes += size
+        return number
+
+    def get(self, number: int) -> T:
+        """The object behind `number`, which the engine has checked; an unknown one is a fault of the engine binding."""
+        return self._entries[number][0]
+
+    def take(self, number: int) -> T:
+        """Remove and return the object behind `number`."""
+        entry, size = self._entries.pop(number)
+        self._bytes -= size
+        return entry
+
+    def drop(self, number: int) -> None:
+        """Destructor: forget the object behind `number`."""
+        self.take(number)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+        self._bytes = 0
+
+
+def declare_types(types: Mapping[str, str], known: Mapping[str, WitType] = MappingProxyType({})) -> dict[str, WitType]:
+    """Read named types in WIT notation; each may use the ones before it and those in `known`."""
+    declared = dict(known)
+    for name, text in types.items():
+        declared[name] = parse_type(text, declared)
+    return declared
+
+
+def declare_functions(types: Mapping[str, WitType], functions: Mapping[str, str]) -> dict[str, FuncType]:
+    """Read the signatures of an interface's functions in WIT notation."""
+    return {name: parse_signature(text, types) for name, text in functions.items()}
+
+
+def bind(signatures: Mapping[str, FuncType], calls: Mapping[str, Callable[..., WitValue]]) -> dict[str, HostFunction]:
+    """Join signatures and callables of the same names.
+
+    Raises:
+        ValueError: one has a name that the other has not.
+    """
+    if signatures.keys() != calls.keys():
+        raise ValueError(f"signatures and callables differ: {sorted(signatures.keys() ^ calls.keys())}")
+    return {name: HostFunction(signature, calls[name]) for name, signature in signatures.items()}
