@@ -1,0 +1,245 @@
+"""Signed statements about the audit log: C2SP notes, checkpoints and inclusion proofs as text.
+
+Owns: verifier keys (c2sp.org/signed-note, "Verifier keys"), checkpoints (c2sp.org/tlog-checkpoint), proof files
+(c2sp.org/tlog-proof) and the rule by which a witness goes from one checkpoint to the next. Hashing is in
+`fleet.merkle`; storage of the log is the coordinator's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleet.errors import Code, FleetError
+from fleet.merkle import EMPTY_ROOT, HASH_BYTES, MAX_PROOF, MAX_SIZE, verify_consistency
+from fleet.signing import KEY_BYTES, SIGNATURE_BYTES, PublicKey, decode_base64, encode_base64
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleet.signing import SigningKey
+
+MAX_NOTE = 16 * 1024
+"""Bytes of a note or a proof file."""
+
+MAX_SIGNATURE_LINES = 64
+"""Signature lines on one note: the log's own and the cosignatures of witnesses."""
+
+_ED25519 = 1
+"""Signature type of a log's key (c2sp.org/signed-note, "Signature types")."""
+
+_PROOF_HEADER = "c2sp.org/tlog-proof@v1"
+_NAME = re.compile(r"[!-*,-~]{1,255}")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierKey:
+    """A log's name and its public key, written `name+hash+key`."""
+
+    name: str
+    public: PublicKey
+
+    @property
+    def key_hash(self) -> bytes:
+        """First four bytes of SHA-256 over name, newline, signature type and key: which key a line is from."""
+        return hashlib.sha256(self.name.encode() + b"\n" + bytes([_ED25519]) + self.public.raw).digest()[:4]
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.key_hash.hex()}+{encode_base64(bytes([_ED25519]) + self.public.raw)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a log claims at one moment: its name, how many leaves it has, and their root."""
+
+    origin: str
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A parsed, not yet verified proof file: the leaf's index, its path and the checkpoint note it leads to."""
+
+    index: int
+    hashes: tuple[bytes, ...]
+    note: bytes
+
+
+def parse_vkey(text: str) -> VerifierKey:
+    """Read a verifier key.
+
+    Raises:
+        FleetError: PROOF_INVALID for anything but a well-formed Ed25519 log key whose hash matches.
+    """
+    parts = text.split("+", 2)
+    if len(parts) != 3 or _NAME.fullmatch(parts[0]) is None:
+        raise _invalid("a verifier key is name+hash+key")
+    raw = _hash_or_key(parts[2], 1 + KEY_BYTES)
+    if raw[0] != _ED25519:
+        raise _invalid("the verifier key is not an Ed25519 log key")
+    key = VerifierKey(parts[0], PublicKey(raw[1:]))
+    if str(key) != text:
+        raise _invalid("the verifier key does not match its own hash")
+    return key
+
+
+def format_vkey(origin: str, public: PublicKey) -> str:
+    """Write the verifier key of a log."""
+    if _NAME.fullmatch(origin) is None:
+        raise ValueError("a log's name is 1 to 255 visible characters without '+'")
+    return str(VerifierKey(origin, public))
+
+
+def sign_checkpoint(origin: str, size: int, root: bytes, key: SigningKey) -> bytes:
+    """Make the signed note of a checkpoint.
+
+    Args:
+        origin: the log's name, as in its verifier key.
+        size: number of leaves.
+        root: root hash of them.
+        key: the log's key.
+    """
+    if not 0 <= size <= MAX_SIZE or len(root) != HASH_BYTES:
+        raise ValueError("a checkpoint is a size and a SHA-256 root")
+    verifier = parse_vkey(format_vkey(origin, key.public))
+    body = f"{origin}\n{size}\n{encode_base64(root)}\n"
+    signature = encode_base64(verifier.key_hash + key.sign(body.encode()))
+    return f"{body}\n\u2014 {origin} {signature}\n".encode()
+
+
+def open_checkpoint(note: bytes, vkey: str) -> Checkpoint:
+    """Check a checkpoint and return what it says.
+
+    Checks, in this order:
+        1. The note is at most MAX_NOTE bytes of UTF-8 without control characters: text, a blank line, signature lines.
+        2. Every signature line is well-formed; lines of unknown keys (witnesses) are passed over.
+        3. The log's key signed the text; a bad signature under the log's own name and key hash is an error even if
+           another line of that key verifies.
+        4. The text is the log's origin, a size and a root, and no extension lines.
+
+    Raises:
+        FleetError: PROOF_INVALID.
+    """
+    verifier = parse_vkey(vkey)
+    text = _note_text(note)  # 1
+    body, blank, signature_text = text.rpartition("\n\n")
+    if not blank or not signature_text.endswith("\n"):
+        raise _invalid("the note has no signature block")
+    body += "\n"
+    lines = signature_text[:-1].split("\n")
+    if len(lines) > MAX_SIGNATURE_LINES:
+        raise _invalid("the note has too many signatures")
+    signed = False
+    for line in lines:
+        name, key_hash, signature = _signature_line(line)  # 2
+        if (name, key_hash) != (verifier.name, verifier.key_hash):
+            continue
+        if len(signature) != SIGNATURE_BYTES:
+            raise _invalid("the log's signature has the wrong size")
+        try:
+            verifier.public.verify(signature, body.encode())  # 3
+        except FleetError as error:
+            raise _invalid("the log's signature does not verify") from error
+        signed = True
+    if not signed:
+        raise _invalid(f"the note is not signed by {verifier.name}")
+    return _checkpoint_body(body, verifier.name)  # 4
+
+
+def format_proof(index: int, hashes: Sequence[bytes], note: bytes) -> bytes:
+    """Write a proof file: header, index, path, blank line, checkpoint note (c2sp.org/tlog-proof)."""
+    lines = [_PROOF_HEADER, f"index {index}", *map(encode_base64, hashes)]
+    return ("\n".join(lines) + "\n\n").encode() + note
+
+
+def parse_proof(data: bytes) -> Proof:
+    """Take a proof file apart; nothing in it is verified yet. The optional `extra` line is not used and refused.
+
+    Raises:
+        FleetError: PROOF_INVALID.
+    """
+    head, blank, note = _note_text(data).partition("\n\n")
+    lines = head.split("\n")
+    if not blank or len(lines) < 2 or lines[0] != _PROOF_HEADER or not lines[1].startswith("index "):
+        raise _invalid("not a proof file")
+    hashes = lines[2:]
+    if len(hashes) > MAX_PROOF:
+        raise _invalid("the proof has too many hashes")
+    return Proof(
+        index=_number(lines[1].removeprefix("index ")),
+        hashes=tuple(_hash_or_key(line, HASH_BYTES) for line in hashes),
+        note=note.encode(),
+    )
+
+
+def check_extends(old: Checkpoint, new: Checkpoint, proof: Sequence[bytes]) -> None:
+    """The witness's rule: the log named by `new` still holds everything that `old` promised.
+
+    From an empty tree the proof must be empty (c2sp.org/tlog-witness, "add-checkpoint"); from any other it is a
+    consistency proof.
+
+    Raises:
+        FleetError: PROOF_INVALID.
+    """
+    if old.origin != new.origin:
+        raise _invalid("the checkpoints are from two logs")
+    if old.size > 0:
+        verify_consistency(old.size, new.size, old.root, new.root, proof)
+    elif proof or (new.size == 0 and new.root != EMPTY_ROOT):
+        raise _invalid("a proof from an empty log is empty")
+
+
+def _note_text(data: bytes) -> str:
+    if len(data) > MAX_NOTE:
+        raise _invalid(f"the note has {len(data)} bytes, the limit is {MAX_NOTE}")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise _invalid("the note is not UTF-8") from error
+    if any(character < " " and character != "\n" for character in text):
+        raise _invalid("the note has control characters")
+    return text
+
+
+def _signature_line(line: str) -> tuple[str, bytes, bytes]:
+    parts = line.split(" ")
+    if len(parts) != 3 or parts[0] != "\u2014" or not parts[1]:
+        raise _invalid("a signature line is not well-formed")
+    try:
+        value = decode_base64(parts[2])
+    except ValueError as error:
+        raise _invalid("a signature line is not well-formed") from error
+    if len(value) < 5:
+        raise _invalid("a signature line is not well-formed")
+    return parts[1], value[:4], value[4:]
+
+
+def _checkpoint_body(body: str, origin: str) -> Checkpoint:
+    lines = body.split("\n")
+    if len(lines) != 4 or lines[3] or lines[0] != origin:
+        raise _invalid("not a checkpoint of this log")
+    return Checkpoint(origin, _number(lines[1]), _hash_or_key(lines[2], HASH_BYTES))
+
+
+def _number(text: str) -> int:
+    if _NUMBER.fullmatch(text) is None or int(text) > MAX_SIZE:
+        raise _invalid("not a decimal number without leading zeros")
+    return int(text)
+
+
+def _hash_or_key(text: str, size: int) -> bytes:
+    try:
+        value = decode_base64(text)
+    except ValueError as error:
+        raise _invalid("not canonical base64") from error
+    if len(value) != size:
+        raise _invalid(f"expected {size} bytes, found {len(value)}")
+    return value
+
+
+def _invalid(message: str) -> FleetError:
+    return FleetError(Code.PROOF_INVALID, message)
