@@ -1,6 +1,6 @@
 """The nouns that coordinator and supervisor exchange, as frozen dataclasses.
 
-Owns: names, digests, what an application asks for (`Application`, from fleet.yaml), what one node is ordered to run
+Owns: what an application asks for (`Application`, from fleet.yaml), what one node is ordered to run
 (`Assignment`, `DesiredState`) and what it runs (`ObservedState`, `Event`, `LogLine`). Parsing of documents is in
 `fleet.manifest` and `fleet.assignment`; protobuf is in `fleet.wire`. Times are `datetime` in UTC; durations carry
 their unit in the name.
@@ -8,37 +8,23 @@ their unit in the name.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+# Names belong to the nouns for every reader of this module; grants and components need them without the nouns.
+from fleet.names import DIGEST as DIGEST  # noqa: PLC0414
+from fleet.names import MAX_NAME as MAX_NAME  # noqa: PLC0414
+from fleet.names import NAME as NAME  # noqa: PLC0414
+from fleet.names import is_agent_name as is_agent_name  # noqa: PLC0414
+from fleet.names import is_name as is_name  # noqa: PLC0414
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-"""Names of nodes, applications, agents, bundles and teams: lower-case words joined by single hyphens."""
-
-MAX_NAME = 63
-"""Characters in a name (RFC 1123 label length, so that a name can be a host name)."""
-
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-"""A content address as OCI image-spec (descriptor.md) writes it; SHA-256 only."""
-
 _EMPTY: Mapping[str, str] = MappingProxyType({})
-
-
-def is_name(text: str) -> bool:
-    """Whether `text` is a name: lower-case words joined by hyphens, at most 63 characters."""
-    return len(text) <= MAX_NAME and NAME.fullmatch(text) is not None
-
-
-def is_agent_name(text: str) -> bool:
-    """Whether `text` is `application/agent`."""
-    application, slash, agent = text.partition("/")
-    return bool(slash) and is_name(application) and is_name(agent)
 
 
 class Phase(StrEnum):
