@@ -1,0 +1,415 @@
+"""The life of one agent on its node: events in, actions out.
+
+Pure. Owns the phases' transitions as a literal table and the diagram that is drawn from it; `edge_agent.supervisor`
+carries the actions out and feeds one event back for each. Never starts, waits for or measures anything.
+
+The phases: PENDING was just named; ADMITTING is being verified and compiled; STARTING is being instantiated; RUNNING
+can be called; STOPPING ends a running instance, for good or for a newer specification; BACKOFF waits for the next
+attempt; FAILED was refused and waits for a newer specification, grant or release; STOPPED is gone.
+
+Every piece of work that was begun carries the number of the attempt that began it. What arrives with an older number
+is late and changes nothing, so no race between a timer, an exit and an order needs a rule of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from edge_agent import restarts
+from fleet.model import AssignedAgent, Exit, ExitCause, Phase, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STORY_LENGTH = 16
+"""Steps that an agent's story remembers, for the error of an impossible one."""
+
+STOP_GRACE_MS = 5_000
+"""How long a call may go on after its agent was told to stop."""
+
+STOP_MARGIN_MS = 5_000
+"""How long after the grace an agent that has not ended is interrupted again."""
+
+
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The node shall run the agent like this."""
+
+    spec: AssignedAgent
+
+
+@dataclass(frozen=True, slots=True)
+class Undesired:
+    """The node shall not run the agent any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Admission found the agent good to run until `valid_until` (None: no end)."""
+
+    attempt: int
+    valid_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Admission, or linking, refused the agent. `retryable`: the same attempt may succeed later by itself."""
+
+    attempt: int
+    refusal: Refusal
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The instance exists."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The instance is gone."""
+
+    attempt: int
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class StopTimedOut:
+    """The instance was interrupted and still exists."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The time of a `SetTimer` came."""
+
+    attempt: int
+
+
+Event = Desired | Undesired | Admitted | Rejected | Started | Exited | StopTimedOut | TimerFired
+
+
+# Actions
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Verify and compile; answer `Admitted` or `Rejected`."""
+
+    attempt: int
+    spec: AssignedAgent
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Instantiate what was admitted; answer `Started`, `Rejected` or `Exited`."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """End the instance within `grace_ms`; answer `Exited`, or `StopTimedOut` when it does not end."""
+
+    attempt: int
+    grace_ms: int
+    patience_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Answer `TimerFired` at the given time."""
+
+    attempt: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Forget the agent: nothing of it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the operator: an event of this kind (`source:subject:action`)."""
+
+    kind: str
+    message: str
+
+
+Action = Admit | Start | Interrupt | SetTimer | Release | Report
+
+
+@dataclass(frozen=True, slots=True)
+class AgentState:
+    """Everything that decides what happens to an agent next.
+
+    Attributes:
+        name: `application/agent`.
+        phase: where it stands.
+        attempt: number of the current attempt; goes up whenever what was begun before no longer counts.
+        spec: what runs or is being tried.
+        next_spec: while STOPPING, what to run afterwards; None to run nothing.
+        failures: consecutive failures, for the delay of the next restart.
+        restarts: how often it was started again, ever.
+        last_exit: how the instance before the current one ended.
+        refusal: why it was refused, while it is.
+        running_since: when the current instance started.
+        next_attempt_at: when BACKOFF ends.
+        valid_until: when the admission of the running instance lapses.
+        story: the newest steps as `phase+event`.
+    """
+
+    name: str
+    phase: Phase = Phase.PENDING
+    attempt: int = 0
+    spec: AssignedAgent | None = None
+    next_spec: AssignedAgent | None = None
+    failures: int = 0
+    restarts: int = 0
+    last_exit: Exit | None = None
+    refusal: Refusal | None = None
+    running_since: datetime | None = None
+    next_attempt_at: datetime | None = None
+    valid_until: datetime | None = None
+    story: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> AssignedAgent | None:
+        """What the agent is on its way to run; None when it is on its way out."""
+        if self.phase is Phase.STOPPING:
+            return self.next_spec
+        return None if self.phase is Phase.STOPPED else self.spec
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a step needs from the world: the time, and a random number in [0, 1) for the restart delay."""
+
+    now: datetime
+    jitter: float
+
+
+Step = tuple[AgentState, tuple[Action, ...]]
+Transition = Callable[[AgentState, Event, Moment], Step]
+Row = tuple[tuple[Phase, type[Event]], tuple[Transition, tuple[Phase, ...]]]
+E = TypeVar("E", Desired, Undesired, Admitted, Rejected, Started, Exited, StopTimedOut, TimerFired)
+
+
+class ImpossibleEventError(RuntimeError):
+    """An event that the table has no row for: a fault of this program, told with the agent's story."""
+
+
+def step(state: AgentState, event: Event, moment: Moment) -> Step:
+    """Return the next state and what to do.
+
+    Raises:
+        ImpossibleEventError: the table has no such row.
+    """
+    if not isinstance(event, Desired | Undesired) and event.attempt != state.attempt:
+        return state, ()
+    row = TRANSITIONS.get((state.phase, type(event)))
+    story = (*state.story, f"{state.phase}+{type(event).__name__}")[-STORY_LENGTH:]
+    if row is None:
+        raise ImpossibleEventError(f"{state.name}: {' '.join(story)} (attempt {state.attempt}) has no transition")
+    transition, targets = row
+    after, actions = transition(replace(state, story=story), event, moment)
+    if after.phase not in targets:
+        raise ImpossibleEventError(f"{state.name}: {' '.join(story)} led to {after.phase}, which its row does not name")
+    return after, actions
+
+
+# Transitions. Each takes the type of event that its rows name; `_row` holds the table to that.
+
+
+def _spec(state: AgentState) -> AssignedAgent:
+    if state.spec is None:
+        raise ImpossibleEventError(f"{state.name}: {' '.join(state.story)} without a specification")
+    return state.spec
+
+
+def _begin(state: AgentState, spec: AssignedAgent) -> Step:
+    """Try to run `spec` from the beginning."""
+    attempt = state.attempt + 1
+    return (
+        replace(
+            state,
+            phase=Phase.ADMITTING,
+            attempt=attempt,
+            spec=spec,
+            next_spec=None,
+            refusal=None,
+            running_since=None,
+            next_attempt_at=None,
+            valid_until=None,
+        ),
+        (Admit(attempt, spec),),
+    )
+
+
+def _adopt(state: AgentState, event: Desired, _moment: Moment) -> Step:
+    """Begin a specification; a changed one owes nothing to the failures of the old one."""
+    return _begin(state if event.spec == state.spec else replace(state, failures=0), event.spec)
+
+
+def _adopt_if_changed(state: AgentState, event: Desired, moment: Moment) -> Step:
+    return (state, ()) if event.spec == state.spec else _adopt(state, event, moment)
+
+
+def _release(state: AgentState, _event: Event, _moment: Moment) -> Step:
+    gone = AgentState(state.name, Phase.STOPPED, state.attempt + 1, story=state.story, last_exit=state.last_exit)
+    return gone, (Release(),)
+
+
+def _start(state: AgentState, event: Admitted, _moment: Moment) -> Step:
+    return replace(state, phase=Phase.STARTING, valid_until=event.valid_until), (Start(state.attempt),)
+
+
+def _run(state: AgentState, _event: Started, moment: Moment) -> Step:
+    running = replace(state, phase=Phase.RUNNING, running_since=moment.now)
+    if state.failures and state.last_exit is not None:
+        report = Report("agent:trap:restarted", f"restart {state.restarts} after {state.last_exit.cause}")
+    else:
+        report = Report("agent:instance:started", f"attempt {state.attempt}")
+    if state.valid_until is None:
+        return running, (report,)
+    return running, (SetTimer(state.attempt, state.valid_until), report)
+
+
+def _refuse(state: AgentState, event: Rejected, moment: Moment) -> Step:
+    report = Report("agent:admission:refused", f"{event.refusal.code}: {event.refusal.message}")
+    ended = Exit(ExitCause.ADMISSION_REFUSED, event.refusal.message, moment.now)
+    refused = replace(state, refusal=event.refusal, last_exit=ended, running_since=None, valid_until=None)
+    if event.retryable:
+        after, timer = _back_off(refused, moment)
+        return after, (timer, report)
+    return replace(refused, phase=Phase.FAILED, attempt=state.attempt + 1), (report,)
+
+
+def _back_off(state: AgentState, moment: Moment) -> tuple[AgentState, SetTimer]:
+    ran = moment.now - state.running_since if state.running_since is not None else timedelta()
+    ran_ms = max(ran / timedelta(milliseconds=1), 0)
+    restart = restarts.after_exit(_spec(state).restart, state.failures, ran_ms, moment.jitter)
+    at = moment.now + timedelta(milliseconds=restart.delay_ms)
+    waiting = replace(
+        state,
+        phase=Phase.BACKOFF,
+        attempt=state.attempt + 1,
+        failures=restart.failures,
+        running_since=None,
+        next_attempt_at=at,
+        valid_until=None,
+    )
+    return waiting, SetTimer(waiting.attempt, at)
+
+
+def _recover(state: AgentState, event: Exited, moment: Moment) -> Step:
+    after, timer = _back_off(replace(state, last_exit=event.exit), moment)
+    report = Report("agent:trap:caught", f"{event.exit.cause}: {event.exit.message}")
+    return after, (timer, report)
+
+
+def _retry(state: AgentState, _event: TimerFired, _moment: Moment) -> Step:
+    return _begin(replace(state, restarts=state.restarts + 1), _spec(state))
+
+
+def _interrupt(state: AgentState, spec: AssignedAgent | None) -> Step:
+    stopping = replace(state, phase=Phase.STOPPING, next_spec=spec)
+    return stopping, (Interrupt(state.attempt, STOP_GRACE_MS, STOP_GRACE_MS + STOP_MARGIN_MS),)
+
+
+def _stop(state: AgentState, _event: Undesired, _moment: Moment) -> Step:
+    return _interrupt(state, None)
+
+
+def _stop_if_changed(state: AgentState, event: Desired, _moment: Moment) -> Step:
+    return (state, ()) if event.spec == state.spec else _interrupt(state, event.spec)
+
+
+def _lapse(state: AgentState, _event: TimerFired, _moment: Moment) -> Step:
+    """The admission has lapsed: end the instance and ask admission again, which says why."""
+    return _interrupt(state, state.spec)
+
+
+def _keep_newest(state: AgentState, event: Desired | Undesired, _moment: Moment) -> Step:
+    return replace(state, next_spec=event.spec if isinstance(event, Desired) else None), ()
+
+
+def _interrupt_again(state: AgentState, _event: StopTimedOut, _moment: Moment) -> Step:
+    report = Report("agent:stop:overdue", "still there after its grace; interrupted again")
+    return state, (Interrupt(state.attempt, 0, STOP_MARGIN_MS), report)
+
+
+def _stopped(state: AgentState, event: Exited, moment: Moment) -> Step:
+    ended = replace(state, last_exit=event.exit)
+    if ended.next_spec is None:
+        return _release(ended, event, moment)
+    return _adopt(ended, Desired(ended.next_spec), moment)
+
+
+def _stay(state: AgentState, _event: Event, _moment: Moment) -> Step:
+    return state, ()
+
+
+def _row(phase: Phase, event: type[E], transition: Callable[[AgentState, E, Moment], Step], *targets: Phase) -> Row:
+    return (phase, event), (cast("Transition", transition), targets)
+
+
+_P = Phase
+TRANSITIONS: Mapping[tuple[Phase, type[Event]], tuple[Transition, tuple[Phase, ...]]] = dict(
+    (
+        _row(_P.PENDING, Desired, _adopt, _P.ADMITTING),
+        _row(_P.PENDING, Undesired, _release, _P.STOPPED),
+        _row(_P.ADMITTING, Desired, _adopt_if_changed, _P.ADMITTING),
+        _row(_P.ADMITTING, Undesired, _release, _P.STOPPED),
+        _row(_P.ADMITTING, Admitted, _start, _P.STARTING),
+        _row(_P.ADMITTING, Rejected, _refuse, _P.FAILED, _P.BACKOFF),
+        _row(_P.STARTING, Desired, _stop_if_changed, _P.STARTING, _P.STOPPING),
+        _row(_P.STARTING, Undesired, _stop, _P.STOPPING),
+        _row(_P.STARTING, Started, _run, _P.RUNNING),
+        _row(_P.STARTING, Rejected, _refuse, _P.FAILED, _P.BACKOFF),
+        _row(_P.STARTING, Exited, _recover, _P.BACKOFF),
+        _row(_P.RUNNING, Desired, _stop_if_changed, _P.RUNNING, _P.STOPPING),
+        _row(_P.RUNNING, Undesired, _stop, _P.STOPPING),
+        _row(_P.RUNNING, TimerFired, _lapse, _P.STOPPING),
+        _row(_P.RUNNING, Exited, _recover, _P.BACKOFF),
+        _row(_P.STOPPING, Desired, _keep_newest, _P.STOPPING),
+        _row(_P.STOPPING, Undesired, _keep_newest, _P.STOPPING),
+        # The order to stop may cross the answer to Start, or the timer of an admission that lapses.
+        _row(_P.STOPPING, Started, _stay, _P.STOPPING),
+        _row(_P.STOPPING, Rejected, _stay, _P.STOPPING),
+        _row(_P.STOPPING, TimerFired, _stay, _P.STOPPING),
+        _row(_P.STOPPING, StopTimedOut, _interrupt_again, _P.STOPPING),
+        _row(_P.STOPPING, Exited, _stopped, _P.STOPPED, _P.ADMITTING),
+        _row(_P.BACKOFF, Desired, _adopt_if_changed, _P.BACKOFF, _P.ADMITTING),
+        _row(_P.BACKOFF, Undesired, _release, _P.STOPPED),
+        _row(_P.BACKOFF, TimerFired, _retry, _P.ADMITTING),
+        _row(_P.FAILED, Desired, _adopt, _P.ADMITTING),
+        _row(_P.FAILED, Undesired, _release, _P.STOPPED),
+        _row(_P.STOPPED, Desired, _adopt, _P.ADMITTING),
+        _row(_P.STOPPED, Undesired, _stay, _P.STOPPED),
+    )
+)
+"""(phase, event) -> (transition, phases it may lead to). A pair without a row is a fault of this program."""
+
+
+def mermaid() -> str:
+    """Draw the table as a Mermaid state diagram; ARCHITECTURE.md shows this text and a test compares them."""
+    arrows: dict[tuple[Phase, Phase], list[str]] = {}
+    for (phase, event), (_, targets) in TRANSITIONS.items():
+        for target in targets:
+            if target is not phase:
+                arrows.setdefault((phase, target), []).append(event.__name__)
+    lines = ["stateDiagram-v2", f"    [*] --> {Phase.PENDING}"]
+    lines += [f"    {source} --> {target}: {', '.join(events)}" for (source, target), events in arrows.items()]
+    lines.append(f"    {Phase.STOPPED} --> [*]")
+    return "\n".join(lines) + "\n"
