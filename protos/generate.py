@@ -31,7 +31,14 @@ def _protoc(*arguments: str) -> None:
 
 def generate(target: Path) -> None:
     """Write the stubs for every .proto file below `target`."""
-    _protoc(f"--python_out={target}", f"--pyi_out={target}", f"--grpc_python_out={target}")
+    typed_grpc = Path(sys.executable).parent / "protoc-gen-mypy_grpc"
+    _protoc(
+        f"--plugin=protoc-gen-mypy_grpc={typed_grpc}",
+        f"--python_out={target}",
+        f"--pyi_out={target}",
+        f"--grpc_python_out={target}",
+        f"--mypy_grpc_out=quiet:{target}",
+    )
 
 
 def stale() -> list[str]:

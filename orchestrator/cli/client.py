@@ -15,16 +15,19 @@ from fleet.v1 import control_pb2 as pb
 from fleet.v1 import control_pb2_grpc, error_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from orchestrator.cli.context import Context
 
-T = TypeVar("T")
+Q = TypeVar("Q")
 R = TypeVar("R")
 
 UNARY_TIMEOUT_S = 30.0
 """Deadline of an ordinary call; commands that wait pass their own."""
+
+BULK_TIMEOUT_S = 600.0
+"""Deadline for moving one blob."""
 
 CHUNK = 256 * 1024
 """Bytes per message when a blob is sent."""
@@ -51,7 +54,7 @@ def to_fleet_error(error: grpc.RpcError) -> FleetError:
     """Translate a failed call: the coordinator's own detail when it sent one, else the status."""
     call = cast("grpc.Call", error)  # an RpcError raised by a stub is a Call too (grpc.RpcError documentation)
     for key, value in call.trailing_metadata() or ():
-        if key == ERROR_METADATA:
+        if key == ERROR_METADATA and isinstance(value, bytes):
             detail = error_pb2.ErrorDetail.FromString(value)
             facts: dict[str, str | int] = dict(detail.detail)
             if detail.remedy:
@@ -78,9 +81,9 @@ class Client:
     def __init__(self, channel: grpc.Channel, address: str) -> None:
         self._channel = channel
         self.address = address
-        self.stub = control_pb2_grpc.ControlServiceStub(channel)  # type: ignore[no-untyped-call]
+        self.stub = control_pb2_grpc.ControlServiceStub(channel)
 
-    def call(self, method: Callable[..., R], request: object, timeout_s: float = UNARY_TIMEOUT_S) -> R:
+    def call(self, method: grpc.UnaryUnaryMultiCallable[Q, R], request: Q, timeout_s: float = UNARY_TIMEOUT_S) -> R:
         """Make one unary call.
 
         Raises:
@@ -92,7 +95,7 @@ class Client:
             raise to_fleet_error(error) from error
 
     def stream(
-        self, method: Callable[..., Iterator[R]], request: object, timeout_s: float | None = None
+        self, method: grpc.UnaryStreamMultiCallable[Q, R], request: Q, timeout_s: float | None = None
     ) -> Iterator[R]:
         """Iterate over a server stream; leaving the loop early cancels it.
 
@@ -105,7 +108,7 @@ class Client:
         except grpc.RpcError as error:
             raise to_fleet_error(error) from error
         finally:
-            replies.cancel()  # type: ignore[attr-defined]
+            replies.cancel()
 
     def put_blob(self, digest: str, data: bytes) -> None:
         """Upload one blob in chunks; the coordinator checks the digest.
@@ -119,7 +122,10 @@ class Client:
             for start in range(0, len(data), CHUNK):
                 yield pb.PutBlobRequest(data=data[start : start + CHUNK])
 
-        self.call(self.stub.PutBlob, messages(), timeout_s=600.0)
+        try:
+            self.stub.PutBlob(messages(), timeout=BULK_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise to_fleet_error(error) from error
 
     def get_blob(self, digest: str, limit: int) -> bytes:
         """Download one blob of at most `limit` bytes. The caller checks the digest against what was signed.
@@ -129,7 +135,7 @@ class Client:
         """
         parts: list[bytes] = []
         received = 0
-        for chunk in self.stream(self.stub.GetBlob, pb.GetBlobRequest(digest=digest), timeout_s=600.0):
+        for chunk in self.stream(self.stub.GetBlob, pb.GetBlobRequest(digest=digest), timeout_s=BULK_TIMEOUT_S):
             received += len(chunk.data)
             if received > limit:
                 raise FleetError(Code.LIMIT_EXCEEDED, f"the blob is larger than {limit} bytes", digest=digest)

@@ -1,0 +1,140 @@
+"""Commands that bring nodes into the fleet: node token, node join, node up, node down."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.errors import Code, FleetError
+from fleet.v1 import control_pb2 as pb
+from orchestrator.cli import background
+from orchestrator.cli.render import when
+from orchestrator.cli.session import parse_labels
+
+if TYPE_CHECKING:
+    from orchestrator.cli.session import Session
+
+AGENT = (sys.executable, "-m", "edge_agent.agent")
+JOIN_TIMEOUT_S = 60.0
+
+LABELS = click.option("--label", "-l", "label", multiple=True, metavar="KEY=VALUE", help="A label; may be repeated.")
+DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The node's directory; default $FLEET_HOME/nodes/NAME.",
+)
+
+
+def _token(session: Session, name: str, labels: dict[str, str], ttl_s: int) -> pb.CreateJoinTokenReply:
+    with session.connect() as client:
+        request = pb.CreateJoinTokenRequest(node=name, labels=labels, ttl_s=ttl_s)
+        return client.call(client.stub.CreateJoinToken, request)
+
+
+def _directory(session: Session, name: str, data_dir: Path | None) -> Path:
+    return (data_dir or session.home / "nodes" / name).absolute()
+
+
+@click.group()
+def node() -> None:
+    """Bring nodes into the fleet."""
+
+
+@node.command()
+@click.argument("name")
+@LABELS
+@click.option("--ttl", "ttl_s", default=3600, show_default=True, help="Seconds for which the token is good.")
+@click.pass_obj
+def token(session: Session, name: str, label: tuple[str, ...], ttl_s: int) -> None:
+    """Make a one-use join token for another machine, bound to this name and these labels."""
+    reply = _token(session, name, parse_labels(label), ttl_s)
+    root = session.context().trust / "root.json"
+    if session.output.machine:
+        session.output.value(
+            {
+                "token": reply.token,
+                "coordinator": reply.enrolment_address,
+                "expires": when(reply.expires_ms),
+                "root": str(root),
+            }
+        )
+        return
+    session.output.note(f"Copy {root} to the node, then run there, before {when(reply.expires_ms)}:\n")
+    session.output.text(
+        f"edge-agent join --data-dir /var/lib/edge-agent --coordinator {reply.enrolment_address} "
+        f"--root root.json --token {reply.token}"
+    )
+
+
+@node.command()
+@click.argument("name")
+@LABELS
+@DATA_DIR
+@click.option("--start/--no-start", default=True, show_default=True, help="Start it in the background.")
+@click.pass_obj
+def join(session: Session, name: str, label: tuple[str, ...], data_dir: Path | None, start: bool) -> None:  # noqa: FBT001
+    """Make this machine a node: take a token, enrol, start the supervisor."""
+    directory = _directory(session, name, data_dir)
+    if (directory / "node.json").exists():
+        raise FleetError(
+            Code.ALREADY_EXISTS,
+            f"{name} has joined already",
+            place=str(directory / "node.json"),
+            remedy=f"Start it with `fleetctl node up {name}`.",
+        )
+    reply = _token(session, name, parse_labels(label), 600)
+    command = [
+        *AGENT,
+        "join",
+        "--data-dir",
+        str(directory),
+        "--coordinator",
+        reply.enrolment_address,
+        "--root",
+        str(session.context().trust / "root.json"),
+        "--token-file",
+        "-",
+    ]
+    # The token goes over standard input: an argument would be visible to every user of the machine.
+    done = subprocess.run(  # noqa: S603 - our own program, no shell
+        command, input=reply.token, capture_output=True, text=True, timeout=JOIN_TIMEOUT_S, check=False
+    )
+    if done.returncode != 0:
+        raise FleetError(
+            Code.CERTIFICATE_INVALID,
+            f"{name} could not join: {done.stderr.strip()}",
+            node=name,
+            remedy="Check that the coordinator runs (`fleetctl status`), then join again.",
+        )
+    session.output.note(f"{name} joined the fleet; its files are in {directory}.")
+    if start:
+        _start(session, name, directory)
+
+
+def _start(session: Session, name: str, directory: Path) -> None:
+    command = [*AGENT, "run", "--data-dir", str(directory)]
+    background.start(command, directory / "agent.pid", directory / "agent.log")
+    session.output.note(f"{name} is started; its log is {directory / 'agent.log'}.")
+
+
+@node.command()
+@click.argument("name")
+@DATA_DIR
+@click.pass_obj
+def up(session: Session, name: str, data_dir: Path | None) -> None:
+    """Start a node of this machine in the background."""
+    _start(session, name, _directory(session, name, data_dir))
+
+
+@node.command()
+@click.argument("name")
+@DATA_DIR
+@click.pass_obj
+def down(session: Session, name: str, data_dir: Path | None) -> None:
+    """Stop a node of this machine. Its agents come back with `fleetctl node up`."""
+    stopped = background.stop(_directory(session, name, data_dir) / "agent.pid")
+    session.output.note(f"{name} is stopped." if stopped else f"{name} was not running.")

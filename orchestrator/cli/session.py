@@ -1,0 +1,69 @@
+"""What every command is given: the operator's home, the context in force, the output, and the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli import client
+from orchestrator.cli.context import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+    from pathlib import Path
+
+    from orchestrator.cli.client import Client
+    from orchestrator.cli.context import Context, Overrides
+    from orchestrator.cli.render import Output
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of fleetctl.
+
+    Attributes:
+        home: the operator's directory.
+        overrides: connection flags.
+        output: where results and progress go.
+        now: current time, UTC.
+    """
+
+    home: Path
+    overrides: Overrides
+    output: Output
+    now: Callable[[], datetime]
+
+    def context(self) -> Context:
+        """Return the context in force.
+
+        Raises:
+            FleetError: NOT_FOUND, CONFIG_INVALID.
+        """
+        return resolve(self.home, self.overrides)
+
+    def connect(self) -> AbstractContextManager[Client]:
+        """Open a connection to the context's coordinator."""
+        return client.connect(self.context())
+
+    def now_ms(self) -> int:
+        """Return the current time in milliseconds since the Unix epoch."""
+        return int(self.now().timestamp() * 1000)
+
+
+def parse_labels(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Parse repeated `key=value` options.
+
+    Raises:
+        click.BadParameter: when a pair has no `=`, or a key is given twice.
+    """
+    result: dict[str, str] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key or key in result:
+            raise click.BadParameter(f"{pair!r}: expected KEY=VALUE, each key once")
+        result[key] = value
+    return result
