@@ -1,0 +1,155 @@
+"""Machine code of components, compiled on this node, kept under a message authentication code.
+
+Owns: the files of the cache and their key. Machine code is never accepted from the network, and the engine runs
+whatever it is handed, so a file counts only if this node wrote it: HMAC-SHA-256 (RFC 2104) under a key that is made
+here on first use and readable by this user alone. Never compiles and never imports the engine.
+
+An entry is named by the hash of (component digest, engine, target): another engine version, configuration or processor
+simply finds nothing. A file is a magic, the code, and then the machine code. Its bytes are copied into a sealed memory
+file first and verified there: what was verified is what the runner maps, whatever happens to the file meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+from typing import TYPE_CHECKING, BinaryIO
+
+from edge_agent.runner import memory_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_MODULE_BYTES = 512 << 20
+"""Machine code of one component; about twice the component's size is common."""
+
+MAX_CACHE_BYTES = 2 << 30
+"""All files together; the least recently used ones make room."""
+
+_MAGIC = b"fleet compiled 1"
+_MAC_SIZE = hashlib.sha256().digest_size
+_HEADER = len(_MAGIC) + _MAC_SIZE
+_KEY_SIZE = 32
+_CHUNK = 1 << 20
+
+_log = logging.getLogger(__name__)
+
+
+def load_key(path: Path) -> bytes:
+    """Return the key of this node's cache; made on first use, mode 0600."""
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        key = b""
+    if len(key) == _KEY_SIZE:
+        return key
+    key = secrets.token_bytes(_KEY_SIZE)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(key)
+    return key
+
+
+class CompiledCache:
+    """Finds and stores machine code.
+
+    Args:
+        directory: the cache's own directory; made when missing, mode 0700.
+        key: authentication key (`load_key`).
+        engine: version and configuration of the engine.
+        target: processor that the engine compiles for.
+        max_bytes: limit of all files together.
+    """
+
+    def __init__(
+        self, directory: Path, key: bytes, *, engine: str, target: str, max_bytes: int = MAX_CACHE_BYTES
+    ) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory = directory
+        self._key = key
+        self._engine = engine
+        self._target = target
+        self._max_bytes = max_bytes
+
+    def path(self, digest: str) -> Path:
+        """File of a component's machine code, whether it exists or not."""
+        return self._directory / f"{hashlib.sha256(self._identity(digest)).hexdigest()}.compiled"
+
+    def find(self, digest: str) -> int | None:
+        """Return the descriptor of a sealed memory file with the machine code of a component, or None.
+
+        A file that does not verify is removed and logged: the caller compiles again.
+        """
+        path = self.path(digest)
+        try:
+            with path.open("rb") as file:
+                header = file.read(_HEADER)
+                module = _sealed_copy(file)
+        except FileNotFoundError:
+            return None
+        size = os.fstat(module).st_size
+        if 0 < size <= MAX_MODULE_BYTES and hmac.compare_digest(header, self._header(digest, module)):
+            os.utime(path)
+            return module
+        os.close(module)
+        _log.error("compiled code of %s does not verify; it is compiled again", digest, extra={"path": str(path)})
+        path.unlink(missing_ok=True)
+        return None
+
+    def store(self, digest: str, module: int) -> None:
+        """Keep the machine code in the sealed memory file `module`.
+
+        Raises:
+            OSError: the disk is full or failed; the cache is as it was.
+        """
+        path = self.path(digest)
+        temporary = path.with_suffix(".new")
+        try:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(self._header(digest, module))
+                with memory_file.view(module) as contents:
+                    file.write(contents)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._make_room(path)
+
+    def _identity(self, digest: str) -> bytes:
+        return b"\0".join(text.encode() for text in (digest, self._engine, self._target))
+
+    def _header(self, digest: str, module: int) -> bytes:
+        identity = self._identity(digest)
+        mac = hmac.new(self._key, _MAGIC + len(identity).to_bytes(4, "big") + identity, hashlib.sha256)
+        with memory_file.view(module) as contents:
+            mac.update(contents)
+        return _MAGIC + mac.digest()
+
+    def _make_room(self, newest: Path) -> None:
+        files = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in self._directory.iterdir())
+        total = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if total <= self._max_bytes:
+                return
+            if path != newest:
+                path.unlink(missing_ok=True)
+                total -= size
+
+
+def _sealed_copy(file: BinaryIO) -> int:
+    module = memory_file.create("compiled")
+    try:
+        size = 0
+        while size <= MAX_MODULE_BYTES and (part := file.read(_CHUNK)):
+            size += len(part)
+            memory_file.write(module, part)
+        memory_file.seal(module)
+    except OSError:
+        os.close(module)
+        raise
+    return module
