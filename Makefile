@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop test check format lint types imports protos protos-check components components-check \
+.PHONY: help setup demo demo-stop demo-check test check format lint types imports protos protos-check components components-check \
         coverage bench lock clean
 
 help: ## this list
@@ -24,15 +24,18 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup ## a fleet of three nodes on this machine, deployed and running
-	@$(BIN)/python demo/demo.py
+	@$(BIN)/python examples/demo.py
 
 demo-stop: ## stop the fleet that `make demo` left running
-	@$(BIN)/python demo/demo.py --stop
+	@$(BIN)/python examples/demo.py --stop
+
+demo-check: setup ## the same demo as a test: asserts what it shows, then stops the fleet
+	@$(BIN)/python examples/demo.py --check
 
 test: setup ## the default test suite
 	@$(BIN)/pytest
 
-check: setup lint types imports protos-check coverage ## every gate that CI runs, but for the long suites
+check: setup lint types imports protos-check coverage test ## every gate but the long suites; run it before a commit
 
 format: setup ## format the Python code
 	@$(BIN)/ruff format

@@ -108,7 +108,7 @@ class Client:
         except grpc.RpcError as error:
             raise to_fleet_error(error) from error
         finally:
-            replies.cancel()
+            replies.cancel()  # type: ignore[no-untyped-call]  # grpc-stubs leaves it untyped
 
     def put_blob(self, digest: str, data: bytes) -> None:
         """Upload one blob in chunks; the coordinator checks the digest.
