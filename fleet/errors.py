@@ -82,6 +82,7 @@ class Code(StrEnum):
     BLOB_MISSING = "BLOB_MISSING"
     BLOB_CORRUPT = "BLOB_CORRUPT"
     LEDGER_CORRUPT = "LEDGER_CORRUPT"
+    STATE_CORRUPT = "STATE_CORRUPT"
     AGENT_NOT_RUNNING = "AGENT_NOT_RUNNING"
     AGENT_BUSY = "AGENT_BUSY"
     AGENT_TRAPPED = "AGENT_TRAPPED"
@@ -164,6 +165,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.BLOB_MISSING: _row("NOT_FOUND", _E.ERROR, "The blob is not stored.", "Push the bundle again: `fleetctl bundle push`.", retryable=True),
     Code.BLOB_CORRUPT: _row("DATA_LOSS", _E.VERIFICATION_FAILED, "A stored blob does not match its digest.", "It was removed and will be fetched again.", retryable=True),
     Code.LEDGER_CORRUPT: _row("DATA_LOSS", _E.ERROR, "The node's ledger cannot be read.", "The node fetches its desired state again; see its log for the file."),
+    Code.STATE_CORRUPT: _row("DATA_LOSS", _E.ERROR, "The stored state of an application cannot be read.", "Restore `state/APPLICATION` on the node from a backup, or remove it to start with empty buckets."),
     Code.AGENT_NOT_RUNNING: _row("FAILED_PRECONDITION", _E.ERROR, "The agent is not running.", "Look at `fleetctl agents` for its phase and last exit.", retryable=True),
     Code.AGENT_BUSY: _row("RESOURCE_EXHAUSTED", _E.ERROR, "The agent's queue is full.", "Send more slowly.", retryable=True),
     Code.AGENT_TRAPPED: _row("ABORTED", _E.ERROR, "The agent trapped during the call.", "Look at `fleetctl events`; it restarts by itself.", retryable=True),

@@ -86,7 +86,7 @@ class LogRecord:
     message: str
 
 
-class Clock(Protocol):
+class GuestClock(Protocol):
     """Time as a guest may see it; the standard library's `time` module is one."""
 
     def time_ns(self) -> int:
@@ -106,9 +106,19 @@ class Limits(Protocol):
         """Bytes of log text, context included."""
         ...
 
+    @property
+    def keyvalue_bytes(self) -> int:
+        """Bytes in all buckets of the application."""
+        ...
+
 
 class Authority(Protocol):
     """What an agent may do (the part of `fleet.grants` `Authority` that a capability asks)."""
+
+    @property
+    def capabilities(self) -> Mapping[str, object]:
+        """Granted interfaces, unversioned."""
+        ...
 
     @property
     def limits(self) -> Limits:
@@ -147,7 +157,7 @@ class AgentContext:
     state_dir: Path
     models: Mapping[str, Path]
     log: Callable[[LogRecord], None]
-    clock: Clock
+    clock: GuestClock
     releases: ExitStack = field(default_factory=ExitStack)
 
     def close(self) -> None:
