@@ -27,9 +27,9 @@ MAX_DEPTH = 32
 """Nesting of one document; deeper is refused before Python's own recursion limit is near."""
 
 
-def _text(data: bytes, code: Code, name: str) -> str:
-    if len(data) > MAX_DOCUMENT:
-        raise FleetError(Code.LIMIT_EXCEEDED, f"{name} has {len(data)} bytes, the limit is {MAX_DOCUMENT}", place=name)
+def _text(data: bytes, code: Code, name: str, limit: int = MAX_DOCUMENT) -> str:
+    if len(data) > limit:
+        raise FleetError(Code.LIMIT_EXCEEDED, f"{name} has {len(data)} bytes, the limit is {limit}", place=name)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -109,13 +109,13 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
-def load_json(data: bytes, code: Code, name: str) -> Value:
+def load_json(data: bytes, code: Code, name: str, limit: int = MAX_DOCUMENT) -> Value:
     """Parse one JSON document (RFC 8259) without duplicate keys, NaN or infinities.
 
     Raises:
-        FleetError: `code` with the place; LIMIT_EXCEEDED above `MAX_DOCUMENT` bytes.
+        FleetError: `code` with the place; LIMIT_EXCEEDED above `limit` bytes.
     """
-    text = _text(data, code, name)
+    text = _text(data, code, name, limit)
     try:
         value: Value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
@@ -180,6 +180,10 @@ class Reader:
     def has(self, key: str) -> bool:
         """Whether an optional key is present."""
         return key in self._value
+
+    def names(self) -> tuple[str, ...]:
+        """Return every key, in the order of the document; for mappings whose keys are data."""
+        return tuple(self._value)
 
     def take(self, key: str) -> Value:
         """Return the raw value of a mandatory key."""

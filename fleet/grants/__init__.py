@@ -1,0 +1,38 @@
+"""Grants: which capabilities an agent may use, where and until when.
+
+Owns: the vocabulary of capabilities, the lattice of authority, the grant document, and the checks that decide with
+them. Start at `document` for what people sign, at `lattice` for what a host function asks, at `admission` for what a
+node checks before it starts an agent. Enforcement belongs to `edge_agent.capabilities` and `edge_agent.runner`.
+"""
+
+from fleet.grants.admission import ImportDecision, check_applies, check_imports, effective
+from fleet.grants.document import BundleSelector, Grant, Lease, OnLapse, Risk, parse_ceiling, parse_grant
+from fleet.grants.lattice import Authority, AuthorityDiff, describe_rules, diff, meet, subset
+from fleet.grants.limits import Limits
+from fleet.grants.rules import Rule, describe_rule
+from fleet.grants.vocabulary import BASELINE, VOCABULARY
+
+__all__ = [
+    "BASELINE",
+    "VOCABULARY",
+    "Authority",
+    "AuthorityDiff",
+    "BundleSelector",
+    "Grant",
+    "ImportDecision",
+    "Lease",
+    "Limits",
+    "OnLapse",
+    "Risk",
+    "Rule",
+    "check_applies",
+    "check_imports",
+    "describe_rule",
+    "describe_rules",
+    "diff",
+    "effective",
+    "meet",
+    "parse_ceiling",
+    "parse_grant",
+    "subset",
+]

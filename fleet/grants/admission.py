@@ -1,0 +1,163 @@
+"""Decides whether a grant applies here and now, and whether it covers what a component imports.
+
+Owns: the checks that are about authority, in the order in which they are numbered. Each raises; nothing returns a
+boolean that a caller could forget. Pure: the supervisor, the coordinator and fleetctl decide by the same code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleet.errors import Code, FleetError
+from fleet.grants.document import INSTANT_FORMAT
+from fleet.grants.lattice import meet
+from fleet.grants.vocabulary import BASELINE, VOCABULARY
+from fleet.semver import parse_version
+from fleet.wit import parse_interface
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from fleet.grants.document import Grant
+    from fleet.grants.lattice import Authority
+
+
+def effective(grant: Grant, *ceilings: Authority) -> Authority:
+    """Return what an agent may do: the grant's authority under every ceiling (fleet, node, narrowing)."""
+    authority = grant.authority
+    for ceiling in ceilings:
+        authority = meet(authority, ceiling)
+    return authority
+
+
+def check_applies(  # noqa: PLR0913 - one named fact for each condition that the grant states
+    grant: Grant,
+    *,
+    agent: str,
+    bundle_name: str,
+    bundle_version: str,
+    bundle_digest: str,
+    labels: Mapping[str, str],
+    now: datetime,
+) -> None:
+    """Check that a grant is meant for this agent, bundle, node and moment.
+
+    1. agent  2. bundle name  3. version range  4. pinned digests  5. node labels  6. validity
+
+    Args:
+        grant: the verified grant.
+        agent: `application/agent`.
+        bundle_name: name in the verified bundle.
+        bundle_version: version in the verified bundle.
+        bundle_digest: digest of the verified bundle.
+        labels: labels from the node's own disk, never the coordinator's view of them.
+        now: aware time of the node.
+
+    Raises:
+        FleetError: GRANT_NOT_APPLICABLE (1 to 5) or GRANT_EXPIRED (6) with the failing `condition`.
+    """
+    selector = grant.bundle
+    if grant.agent != agent:  # 1
+        raise _not_applicable(agent, "agent", f"the grant is for {grant.agent}")
+    if selector.name != bundle_name:  # 2
+        raise _not_applicable(agent, "bundle.name", f"the grant is for {selector.name}, not {bundle_name}")
+    version = parse_version(bundle_version, Code.BUNDLE_INVALID, bundle_name)
+    if version not in selector.versions:  # 3
+        raise _not_applicable(agent, "bundle.versions", f"{bundle_version} is not in {selector.versions.text}")
+    if selector.digests and bundle_digest not in selector.digests:  # 4
+        raise _not_applicable(agent, "bundle.sha256", f"{bundle_digest} is not one of the pinned digests")
+    for key, value in grant.node_labels.items():  # 5
+        if labels.get(key) != value:
+            have = f"{key}={labels[key]}" if key in labels else f"no label {key}"
+            raise _not_applicable(agent, f"nodes.labels.{key}", f"the grant needs {key}={value}, the node has {have}")
+    if not grant.not_before <= now < grant.not_after:  # 6
+        period = f"{grant.not_before.strftime(INSTANT_FORMAT)} to {grant.not_after.strftime(INSTANT_FORMAT)}"
+        raise FleetError(Code.GRANT_EXPIRED, f"the grant is valid from {period}", agent=agent, condition="validity")
+
+
+def _not_applicable(agent: str, condition: str, message: str) -> FleetError:
+    return FleetError(Code.GRANT_NOT_APPLICABLE, message, agent=agent, condition=condition)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportDecision:
+    """What to link for a component, by the names that it imports.
+
+    Attributes:
+        granted: imports that the authority covers.
+        baseline: imports that need no grant.
+        deny_stubs: optional imports without a grant, to be met by functions that refuse every call.
+        unused: unversioned interfaces that are granted and not imported.
+    """
+
+    granted: tuple[str, ...]
+    baseline: tuple[str, ...]
+    deny_stubs: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def check_imports(
+    imports: Sequence[str],
+    authority: Authority,
+    optional: Collection[str],
+    agent: str,
+    bundle: str,
+) -> ImportDecision:
+    """Check that every import is granted, baseline or optional.
+
+    Args:
+        imports: top-level imports of the component (`fleet.component.read_component`).
+        authority: the effective authority.
+        optional: interfaces that the bundle declares optional, with or without version.
+        agent: `application/agent`.
+        bundle: `name@version`, for the remedy.
+
+    Raises:
+        FleetError: COMPONENT_UNSUPPORTED for an import that is no interface; IMPORT_NOT_GRANTED naming the missing
+            interfaces, with `remedy` the exact command that would grant them.
+    """
+    spare = {parse_interface(name).unversioned for name in optional}
+    granted: list[str] = []
+    baseline: list[str] = []
+    stubs: list[str] = []
+    missing: list[str] = []
+    seen: set[str] = set()
+    for name in imports:
+        interface = parse_interface(name, Code.COMPONENT_UNSUPPORTED).unversioned
+        seen.add(interface)
+        if interface in BASELINE:
+            baseline.append(name)
+        elif interface in authority.capabilities:
+            granted.append(name)
+        elif interface in spare:
+            stubs.append(name)
+        elif interface not in missing:
+            missing.append(interface)
+    if missing:
+        raise _not_granted(missing, agent, bundle)
+    unused = tuple(sorted(authority.capabilities.keys() - seen))
+    return ImportDecision(tuple(granted), tuple(baseline), tuple(stubs), unused)
+
+
+def _not_granted(missing: list[str], agent: str, bundle: str) -> FleetError:
+    """Name everything that is missing at once, so that one proposal mends it."""
+    unknown = [interface for interface in missing if interface not in VOCABULARY]
+    if unknown:
+        return FleetError(
+            Code.IMPORT_NOT_GRANTED,
+            f"{agent} imports {', '.join(unknown)}, which no grant of this release can name",
+            agent=agent,
+            imports=", ".join(missing),
+            remedy=f"Build {bundle} without {', '.join(unknown)}, or declare it in optional_imports of bundle.yaml.",
+        )
+    additions = " ".join(f"--add {interface}" for interface in missing)
+    command = f"fleetctl grant propose {agent} --bundle {bundle} {additions}"
+    return FleetError(
+        Code.IMPORT_NOT_GRANTED,
+        f"{agent} imports {', '.join(missing)} without a grant; run: {command}",
+        agent=agent,
+        imports=", ".join(missing),
+        remedy=command,
+    )

@@ -1,0 +1,197 @@
+"""Authority: what an agent may do, as a lattice.
+
+Owns: `Authority` and the total functions on it. `meet` can only take authority away, so that of grant, fleet ceiling,
+node ceiling and narrowing only the grant can give any. Laws, kept by tests:
+
+* `meet(a, b)` allows a request exactly when `a` and `b` both do, and is a subset of both;
+* `subset` is sound, reflexive and transitive: it may miss a subset that several rules cover together, never invent one;
+* `diff` names something widened whenever the new authority allows what the old one did not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from fleet.documents import Reader, dump_json, load_json
+from fleet.errors import Code
+from fleet.grants.limits import DEFAULT_LIMITS, HIGHEST_LIMITS, LIMITS, Limits, parse_limits
+from fleet.grants.rules import Rules, describe_rule, normal, parse_rules, write_rule
+from fleet.grants.vocabulary import VOCABULARY, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+AUTHORITY_SCHEMA = "fleet.authority/v1"
+
+_MAX_DECODED_RULES = 4096
+"""Rules of one interface in an encoded authority; a meet of documents can have more rules than a document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """What an agent may do.
+
+    Attributes:
+        capabilities: rules by unversioned interface name. An interface that is absent is not linked; one without
+            rules is linked and denies every call.
+        limits: resources.
+    """
+
+    capabilities: Mapping[str, Rules]
+    limits: Limits = DEFAULT_LIMITS
+
+    def allows(self, interface: str, **request: str) -> bool:
+        """Whether a call is allowed.
+
+        Args:
+            interface: unversioned interface name.
+            request: what the call is about, by the vocabulary's request keywords, for example
+                `allows("wasi:keyvalue/store", bucket="frames", op="get")`. A keyword that a rule constrains and that
+                is left out is denied. Maxima are not asked here: see `maximum`.
+
+        Raises:
+            ValueError: for a keyword that the interface does not have.
+        """
+        return bool(self._matching(interface, request))
+
+    def maximum(self, interface: str, constraint: str, **request: str) -> int | None:
+        """Return the highest ceiling that a matching rule gives; None for no ceiling, 0 when no rule matches.
+
+        Raises:
+            ValueError: for a keyword or constraint that the interface does not have.
+        """
+        specs = VOCABULARY.get(interface, {})
+        if interface in VOCABULARY and (constraint not in specs or specs[constraint].kind is not Kind.MAXIMUM):
+            raise ValueError(f"{interface} has no maximum {constraint}")
+        highest = 0
+        for rule in self._matching(interface, request):
+            value = rule.maximum(constraint)
+            if value is None:
+                return None
+            highest = max(highest, value)
+        return highest
+
+    def choices(self, interface: str, constraint: str, **request: str) -> frozenset[str]:
+        """Return the words of a literal constraint that would be allowed, for example the `ops` on a bucket.
+
+        Raises:
+            ValueError: for a keyword or constraint that the interface does not have.
+        """
+        spec = VOCABULARY.get(interface, {}).get(constraint)
+        if spec is None:
+            if interface in VOCABULARY:
+                raise ValueError(f"{interface} has no constraint {constraint}")
+            return frozenset()
+        return frozenset(word for word in spec.values if self.allows(interface, **{**request, spec.request: word}))
+
+    def without(self, interfaces: frozenset[str]) -> Authority:
+        """Return the authority with some interfaces taken away: they stay linked and deny every call."""
+        return Authority(
+            {name: () if name in interfaces else rules for name, rules in self.capabilities.items()}, self.limits
+        )
+
+    def encode(self) -> bytes:
+        """Return JSON that `decode` reads; equal authorities built from equal documents give equal bytes."""
+        capabilities = {
+            interface: [write_rule(interface, rule) for rule in rules] for interface, rules in self.capabilities.items()
+        }
+        return dump_json({"schema": AUTHORITY_SCHEMA, "capabilities": capabilities, "limits": self.limits.describe()})
+
+    @classmethod
+    def decode(cls, data: bytes, name: str = "authority") -> Authority:
+        """Read what `encode` wrote.
+
+        Raises:
+            FleetError: GRANT_INVALID with the place; LIMIT_EXCEEDED when too large.
+        """
+        with Reader(load_json(data, Code.GRANT_INVALID, name), Code.GRANT_INVALID, name) as reader:
+            if reader.text("schema") != AUTHORITY_SCHEMA:
+                reader.fail("schema", f"expected {AUTHORITY_SCHEMA}")
+            capabilities = reader.section("capabilities", _decode_capabilities)
+            limits = reader.section("limits", lambda section: parse_limits(section, HIGHEST_LIMITS))
+        return cls(capabilities, limits)
+
+    def _matching(self, interface: str, request: Mapping[str, str]) -> Rules:
+        specs = VOCABULARY.get(interface, {})
+        unknown = request.keys() - {spec.request for spec in specs.values() if spec.request}
+        if unknown and interface in VOCABULARY:
+            raise ValueError(f"{interface} has no request {min(unknown)}")
+        return tuple(rule for rule in self.capabilities.get(interface, ()) if rule.allows(specs, request))
+
+
+def _decode_capabilities(reader: Reader) -> dict[str, Rules]:
+    return {interface: parse_rules(reader, interface, _MAX_DECODED_RULES) for interface in reader.names()}
+
+
+def meet(a: Authority, b: Authority) -> Authority:
+    """Return what both allow, with the lower of each limit."""
+    capabilities = {
+        interface: normal(
+            both
+            for mine, theirs in product(rules, b.capabilities[interface])
+            if (both := mine.meet(theirs)) is not None
+        )
+        for interface, rules in a.capabilities.items()
+        if interface in b.capabilities
+    }
+    return Authority(capabilities, a.limits.meet(b.limits))
+
+
+def subset(a: Authority, b: Authority) -> bool:
+    """Whether `a` allows no more than `b`. May say no for a subset that only several rules of `b` cover together."""
+    return a.limits.within(b.limits) and all(
+        interface in b.capabilities and not _beyond(rules, b.capabilities[interface])
+        for interface, rules in a.capabilities.items()
+    )
+
+
+def _beyond(rules: Rules, others: Rules) -> Rules:
+    """Return the rules that no single rule of `others` covers."""
+    return tuple(rule for rule in rules if not any(rule.within(other) for other in others))
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityDiff:
+    """What an approver sees, one line per change: `wasi:keyvalue/store: buckets=frames ops=get,set`."""
+
+    widened: tuple[str, ...]
+    narrowed: tuple[str, ...]
+
+
+def diff(old: Authority | None, new: Authority) -> AuthorityDiff:
+    """Compare two authorities; a rule that changed shows in both lists. Without an old one everything is new."""
+    if old is None:
+        limits = [f"limits.{key}: {value}" for key, value in new.limits.describe().items()]
+        rules = [line for name in sorted(new.capabilities) for line in describe_rules(name, new.capabilities[name])]
+        return AuthorityDiff((*rules, *limits), ())
+    widened: list[str] = []
+    narrowed: list[str] = []
+    for interface in sorted(old.capabilities.keys() | new.capabilities.keys()):
+        widened += _excess(interface, new, old)
+        narrowed += _excess(interface, old, new)
+    before, after = old.limits.describe(), new.limits.describe()
+    for field, spec in LIMITS.items():
+        mine, theirs = getattr(old.limits, field), getattr(new.limits, field)
+        if mine != theirs:
+            line = f"limits.{spec.key}: {before.get(spec.key, 'none')} -> {after.get(spec.key, 'none')}"
+            (widened if mine is not None and (theirs is None or theirs > mine) else narrowed).append(line)
+    return AuthorityDiff(tuple(widened), tuple(narrowed))
+
+
+def _excess(interface: str, more: Authority, less: Authority) -> list[str]:
+    if interface not in more.capabilities:
+        return []
+    rules = more.capabilities[interface]
+    if interface not in less.capabilities:
+        return describe_rules(interface, rules)
+    beyond = _beyond(rules, less.capabilities[interface])
+    return describe_rules(interface, beyond) if beyond else []
+
+
+def describe_rules(interface: str, rules: Rules) -> list[str]:
+    """Return one line per rule, `interface: rule`."""
+    if not rules:
+        return [f"{interface}: every call denied"]
+    return [f"{interface}: {describe_rule(interface, rule)}" for rule in rules]
