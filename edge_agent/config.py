@@ -1,0 +1,135 @@
+"""Settings of the `edge-agent` program: file, then environment, then flags.
+
+Owns the names, units, defaults and bounds of everything that an operator may set on a node. Loaded once by
+`edge_agent.agent` and passed down; nothing else reads a file or the environment for settings.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from fleet.errors import Code, FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+ENVIRONMENT_PREFIX = "EDGE_AGENT_"
+"""`report_interval_ms` is `EDGE_AGENT_REPORT_INTERVAL_MS` in the environment."""
+
+MAX_FILE = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an operator may decide on a node.
+
+    Attributes:
+        data_dir: folder of everything the node keeps; readable by its user only.
+        allow_dev_profile: whether a release of the development profile is trusted. Leave it off in production.
+        report_interval_ms: time between full reports until the coordinator names its own.
+        coalesce_ms: how long changes gather before they are reported together.
+        reconnect_initial_ms: upper bound of the first delay before connecting again; doubles per failure.
+        reconnect_cap_ms: upper bound of that bound.
+        fetch_timeout_ms: limit of one request for a blob or for trust metadata without progress.
+        max_blob_bytes: largest component or model that is fetched.
+        log_lines_per_agent: lines of each agent's log that are kept for `fleetctl logs`.
+        max_concurrent_admissions: admissions, and so compilations, at once.
+        telemetry_poll_ms: shortest period of a telemetry trigger; faster ones are slowed down to it.
+    """
+
+    data_dir: Path
+    allow_dev_profile: bool = False
+    report_interval_ms: int = 5_000
+    coalesce_ms: int = 200
+    reconnect_initial_ms: int = 1_000
+    reconnect_cap_ms: int = 60_000
+    fetch_timeout_ms: int = 30_000
+    max_blob_bytes: int = 2 * 1024**3
+    log_lines_per_agent: int = 500
+    max_concurrent_admissions: int = 2
+    telemetry_poll_ms: int = 100
+
+
+BOUNDS: Mapping[str, tuple[int, int]] = {
+    "report_interval_ms": (100, 3_600_000),
+    "coalesce_ms": (0, 60_000),
+    "reconnect_initial_ms": (10, 600_000),
+    "reconnect_cap_ms": (10, 3_600_000),
+    "fetch_timeout_ms": (100, 3_600_000),
+    "max_blob_bytes": (1, 2**40),
+    "log_lines_per_agent": (1, 100_000),
+    "max_concurrent_admissions": (1, 64),
+    "telemetry_poll_ms": (1, 3_600_000),
+}
+"""Setting -> smallest and largest value."""
+
+
+def load_settings(data_dir: Path, environment: Mapping[str, str], flags: Mapping[str, str]) -> Settings:
+    """Combine defaults, `DATA_DIR/agent.toml` when there is one, environment and flags, in this order.
+
+    Args:
+        data_dir: where the node keeps everything; never taken from the file that it holds.
+        environment: the process environment.
+        flags: setting -> text, from the command line.
+
+    Raises:
+        FleetError: CONFIG_INVALID with the place of an unknown name or a value out of bounds.
+    """
+    settings = Settings(data_dir)
+    known = {field.name for field in fields(Settings)} - {"data_dir"}
+    path = data_dir / "agent.toml"
+    for name, value in _read(path).items():
+        settings = _set(settings, known, name, value, f"{path}: {name}")
+    for variable, text in sorted(environment.items()):
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+            settings = _set(settings, known, name, _parse(text), variable)
+    for name, text in flags.items():
+        settings = _set(settings, known, name, _parse(text), f"--set {name}")
+    if settings.reconnect_initial_ms > settings.reconnect_cap_ms:
+        raise FleetError(Code.CONFIG_INVALID, "the first delay is above the cap", place="reconnect_initial_ms")
+    return settings
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except FileNotFoundError:
+        return {}
+    if len(data) > MAX_FILE:
+        raise FleetError(Code.LIMIT_EXCEEDED, f"more than {MAX_FILE} bytes", place=str(path))
+    try:
+        return tomllib.loads(data.decode())
+    except ValueError as error:
+        raise FleetError(Code.CONFIG_INVALID, f"not valid TOML: {error}", place=str(path)) from error
+
+
+def _parse(text: str) -> object:
+    """Read a flag or variable as TOML would: true, false or a number; anything else stays text."""
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def _set(settings: Settings, known: set[str], name: str, value: object, place: str) -> Settings:
+    if name not in known:
+        raise FleetError(Code.CONFIG_INVALID, f"unknown setting {name!r}", place=place)
+    if isinstance(getattr(settings, name), bool):
+        if not isinstance(value, bool):
+            raise FleetError(Code.CONFIG_INVALID, "expected true or false", place=place)
+        return _replaced(settings, name, value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FleetError(Code.CONFIG_INVALID, "expected a whole number", place=place)
+    low, high = BOUNDS[name]
+    if not low <= value <= high:
+        raise FleetError(Code.CONFIG_INVALID, f"{value} is not between {low} and {high}", place=place)
+    return _replaced(settings, name, value)
+
+
+def _replaced(settings: Settings, name: str, value: bool | int) -> Settings:  # noqa: FBT001 - a setting's value
+    change: dict[str, Any] = {name: value}
+    return replace(settings, **change)

@@ -1,0 +1,379 @@
+"""Makes the node run what it accepted: interprets lifecycle actions and feeds one event back for each.
+
+Owns the state of every agent and the one place where events meet it (`_feed`). Level-triggered: whatever happened,
+the loop compares everything that is desired with everything that is known and closes the gap, so a lost wake-up costs
+time, never correctness. Never decides: what to change is `reconciler.diff`, what follows from an event is
+`lifecycle.step`, whether an agent may run is `admission`. Never touches the network or the disk.
+
+Everything here happens on one event loop; between two awaits nothing changes underneath.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from edge_agent import lifecycle, reconciler
+from edge_agent.runtime import AgentExited, AgentLogged, AgentStart, RunnerLost
+from edge_agent.triggers import Telemetry, Triggers
+from fleet.errors import Code, FleetError
+from fleet.model import AssignedAgent, Exit, ExitCause, ObservedAgent, ObservedState, Phase, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+    from datetime import datetime
+    from random import Random
+
+    from edge_agent.clock import Clock
+    from edge_agent.journal import Journal
+    from edge_agent.runtime import Runtime
+
+MAX_OUTPUT = 512
+"""Characters of an agent's last output that are reported."""
+
+LONGEST_SLEEP_S = 60.0
+"""A timer looks at the wall clock at least this often, since a node's clock may be set while it waits."""
+
+SETTLED = frozenset({Phase.RUNNING, Phase.BACKOFF, Phase.FAILED})
+"""Phases in which a desired state counts as applied to an agent: it runs, or it was tried and said why not."""
+
+MISSING = frozenset({Code.BLOB_MISSING, Code.BLOB_CORRUPT})
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedAgent:
+    """What admission hands over: how to start the agent, and until when it may run (None: no end)."""
+
+    start: AgentStart
+    valid_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The accepted desired state, verified."""
+
+    generation: int
+    digest: str
+    agents: tuple[AssignedAgent, ...]
+
+
+NOTHING = Accepted(0, "", ())
+"""Before the first desired state."""
+
+Admission = Callable[[AssignedAgent], Awaitable[AdmittedAgent]]
+"""Verify and compile one agent; raises FleetError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a supervisor is made of.
+
+    Attributes:
+        runtime: runs the agents.
+        admit: decides whether one may run.
+        journal: takes events and log lines.
+        clock: time.
+        random: jitter of restarts.
+        telemetry: readings of the host.
+        shortest_period_ms: shortest period of a telemetry trigger.
+        max_admissions: admissions at once.
+    """
+
+    runtime: Runtime
+    admit: Admission
+    journal: Journal
+    clock: Clock
+    random: Random
+    telemetry: Telemetry
+    shortest_period_ms: int = 100
+    max_admissions: int = 2
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is under way for one agent, beside its state."""
+
+    admitted: AdmittedAgent | None = None
+    instance: int = -1
+    starting: asyncio.Task[None] | None = None
+    timer: asyncio.Task[None] | None = None
+    in_flight: bool = False
+    dropped: int = 0
+    last_output: str = ""
+    last_fault: str = ""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Supervisor:
+    """Runs the accepted desired state. `run` does everything; the other methods may be called while it runs."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._runtime, self._journal, self._clock = parts.runtime, parts.journal, parts.clock
+        self._accepted = NOTHING
+        self._applied: Accepted | None = None
+        self._states: dict[str, lifecycle.AgentState] = {}
+        self._work: dict[str, _Work] = {}
+        self._admissions = asyncio.Semaphore(parts.max_admissions)
+        self._wake = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        self._triggers = Triggers(self.deliver, parts.telemetry, parts.clock, parts.shortest_period_ms)
+        self.changed = asyncio.Event()
+        """Set whenever `observed` may differ from before; whoever reports clears it."""
+        self.missing = asyncio.Event()
+        """Set when admission lacked a blob; whoever fetches clears it."""
+
+    @property
+    def applied(self) -> Accepted | None:
+        """The newest desired state that every agent has settled in."""
+        return self._applied
+
+    def desire(self, accepted: Accepted) -> None:
+        """Run this from now on; it replaces everything desired before."""
+        self._accepted = accepted
+        self._wake.set()
+        self.changed.set()
+
+    def reconsider(self) -> None:
+        """Ask admission again about every refused agent: what it depends on has changed."""
+        for name, state in list(self._states.items()):
+            if state.phase is Phase.FAILED and state.spec is not None:
+                self._feed(name, lifecycle.Desired(state.spec))
+
+    async def run(self) -> None:
+        """Supervise until cancelled. The runtime stays open: whoever made it closes it."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._listen())
+                while True:
+                    await self._wake.wait()
+                    self._wake.clear()
+                    self._reconcile()
+        finally:
+            self._triggers.close()
+            self._group = None
+
+    async def call(self, agent: str, invocation: str, deadline_ms: int | None) -> str:
+        """Call an exported function (`function(arguments)` in WAVE) and return its result as WAVE text.
+
+        Raises:
+            FleetError: AGENT_NOT_RUNNING, AGENT_BUSY, AGENT_TRAPPED, EXPORT_NOT_FOUND, WAVE_INVALID, RUNNER_LOST.
+        """
+        state = self._states.get(agent)
+        if state is None or state.phase is not Phase.RUNNING:
+            phase = "not assigned" if state is None else str(state.phase)
+            raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent} is {phase}", agent=agent)
+        result = await self._runtime.call(agent, invocation, deadline_ms)
+        if (work := self._work.get(agent)) is not None:
+            work.last_output = result.output[:MAX_OUTPUT]
+        self.changed.set()
+        return result.output
+
+    async def deliver(self, agent: str, invocation: str) -> bool:
+        """Call an agent for a trigger unless a trigger's call is in flight; return whether it took the call.
+
+        What is not taken is dropped and counted. A fault is told once, until another one or a success follows.
+        """
+        work = self._work.get(agent)
+        if work is None:
+            return False
+        if work.in_flight:
+            work.dropped += 1
+            return False
+        work.in_flight = True
+        try:
+            await self.call(agent, invocation, None)
+        except FleetError as error:
+            if error.code is Code.AGENT_BUSY:
+                work.dropped += 1
+                return False
+            if str(error) != work.last_fault:
+                work.last_fault = str(error)
+                self._report(agent, "agent:trigger:failed", f"{invocation.partition('(')[0]}: {error}")
+            return error.code is Code.AGENT_TRAPPED
+        else:
+            work.last_fault = ""
+            return True
+        finally:
+            work.in_flight = False
+
+    async def publish(self, topic: str, payloads: Iterable[str]) -> int:
+        """Hand payloads (WAVE text) to the agents that listen to a topic, in order; return how many were taken."""
+        return sum([await self._triggers.publish(topic, payload) for payload in payloads])
+
+    def dropped(self, agent: str) -> int:
+        """How many invocations of triggers an agent was too busy for."""
+        work = self._work.get(agent)
+        return 0 if work is None else work.dropped
+
+    def observed(self) -> ObservedState:
+        """What the node runs now, complete."""
+        agents = tuple(self._observe(state) for _, state in sorted(self._states.items()))
+        return ObservedState(self._accepted.generation, self._accepted.digest, self._clock.now(), agents)
+
+    def _observe(self, state: lifecycle.AgentState) -> ObservedAgent:
+        stats = self._runtime.stats(state.name)
+        return ObservedAgent(
+            name=state.name,
+            phase=state.phase,
+            bundle_digest=state.spec.bundle.digest if state.spec is not None else "",
+            grant_digest=state.spec.grant.digest if state.spec is not None else "",
+            restarts=state.restarts,
+            last_exit=state.last_exit,
+            next_attempt_at=state.next_attempt_at,
+            running_since=state.running_since,
+            calls=stats.calls,
+            errors=stats.errors,
+            memory_bytes=stats.memory_bytes,
+            last_output=self._work[state.name].last_output,
+            refusal=state.refusal,
+        )
+
+    def _reconcile(self) -> None:
+        for change in reconciler.diff(self._accepted.agents, self._states):
+            self._states.setdefault(change.agent, lifecycle.AgentState(change.agent))
+            self._work.setdefault(change.agent, _Work())
+            self._feed(change.agent, change.event)
+        names = {spec.name for spec in self._accepted.agents}
+        settled = names == self._states.keys() and all(state.phase in SETTLED for state in self._states.values())
+        if settled and self._applied != self._accepted and self._accepted is not NOTHING:
+            self._applied = self._accepted
+            self.changed.set()
+
+    def _feed(self, name: str, event: lifecycle.Event) -> None:
+        """Apply one event and begin what follows from it: the only place where an agent's state changes."""
+        before = self._states.get(name)
+        if before is None:
+            return
+        moment = lifecycle.Moment(self._clock.now(), self._parts.random.random())
+        after, actions = lifecycle.step(before, event, moment)
+        self._states[name] = after
+        if before.phase is Phase.RUNNING and after.phase is not Phase.RUNNING:
+            self._triggers.disarm(name)
+        elif after.phase is Phase.RUNNING and before.phase is not Phase.RUNNING and after.spec is not None:
+            self._triggers.arm(after.spec)
+        for action in actions:
+            self._carry_out(name, action)
+        self._wake.set()
+        self.changed.set()
+
+    def _carry_out(self, name: str, action: lifecycle.Action) -> None:
+        work = self._work[name]
+        match action:
+            case lifecycle.Admit():
+                self._spawn(work, self._admit(name, action))
+            case lifecycle.Start():
+                work.starting = self._spawn(work, self._start(name, action))
+            case lifecycle.Interrupt():
+                self._spawn(work, self._interrupt(name, action))
+            case lifecycle.SetTimer():
+                if work.timer is not None:
+                    work.timer.cancel()
+                work.timer = self._spawn(work, self._wait(name, action))
+            case lifecycle.Release():
+                for task in work.tasks:
+                    task.cancel()
+                del self._states[name], self._work[name]
+            case lifecycle.Report():
+                self._report(name, action.kind, action.message)
+
+    def _spawn(self, work: _Work, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        if self._group is None:
+            raise RuntimeError("the supervisor does not run")
+        task = self._group.create_task(job)
+        work.tasks.add(task)
+        task.add_done_callback(work.tasks.discard)
+        return task
+
+    async def _admit(self, name: str, action: lifecycle.Admit) -> None:
+        try:
+            async with self._admissions:
+                admitted = await self._parts.admit(action.spec)
+        except FleetError as error:
+            if error.code in MISSING:
+                self.missing.set()
+            self._feed(name, _rejected(action.attempt, error))
+            return
+        if self._states[name].attempt == action.attempt:
+            self._work[name].admitted = admitted
+        self._feed(name, lifecycle.Admitted(action.attempt, admitted.valid_until))
+
+    async def _start(self, name: str, action: lifecycle.Start) -> None:
+        work = self._work[name]
+        if work.admitted is None:
+            raise RuntimeError(f"{name} starts without admission")
+        work.instance = action.attempt
+        try:
+            await self._runtime.start(work.admitted.start)
+        except FleetError as error:
+            if error.code in (Code.AGENT_TRAPPED, Code.RUNNER_LOST):
+                self._feed(name, lifecycle.Exited(action.attempt, self._exit_of(error)))
+            else:
+                self._feed(name, _rejected(action.attempt, error))
+            return
+        self._feed(name, lifecycle.Started(action.attempt))
+
+    async def _interrupt(self, name: str, action: lifecycle.Interrupt) -> None:
+        end = asyncio.create_task(self._end(name, action))
+        patience = asyncio.create_task(self._clock.sleep(action.patience_ms / 1000))
+        try:
+            await asyncio.wait((end, patience), return_when=asyncio.FIRST_COMPLETED)
+            if end.done():
+                end.result()
+                stopped = Exit(ExitCause.STOPPED, "stopped by order", self._clock.now())
+                self._feed(name, lifecycle.Exited(action.attempt, stopped))
+            else:
+                self._feed(name, lifecycle.StopTimedOut(action.attempt))
+        finally:
+            end.cancel()
+            patience.cancel()
+
+    async def _end(self, name: str, action: lifecycle.Interrupt) -> None:
+        """Stop the instance of this attempt: after its start has ended, and only while it is still the current one."""
+        starting = self._work[name].starting
+        if starting is not None and not starting.done():
+            await asyncio.wait((starting,))
+        if name in self._states and self._states[name].attempt == action.attempt:
+            await self._runtime.stop(name, action.grace_ms)
+
+    async def _wait(self, name: str, action: lifecycle.SetTimer) -> None:
+        """Sleep until the time by the monotonic clock or by the wall clock, whichever comes first."""
+        left = (action.at - self._clock.now()).total_seconds()
+        while left > 0 and self._clock.now() < action.at:
+            await self._clock.sleep(min(left, LONGEST_SLEEP_S))
+            left -= LONGEST_SLEEP_S
+        self._feed(name, lifecycle.TimerFired(action.attempt))
+
+    async def _listen(self) -> None:
+        while True:
+            event = await self._runtime.next_event()
+            match event:
+                case AgentLogged(line):
+                    self._journal.log(line)
+                case AgentExited(agent, ended):
+                    self._lose(agent, ended)
+                case RunnerLost(application, agents, ended):
+                    self._report("", "runner:process:lost", f"{application}: {ended.message}", cause=str(ended.cause))
+                    for agent in agents:
+                        self._lose(agent, ended)
+
+    def _lose(self, agent: str, ended: Exit) -> None:
+        work = self._work.get(agent)
+        if work is not None:
+            self._feed(agent, lifecycle.Exited(work.instance, ended))
+
+    def _exit_of(self, error: FleetError) -> Exit:
+        known = {cause.value: cause for cause in ExitCause}
+        fallback = ExitCause.ENGINE_CRASH if error.code is Code.RUNNER_LOST else ExitCause.HOST_ERROR
+        return Exit(known.get(str(error.detail.get("cause")), fallback), error.private, self._clock.now())
+
+    def _report(self, agent: str, kind: str, message: str, **detail: str) -> None:
+        self._journal.event(self._clock.now(), agent, kind, message, **detail)
+
+
+def _rejected(attempt: int, error: FleetError) -> lifecycle.Rejected:
+    refusal = Refusal(str(error.code), error.private, error.remedy)
+    return lifecycle.Rejected(attempt, refusal, retryable=error.row.retryable)
