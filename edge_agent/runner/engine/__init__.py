@@ -1,0 +1,35 @@
+"""Runs WebAssembly components: our own thin layer over the Wasmtime C API.
+
+The stock component bindings of the `wasmtime` package are slow, leak memory, and mix up exceptions between stores;
+a supervisor cannot be built on them. This package keeps what it needs: compile and load a component (`Engine`,
+`Component`), offer it host functions (`HostInterface`, `HostFunction`), run it with limits (`Instance`, `Limits`), and
+say why it stopped (`Trap`). Values are mapped as tabled in `fleet.wit_types`.
+
+Read `instance` first, then `component`; `ffi` is the only module that declares C functions.
+
+    engine = Engine()
+    component = engine.load(engine.compile(wasm))
+    instance = Instance(component, [clock_interface], Limits(memory_bytes=16 << 20))
+    instance.call("syuthd:agent-mesh/sensor-handler@0.1.0#handle-data", {"source": "a", "value": 1.5, "timestamp": 3})
+"""
+
+from edge_agent.runner.engine.component import Component
+from edge_agent.runner.engine.engine import TICK_SECONDS, Engine
+from edge_agent.runner.engine.instance import Instance, Limits
+from edge_agent.runner.engine.linker import HostFunction, HostInterface
+from edge_agent.runner.engine.traps import Trap
+from edge_agent.runner.engine.types import ROOT, ComponentTypes, InterfaceType
+
+__all__ = [
+    "ROOT",
+    "TICK_SECONDS",
+    "Component",
+    "ComponentTypes",
+    "Engine",
+    "HostFunction",
+    "HostInterface",
+    "Instance",
+    "InterfaceType",
+    "Limits",
+    "Trap",
+]

@@ -1,0 +1,234 @@
+"""A loaded component: its types, its conversions compiled once, and its linker shared by all of its instances.
+
+Owns: `Component` and the trampolines through which guests call the host. A trampoline finds the agent by the store it
+is called from, so one linker serves every agent that runs the component, in any thread.
+"""
+
+from __future__ import annotations
+
+import weakref
+from ctypes import addressof, string_at
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.runner.engine import ffi
+from edge_agent.runner.engine.errors import check
+from edge_agent.runner.engine.leaves import Mismatch, template
+from edge_agent.runner.engine.lift import lifting
+from edge_agent.runner.engine.linker import ImportTable
+from edge_agent.runner.engine.lower import lowering
+from edge_agent.runner.engine.slots import slots
+from edge_agent.runner.engine.types import ROOT, ComponentTypes, read_types
+from fleet.errors import Code, FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from edge_agent.runner.engine.engine import Engine
+    from edge_agent.runner.engine.leaves import Lower
+    from edge_agent.runner.engine.lift import Lift
+    from fleet.wit_types import FuncType, WitType
+
+_HOST_FAILED = b"the host function failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPlan:
+    """How to call one exported function.
+
+    Attributes:
+        type: its WIT type.
+        index: pointer to the engine's index of the export.
+        params: name and conversion of each parameter.
+        blank: the values of all parameters before their payloads are known.
+        lift: conversion of the result, if there is one.
+    """
+
+    type: FuncType
+    index: int
+    params: tuple[tuple[str, Lower], ...]
+    blank: bytes
+    lift: Lift | None
+
+
+class Component:
+    """A component ready to be instantiated; made by `Engine.load`. May be used from any thread."""
+
+    def __init__(self, engine: Engine, pointer: int) -> None:
+        self.engine = engine
+        self.pointer = pointer
+        owned: list[tuple[Callable[[int], Any], int]] = [(ffi.component_delete, pointer)]
+        # The functions are bound now: at interpreter exit modules may be gone before the last component is.
+        self._finalizer = weakref.finalize(self, _delete_all, owned)
+        self._finalizer.atexit = False
+        self.types: ComponentTypes = read_types(engine.pointer, pointer)
+        self.imports = _import_table(self.types)
+        self._numbers = {f"{interface}#{name}": at for at, (interface, name) in enumerate(self.imports.resources)}
+        self._callbacks: list[object] = []
+        self._owned = owned
+        self._plans: dict[str, ExportPlan] = {}
+        self.linker: int = ffi.linker_new(engine.pointer)
+        owned.append((ffi.linker_delete, self.linker))
+        self._link()
+
+    @property
+    def exports(self) -> Mapping[str, FuncType]:
+        """Type of every exported function, by `interface#function`, or by the bare name outside interfaces."""
+        return {
+            f"{interface}#{name}" if interface else name: kind
+            for interface, exported in self.types.exports.items()
+            for name, kind in exported.functions.items()
+        }
+
+    def plan(self, function: str) -> ExportPlan:
+        """How to call an exported function.
+
+        Raises:
+            FleetError: EXPORT_NOT_FOUND; COMPONENT_UNSUPPORTED when it takes or returns a resource of the guest.
+        """
+        plan = self._plans.get(function)
+        if plan is None:
+            plan = self._plans[function] = self._make_plan(function)
+        return plan
+
+    def _make_plan(self, function: str) -> ExportPlan:
+        interface, _, name = function.rpartition("#")
+        exported = self.types.exports.get(interface)
+        kind = exported.functions.get(name) if exported else None
+        if exported is None or kind is None:
+            raise FleetError(Code.EXPORT_NOT_FOUND, f"the component exports no function '{function}'")
+        resources = self._resources(exported.resources)
+        params = tuple((label, lowering(part, resources)) for label, part in kind.params)
+        lift = None if kind.result is None else lifting(kind.result, resources)
+        blank = b"".join(template(part) for _, part in kind.params)
+        parent = self._index(None, interface) if interface else None
+        return ExportPlan(kind, self._index(parent, name), params, blank, lift)
+
+    def _index(self, parent: int | None, name: str) -> int:
+        raw = name.encode()
+        index: int = ffi.export_index(self.pointer, parent, raw, len(raw))
+        self._owned.append((ffi.export_index_delete, index))
+        return index
+
+    def _resources(self, local: Mapping[str, str]) -> dict[str, int]:
+        """Number of each host resource, by the name an interface uses and by the name of its origin."""
+        found = {name: self._numbers[origin] for name, origin in local.items() if origin in self._numbers}
+        return {**self._numbers, **found}
+
+    def _link(self) -> None:
+        """Define what the component imports; which agent's functions run is decided call by call."""
+        root = ffi.linker_root(self.linker)
+        try:
+            for interface, declared in self.types.imports.items():
+                instance = root if interface == ROOT else _add_instance(root, interface)
+                try:
+                    self._link_interface(instance, interface, declared.resources)
+                finally:
+                    if interface != ROOT:
+                        ffi.linker_instance_delete(instance)
+        finally:
+            ffi.linker_instance_delete(root)
+
+    def _link_interface(self, instance: int, interface: str, local: Mapping[str, str]) -> None:
+        for number, (owner, name) in enumerate(self.imports.resources):
+            if owner == interface:
+                callback = _destructor(number)
+                self._callbacks.append(callback)
+                host = ffi.resource_type_host(number)
+                raw = name.encode()
+                failed = ffi.linker_add_resource(instance, raw, len(raw), host, callback, None, None)
+                ffi.resource_type_delete(host)
+                check(failed, Code.COMPONENT_UNSUPPORTED)
+        resources = self._resources(local)
+        for index, (owner, name, kind) in enumerate(self.imports.functions):
+            if owner == interface:
+                callback = _trampoline(index, kind, resources)
+                self._callbacks.append(callback)
+                raw = name.encode()
+                check(ffi.linker_add_func(instance, raw, len(raw), callback, None, None), Code.COMPONENT_UNSUPPORTED)
+
+
+def _delete_all(owned: list[tuple[Callable[[int], Any], int]]) -> None:
+    for delete, pointer in reversed(owned):
+        delete(pointer)
+
+
+def _import_table(types: ComponentTypes) -> ImportTable:
+    functions = [
+        (interface, name, kind)
+        for interface, declared in types.imports.items()
+        for name, kind in declared.functions.items()
+    ]
+    resources = [
+        (interface, name)
+        for interface, declared in types.imports.items()
+        for name, origin in declared.resources.items()
+        if origin == f"{interface}#{name}"
+    ]
+    return ImportTable(functions, resources, types.imports)
+
+
+def _add_instance(root: int, interface: str) -> int:
+    raw, instance = interface.encode(), ffi.Pointer()
+    check(ffi.linker_add_instance(root, raw, len(raw), addressof(instance)), Code.COMPONENT_UNSUPPORTED)
+    return instance.value or 0
+
+
+def _trampoline(index: int, kind: FuncType, resources: Mapping[str, int]) -> object:
+    """The C callback behind one imported function.
+
+    Every exception is caught, whatever its kind, and kept for the caller of the guest: one that left a C callback
+    would be printed and forgotten, and the guest would go on with a result that was never made.
+    """
+    lifts = [(lifting(part, resources), at * ffi.VAL_SIZE) for at, (_, part) in enumerate(kind.params)]
+    size = len(lifts) * ffi.VAL_SIZE
+    lower = None if kind.result is None else _result_lowering(kind.result, resources)
+
+    def call(_data: int, context: int, _type: int, args: int, _nargs: int, results: int, _nresults: int) -> int:
+        slot = slots[ffi.context_data(context)]
+        try:
+            raw = string_at(args, size) if size else b""
+            value = slot.functions[index](*[lift(raw, at, slot) for lift, at in lifts])
+            if lower is not None:
+                lower(value, results, slot)
+            elif value is not None:
+                raise Mismatch("expected no result")  # noqa: TRY301 - all failures take the same way out
+        except BaseException as error:  # noqa: BLE001 - see above
+            slot.failure = error.as_fleet_error("result") if isinstance(error, Mismatch) else error
+            return ffi.error_new(_HOST_FAILED)  # type: ignore[no-any-return]
+        return 0
+
+    return ffi.HostCallback(call)
+
+
+def _result_lowering(kind: WitType, resources: Mapping[str, int]) -> Callable[[object, int, Any], None]:
+    """Write the result of a host function where the engine wants it, in memory that the engine owns."""
+    lower = lowering(kind, resources)
+    blank = template(kind)
+
+    def write(value: object, results: int, slot: Any) -> None:
+        arena = slot.arena
+        try:
+            buffer, start, address = arena.take(ffi.VAL_SIZE)
+            buffer[start : start + ffi.VAL_SIZE] = blank
+            lower(value, buffer, start, slot)
+            ffi.val_clone(address, results)
+        finally:
+            arena.reset()
+
+    return write
+
+
+def _destructor(number: int) -> object:
+    """The C callback behind the destructor of one resource."""
+
+    def drop(_data: int, context: int, rep: int) -> int:
+        slot = slots[ffi.context_data(context)]
+        try:
+            slot.drop(number, rep)
+        except BaseException as error:  # noqa: BLE001 - kept for the caller of the guest, as in the trampoline
+            slot.failure = error
+            return ffi.error_new(_HOST_FAILED)  # type: ignore[no-any-return]
+        return 0
+
+    return ffi.DestructorCallback(drop)

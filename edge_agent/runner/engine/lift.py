@@ -1,0 +1,231 @@
+"""Engine values to Python values.
+
+Owns: `lifting`, which compiles a type into a function that reads one value out of the C API's 32 bytes. It copies what
+it reads and frees nothing: results are freed by whoever called the guest, arguments of host functions by the engine.
+Resource handles are the exception: reading one releases it, because a borrow that is not released traps the guest.
+"""
+
+from __future__ import annotations
+
+import array
+import struct
+from ctypes import addressof, string_at
+from typing import TYPE_CHECKING, TypeAlias
+
+from edge_agent.runner.engine import ffi
+from edge_agent.runner.engine.errors import check
+from edge_agent.runner.engine.leaves import PACK_FORMATS
+from fleet.errors import Code, FleetError
+from fleet.wit_types import (
+    BYTES,
+    BorrowType,
+    EnumType,
+    Err,
+    FlagsType,
+    ListType,
+    Ok,
+    OptionType,
+    OwnType,
+    Primitive,
+    RecordType,
+    ResultType,
+    Some,
+    TupleType,
+    Variant,
+    VariantType,
+    WitType,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from edge_agent.runner.engine.slots import AgentSlot
+
+Lift: TypeAlias = "Callable[[bytes | bytearray, int, AgentSlot], object]"
+"""Reads one value: `(raw, start, slot)`."""
+
+_VAL = ffi.VAL_SIZE
+_word = struct.Struct("<Q").unpack_from
+_pair = struct.Struct("<QQ").unpack_from
+_triple = struct.Struct("<QQQ").unpack_from
+_code_point = struct.Struct("<I").unpack_from
+
+
+def lifting(kind: WitType, resources: Mapping[str, int]) -> Lift:
+    """Compile a type into a function that reads one value of it.
+
+    Args:
+        kind: the type.
+        resources: number of each host resource by the name that the type uses.
+
+    Raises:
+        FleetError: COMPONENT_UNSUPPORTED for a resource the host does not define.
+    """
+    match kind:
+        case Primitive():
+            return _primitive(kind)
+        case ListType():
+            return _list(kind, resources)
+        case RecordType():
+            return _record(kind, resources)
+        case TupleType():
+            return _tuple(kind, resources)
+        case VariantType():
+            return _variant(kind, resources)
+        case EnumType():
+            return _text
+        case FlagsType():
+            return _flags
+        case OptionType():
+            return _option(kind, resources)
+        case ResultType():
+            return _result(kind, resources)
+        case OwnType() | BorrowType():
+            return _resource(kind, resources)
+
+
+def _primitive(kind: Primitive) -> Lift:
+    match kind:
+        case Primitive.BOOL:
+            return lambda raw, start, _slot: raw[start + 8] != 0
+        case Primitive.CHAR:
+            return lambda raw, start, _slot: chr(_code_point(raw, start + 8)[0])
+        case Primitive.STRING:
+            return _text
+    unpack = struct.Struct(f"<{PACK_FORMATS[kind]}").unpack_from
+    return lambda raw, start, _slot: unpack(raw, start + 8)[0]
+
+
+def _text(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> str:
+    length, address = _pair(raw, start + 8)
+    return string_at(address, length).decode() if length else ""
+
+
+def _list(kind: ListType, resources: Mapping[str, int]) -> Lift:
+    if kind == BYTES:
+        return _bytes
+    if isinstance(kind.element, Primitive) and kind.element in PACK_FORMATS:
+        return _numbers(kind.element)
+    element = lifting(kind.element, resources)
+
+    def lift(raw: bytes | bytearray, start: int, slot: AgentSlot) -> list[object]:
+        count, address = _pair(raw, start + 8)
+        size = count * _VAL
+        inner = string_at(address, size) if count else b""
+        return [element(inner, at, slot) for at in range(0, size, _VAL)]
+
+    return lift
+
+
+def _bytes(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> bytes:
+    count, address = _pair(raw, start + 8)
+    return string_at(address, count * _VAL)[8::_VAL] if count else b""
+
+
+def _numbers(element: Primitive) -> Lift:
+    """Lists of numbers, gathered by strided copies instead of one by one."""
+    code = PACK_FORMATS[element]
+    width = struct.calcsize(f"<{code}")
+
+    def lift(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> list[int] | list[float]:
+        count, address = _pair(raw, start + 8)
+        if not count:
+            return []
+        inner = string_at(address, count * _VAL)
+        packed = bytearray(count * width)
+        for byte in range(width):
+            packed[byte::width] = inner[8 + byte :: _VAL]
+        return array.array(code, packed).tolist()
+
+    return lift
+
+
+def _record(kind: RecordType, resources: Mapping[str, int]) -> Lift:
+    size = len(kind.fields) * ffi.ENTRY_SIZE
+    parts = [
+        (name, lifting(part, resources), index * ffi.ENTRY_SIZE + ffi.NAME_SIZE)
+        for index, (name, part) in enumerate(kind.fields)
+    ]
+
+    def lift(raw: bytes | bytearray, start: int, slot: AgentSlot) -> dict[str, object]:
+        inner = string_at(_pair(raw, start + 8)[1], size)
+        return {name: part(inner, at, slot) for name, part, at in parts}
+
+    return lift
+
+
+def _tuple(kind: TupleType, resources: Mapping[str, int]) -> Lift:
+    size = len(kind.items) * _VAL
+    parts = [(lifting(part, resources), index * _VAL) for index, part in enumerate(kind.items)]
+
+    def lift(raw: bytes | bytearray, start: int, slot: AgentSlot) -> tuple[object, ...]:
+        inner = string_at(_pair(raw, start + 8)[1], size)
+        return tuple([part(inner, at, slot) for part, at in parts])
+
+    return lift
+
+
+def _variant(kind: VariantType, resources: Mapping[str, int]) -> Lift:
+    cases = {name.encode(): (name, part and lifting(part, resources)) for name, part in kind.cases}
+
+    def lift(raw: bytes | bytearray, start: int, slot: AgentSlot) -> Variant[object]:
+        length, address, payload = _triple(raw, start + 8)
+        name, part = cases[string_at(address, length)]
+        return Variant(name, part(string_at(payload, _VAL), 0, slot) if part else None)
+
+    return lift
+
+
+def _flags(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> frozenset[str]:
+    count, address = _pair(raw, start + 8)
+    inner = string_at(address, count * ffi.NAME_SIZE) if count else b""
+    spans = (_pair(inner, at) for at in range(0, len(inner), ffi.NAME_SIZE))
+    return frozenset([string_at(name, length).decode() for length, name in spans])
+
+
+def _option(kind: OptionType, resources: Mapping[str, int]) -> Lift:
+    part = lifting(kind.payload, resources)
+    nested = isinstance(kind.payload, OptionType)
+
+    def lift(raw: bytes | bytearray, start: int, slot: AgentSlot) -> object:
+        (payload,) = _word(raw, start + 8)
+        if not payload:
+            return None
+        value = part(string_at(payload, _VAL), 0, slot)
+        return Some(value) if nested else value
+
+    return lift
+
+
+def _result(kind: ResultType, resources: Mapping[str, int]) -> Lift:
+    ok = kind.ok and lifting(kind.ok, resources)
+    err = kind.err and lifting(kind.err, resources)
+
+    def lift(raw: bytes | bytearray, start: int, slot: AgentSlot) -> Ok[object] | Err[object]:
+        (payload,) = _word(raw, start + 16)
+        if raw[start + 8]:
+            return Ok(ok(string_at(payload, _VAL), 0, slot) if ok else None)
+        return Err(err(string_at(payload, _VAL), 0, slot) if err else None)
+
+    return lift
+
+
+def _resource(kind: OwnType | BorrowType, resources: Mapping[str, int]) -> Lift:
+    if kind.resource not in resources:
+        raise FleetError(Code.COMPONENT_UNSUPPORTED, f"{kind} is a resource that the guest defines, not the host")
+    number = resources[kind.resource]
+    owned = isinstance(kind, OwnType)
+
+    def lift(raw: bytes | bytearray, start: int, slot: AgentSlot) -> int:
+        host = ffi.Pointer()
+        check(ffi.resource_any_to_host(slot.context, _word(raw, start + 8)[0], addressof(host)))
+        rep: int = ffi.resource_host_rep(host)
+        actual = ffi.resource_host_type(host)
+        ffi.resource_host_delete(host)
+        if actual != number:
+            raise FleetError(Code.COMPONENT_INVALID, f"a handle given as {kind} is of another resource")
+        if owned:
+            slot.live.discard((number, rep))
+        return rep
+
+    return lift

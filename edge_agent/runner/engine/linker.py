@@ -1,0 +1,134 @@
+"""What the host offers to guests, and whether it is what a component asks for.
+
+Owns: `HostFunction`, `HostInterface` and `resolve`. The engine does not compare the types of host functions: values
+are converted by the types the component declares. `resolve` therefore refuses a component that declares an interface
+differently from the host, before anything runs, so that no capability ever sees a value of a type it did not declare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fleet.errors import Code, FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from edge_agent.runner.engine.types import InterfaceType
+    from fleet.wit_types import FuncType
+
+
+@dataclass(frozen=True, slots=True)
+class HostFunction:
+    """One function of the host.
+
+    Attributes:
+        type: its WIT type; read it from text once per module with `fleet.wit_text.parse_signature`.
+        call: takes and returns values as tabled in `fleet.wit_types`. What WIT calls an error is returned as `Err`; an
+            exception ends the agent.
+    """
+
+    type: FuncType
+    call: Callable[..., object]
+
+
+@dataclass(frozen=True, slots=True)
+class HostInterface:
+    """One interface of the host, for one agent.
+
+    Attributes:
+        name: as components import it, with version (`wasi:keyvalue/store@0.2.0-draft2`).
+        functions: by WIT name (`open`, `[method]bucket.get`, `[constructor]thing`, `[static]thing.make`).
+        resources: destructor of each resource that the interface defines, by name. It gets the number that a function
+            returned as `own`, when the guest drops it or dies holding it. A function that takes `own` is handed the
+            resource: the destructor does not run for it any more.
+        uses: for each resource that the interface takes from another (`use store.{bucket}`), the interface it is from.
+    """
+
+    name: str
+    functions: Mapping[str, HostFunction]
+    resources: Mapping[str, Callable[[int], None]] = field(default_factory=dict)
+    uses: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ImportTable:
+    """The functions and resources one component imports, in a fixed order.
+
+    Attributes:
+        functions: interface, name and type of each function.
+        resources: interface and name of each resource, by resource number.
+        interfaces: what the component declares, by interface name.
+        accepted: the host's type that each function was last compared with; the same object needs no second look.
+    """
+
+    functions: list[tuple[str, str, FuncType]]
+    resources: list[tuple[str, str]]
+    interfaces: Mapping[str, InterfaceType]
+    accepted: dict[int, FuncType] = field(default_factory=dict)
+
+
+def resolve(
+    table: ImportTable, interfaces: Iterable[HostInterface]
+) -> tuple[list[Callable[..., object]], list[Callable[[int], None]]]:
+    """Find the host's function and destructor for everything a component imports.
+
+    Returns:
+        The functions and the destructors, in the order of the table.
+
+    Raises:
+        FleetError: IMPORT_NOT_GRANTED when nothing is offered under a name; COMPONENT_UNSUPPORTED when the component
+            declares a function or resource differently from the host.
+    """
+    offered = {interface.name: interface for interface in interfaces}
+    functions = [
+        _function(table, index, _offer(offered, interface, name))
+        for index, (interface, name, _) in enumerate(table.functions)
+    ]
+    destructors = []
+    for interface, name in table.resources:
+        host = _offer(offered, interface, name)
+        if name not in host.resources:
+            raise _different(interface, name, "it is not a resource that the host defines there")
+        destructors.append(host.resources[name])
+    for interface, declared in table.interfaces.items():
+        for name, origin in declared.resources.items():
+            if origin != f"{interface}#{name}":
+                source = _offer(offered, interface, name).uses.get(name)
+                if origin != f"{source}#{name}":
+                    raise _different(interface, name, f"it is the resource {origin}")
+    return functions, destructors
+
+
+def _function(table: ImportTable, index: int, host: HostInterface) -> Callable[..., object]:
+    interface, name, declared = table.functions[index]
+    function = host.functions.get(name)
+    if function is None:
+        raise FleetError(
+            Code.IMPORT_NOT_GRANTED, f"the host has no function '{name}' in {interface}", interface=interface
+        )
+    if table.accepted.get(index) is not function.type:
+        if not function.type.accepts(declared):
+            raise _different(interface, name, f"it declares {declared}, the host has {function.type}")
+        table.accepted[index] = function.type
+    return function.call
+
+
+def _offer(offered: Mapping[str, HostInterface], interface: str, name: str) -> HostInterface:
+    if interface not in offered:
+        raise FleetError(
+            Code.IMPORT_NOT_GRANTED,
+            f"the component imports '{name}' of {interface or 'its world'}, which is not linked",
+            interface=interface,
+        )
+    return offered[interface]
+
+
+def _different(interface: str, name: str, reason: str) -> FleetError:
+    return FleetError(
+        Code.COMPONENT_UNSUPPORTED,
+        f"the component declares {interface}#{name} differently from the host: {reason}",
+        interface=interface,
+        function=name,
+    )

@@ -1,0 +1,94 @@
+"""What the binding keeps per agent while its code runs: the place host callbacks find their agent by.
+
+Owns: `AgentSlot`, the registry that maps a store back to its slot, and the trampolines' rule for exceptions: they are
+kept in the slot of the agent whose call raised them, never in a process-wide variable, so that two agents in two
+threads cannot see each other's. Never calls the engine.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from edge_agent.runner.engine.arena import Arena
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fleet.model import ExitCause
+
+
+class QuotaError(Exception):
+    """The guest asked a host function for more than its limits allow; ends the agent with cause `quota`."""
+
+
+class AgentSlot:
+    """State of one agent that callbacks need; used by one thread at a time, like the store it belongs to.
+
+    Attributes:
+        functions: host functions of this agent, in the order in which the component imports them.
+        destructors: destructors of this agent's resources, by resource number.
+        clock: monotonic seconds.
+        context: pointer to the store's context, set once the store exists.
+        failure: first exception raised by a host function since the last call from outside.
+        stopped_by: why the epoch callback stopped the guest, if it did.
+        deadline: monotonic second at which the running call must end; infinite when it need not.
+        interrupted: set by another thread to stop the guest at the next check.
+        live: numbers of the resources the guest holds, by resource number.
+    """
+
+    __slots__ = (
+        "arena",
+        "clock",
+        "context",
+        "deadline",
+        "destructors",
+        "failure",
+        "functions",
+        "interrupted",
+        "live",
+        "number",
+        "resource_limit",
+        "stopped_by",
+    )
+
+    def __init__(
+        self,
+        functions: Sequence[Callable[..., object]],
+        destructors: Sequence[Callable[[int], None]],
+        resource_limit: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self.number = next(_numbers)
+        self.functions = functions
+        self.destructors = destructors
+        self.resource_limit = resource_limit
+        self.clock = clock
+        self.context = 0
+        self.arena = Arena()
+        self.failure: BaseException | None = None
+        self.stopped_by: ExitCause | None = None
+        self.deadline = float("inf")
+        self.interrupted = False
+        self.live: set[tuple[int, int]] = set()
+
+    def lend(self, resource: int, rep: int) -> None:
+        """Note that the guest now owns a resource.
+
+        Raises:
+            QuotaError: the guest holds too many.
+        """
+        if len(self.live) >= self.resource_limit:
+            raise QuotaError(f"the guest holds {self.resource_limit} resources, its limit")
+        self.live.add((resource, rep))
+
+    def drop(self, resource: int, rep: int) -> None:
+        """The guest dropped a resource it owned: run its destructor."""
+        self.live.discard((resource, rep))
+        self.destructors[resource](rep)
+
+
+slots: dict[int, AgentSlot] = {}
+"""Live slots by number; the number is the data pointer of the store, so a callback finds its own slot and no other."""
+
+_numbers = itertools.count(1)

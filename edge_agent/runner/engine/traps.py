@@ -1,0 +1,99 @@
+"""Why a guest stopped.
+
+Owns: `Trap`, `classify` and the post-mortem that tells a memory quota from a plain abort. The C API gives no code for
+errors of component calls, only text. The text ends with the cause; names that a guest may choose stand before it.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.runner.engine import ffi
+from fleet.errors import Code, FleetError
+from fleet.model import ExitCause
+
+if TYPE_CHECKING:
+    from edge_agent.runner.engine.errors import EngineError
+
+_CAUSES = {
+    "wasm trap: all fuel consumed by WebAssembly": ExitCause.FUEL,
+    "wasm trap: call stack exhausted": ExitCause.STACK_OVERFLOW,
+    "wasm trap: wasm `unreachable` instruction executed": ExitCause.UNREACHABLE,
+    "wasm trap: out of bounds memory access": ExitCause.OUT_OF_BOUNDS,
+    "wasm trap: undefined element: out of bounds table access": ExitCause.OUT_OF_BOUNDS,
+    "wasm trap: integer divide by zero": ExitCause.DIVIDE,
+    "wasm trap: integer overflow": ExitCause.DIVIDE,
+    "fuel allocated for hostcalls has been exhausted": ExitCause.QUOTA,
+}
+_QUOTA_TEXTS = ("exceeds memory limits", "exceeds table limits", "resource limit exceeded")
+
+_teardown = threading.Lock()
+_MAPS = Path("/proc/self/maps")
+
+
+class Trap(FleetError):  # noqa: N818 - the word of the field
+    """A guest ended during a call; code AGENT_TRAPPED.
+
+    Attributes:
+        cause: why, for the restart policy and for people.
+        message: one line.
+        backtrace: the engine's whole text with the guest's frames; names in it were chosen by the guest.
+    """
+
+    def __init__(self, cause: ExitCause, message: str, backtrace: str = "") -> None:
+        super().__init__(Code.AGENT_TRAPPED, message, cause=str(cause))
+        self.cause = cause
+        self.message = message
+        self.backtrace = backtrace
+
+
+def classify(error: EngineError) -> Trap:
+    """Tell from an engine error why the guest stopped, as far as its text says."""
+    if error.exit_status is not None:
+        return Trap(ExitCause.GUEST_EXIT, f"the guest exited with status {error.exit_status}", error.text)
+    root = error.text.rsplit("Caused by:", 1)[-1].strip().splitlines()[-1].strip()
+    number, colon, rest = root.partition(": ")
+    if colon and number.isdigit():
+        root = rest.strip()
+    cause = _CAUSES.get(root, ExitCause.TRAP)
+    if any(text in root for text in _QUOTA_TEXTS):
+        cause = ExitCause.QUOTA
+    return Trap(cause, root, error.text)
+
+
+def delete_store(store: int) -> None:
+    """Delete a store; waits for a post-mortem in another thread, which compares the process's mappings."""
+    with _teardown:
+        ffi.store_delete(store)
+
+
+def delete_store_and_measure(store: int) -> int:
+    """Delete a store and find how many bytes its largest linear memory had.
+
+    The C API cannot be asked, and a denied `memory.grow` leaves no trace, so the process's mappings are compared before
+    and after: the readable ranges that vanish are the store's memories. Costs a few milliseconds; only for the dead.
+    """
+    with _teardown:
+        before = _writable()
+        ffi.store_delete(store)
+        gone = sorted(before - _writable())
+    largest, length, end = 0, 0, 0
+    for low, high in gone:
+        # An initialised memory is two mappings side by side: the image of its data, and the rest.
+        length = length + high - low if low == end else high - low
+        end = high
+        largest = max(largest, length)
+    return largest
+
+
+def _writable() -> set[tuple[int, int]]:
+    """Address ranges of this process that can be read and written."""
+    found = set()
+    for line in _MAPS.read_text("ascii", errors="replace").splitlines():
+        span, mode, _ = line.split(None, 2)
+        if mode.startswith("rw"):
+            low, _, high = span.partition("-")
+            found.add((int(low, 16), int(high, 16)))
+    return found

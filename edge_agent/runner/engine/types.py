@@ -1,0 +1,248 @@
+"""Component types, read once from the engine into plain data.
+
+Owns: `ComponentTypes`, `InterfaceType` and the walk over the C API that makes them. Never converts a value.
+
+A type the binding cannot carry (stream, future, error-context, async functions, modules and components as values) is
+refused here for the whole component, because the engine ends the process when such a value crosses the boundary.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from ctypes import addressof, string_at
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.runner.engine import ffi
+from fleet.errors import Code, FleetError
+from fleet.wit_types import (
+    BorrowType,
+    EnumType,
+    FlagsType,
+    FuncType,
+    ListType,
+    OptionType,
+    OwnType,
+    Primitive,
+    RecordType,
+    ResultType,
+    TupleType,
+    VariantType,
+    WitType,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+MAX_TYPE_NODES = 50_000
+"""Most nodes in all type trees of one component. Types may share parts, so a small file can describe a huge tree."""
+
+ROOT = ""
+"""Name under which functions imported or exported by the component itself, outside any interface, are listed."""
+
+_PRIMITIVES = {ffi.TYPE_KIND[kind.name]: kind for kind in Primitive}
+_KIND_NAMES = {number: name.lower().replace("_", "-") for name, number in ffi.TYPE_KIND.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceType:
+    """Functions of one interface, and its resources.
+
+    Attributes:
+        functions: type of each function by WIT name (`open`, `[method]bucket.get`).
+        resources: for each resource name used in the interface, where the resource is defined (`interface#name`).
+    """
+
+    functions: Mapping[str, FuncType]
+    resources: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentTypes:
+    """Everything a component asks for and offers, by interface name; `ROOT` holds what is outside interfaces."""
+
+    imports: Mapping[str, InterfaceType]
+    exports: Mapping[str, InterfaceType]
+
+
+def read_types(engine: int, component: int) -> ComponentTypes:
+    """Read the types of a compiled component.
+
+    Args:
+        engine: pointer to the engine.
+        component: pointer to the component.
+
+    Raises:
+        FleetError: COMPONENT_UNSUPPORTED when the component uses what the binding cannot carry.
+    """
+    reader = _Reader(engine)
+    component_type = ffi.component_type(component)
+    try:
+        imports = reader.section(component_type, ffi.import_count, ffi.import_nth)
+        exports = reader.section(component_type, ffi.export_count, ffi.export_nth)
+    finally:
+        ffi.component_type_delete(component_type)
+        reader.close()
+    return ComponentTypes(imports, exports)
+
+
+class _Reader:
+    """Walks the types of one component; holds the resource types met so far, to recognise them by equality."""
+
+    def __init__(self, engine: int) -> None:
+        self._engine = engine
+        self._resources: list[tuple[int, str]] = []
+        self._local: list[tuple[int, str]] = []
+        self._left = MAX_TYPE_NODES
+
+    def close(self) -> None:
+        for pointer, _ in self._resources:
+            ffi.resource_type_delete(pointer)
+
+    def section(self, owner: int, count: Callable[..., int], nth: Callable[..., bool]) -> dict[str, InterfaceType]:
+        """Imports or exports of the component."""
+        found: dict[str, InterfaceType] = {}
+        functions: dict[str, FuncType] = {}
+        resources: dict[str, str] = {}
+        for index in range(count(owner, self._engine)):
+            with self._item(nth, owner, index) as (name, item):
+                match item.kind:
+                    case kind if kind == ffi.ITEM_KIND["COMPONENT_INSTANCE"]:
+                        found[name] = self._interface(name, item.of)
+                    case kind if kind == ffi.ITEM_KIND["COMPONENT_FUNC"]:
+                        self._local = []
+                        functions[name] = self._function(item.of)
+                    case kind if kind == ffi.ITEM_KIND["RESOURCE"]:
+                        resources[name] = self._origin(item.of, f"{ROOT}#{name}")
+                    case kind if kind != ffi.ITEM_KIND["TYPE"]:
+                        raise _unsupported(f"'{name}' is neither an interface nor a function")
+        if functions or resources:
+            found[ROOT] = InterfaceType(functions, resources)
+        return found
+
+    def _interface(self, interface: str, pointer: int) -> InterfaceType:
+        """One interface: resources first, since the functions mention them."""
+        resources: dict[str, str] = {}
+        functions: dict[str, FuncType] = {}
+        indexes = range(ffi.instance_export_count(pointer, self._engine))
+        self._local = []
+        for index in indexes:
+            with self._item(ffi.instance_export_nth, pointer, index) as (name, item):
+                if item.kind == ffi.ITEM_KIND["RESOURCE"]:
+                    resources[name] = self._origin(item.of, f"{interface}#{name}")
+                    self._local.append((self._resources[-1][0], name))
+        for index in indexes:
+            with self._item(ffi.instance_export_nth, pointer, index) as (name, item):
+                if item.kind == ffi.ITEM_KIND["COMPONENT_FUNC"]:
+                    functions[name] = self._function(item.of)
+                elif item.kind not in (ffi.ITEM_KIND["RESOURCE"], ffi.ITEM_KIND["TYPE"]):
+                    raise _unsupported(f"'{interface}#{name}' is neither a function nor a type")
+        return InterfaceType(functions, resources)
+
+    def _origin(self, pointer: int, name: str) -> str:
+        """Where the resource was first named; remembers a copy of the pointer under that name."""
+        for known, origin in self._resources:
+            if ffi.resource_type_equal(known, pointer):
+                name = origin
+                break
+        self._resources.append((ffi.resource_type_clone(pointer), name))
+        return name
+
+    @contextmanager
+    def _item(self, nth: Callable[..., bool], owner: int, index: int) -> Iterator[tuple[str, ffi.Item]]:
+        name, length, extern = ffi.Pointer(), ffi.Size(), ffi.Pointer()
+        nth(owner, self._engine, index, addressof(name), addressof(length), addressof(extern))
+        item = ffi.Item()
+        ffi.extern_type(extern, addressof(item))
+        try:
+            yield string_at(name.value or 0, length.value).decode(), item
+        finally:
+            ffi.item_delete(addressof(item))
+            ffi.extern_delete(extern)
+
+    def _function(self, pointer: int) -> FuncType:
+        if ffi.func_type_async(pointer):
+            raise _unsupported("async functions")
+        params = tuple(
+            self._named(ffi.func_type_param_nth, pointer, index) for index in range(ffi.func_type_param_count(pointer))
+        )
+        return FuncType(params, self._maybe(ffi.func_type_result, pointer))
+
+    def _named(self, nth: Callable[..., bool], pointer: int, index: int) -> tuple[str, WitType]:
+        name, length, part = ffi.Pointer(), ffi.Size(), ffi.ValType()
+        nth(pointer, index, addressof(name), addressof(length), addressof(part))
+        return string_at(name.value or 0, length.value).decode(), self._take(part)
+
+    def _maybe(self, get: Callable[..., bool], pointer: int) -> WitType | None:
+        part = ffi.ValType()
+        return self._take(part) if get(pointer, addressof(part)) else None
+
+    def _part(self, get: Callable[..., Any], *arguments: int) -> WitType:
+        part = ffi.ValType()
+        get(*arguments, addressof(part))
+        return self._take(part)
+
+    def _take(self, part: ffi.ValType) -> WitType:
+        """Read a type that was handed over to us, and free it."""
+        try:
+            return self._type(part.kind, part.of)
+        finally:
+            ffi.valtype_delete(addressof(part))
+
+    def _type(self, kind: int, pointer: int) -> WitType:
+        self._left -= 1
+        if self._left < 0:
+            raise _unsupported(f"types with more than {MAX_TYPE_NODES} parts")
+        if kind in _PRIMITIVES:
+            return _PRIMITIVES[kind]
+        match _KIND_NAMES.get(kind, f"kind {kind}"):
+            case "list":
+                return ListType(self._part(ffi.list_element, pointer))
+            case "record":
+                indexes = range(ffi.record_count(pointer))
+                return RecordType(tuple(self._named(ffi.record_nth, pointer, index) for index in indexes))
+            case "tuple":
+                indexes = range(ffi.tuple_count(pointer))
+                return TupleType(tuple(self._part(ffi.tuple_nth, pointer, index) for index in indexes))
+            case "variant":
+                indexes = range(ffi.variant_count(pointer))
+                return VariantType(tuple(self._case(pointer, index) for index in indexes))
+            case "enum":
+                return EnumType(_names(ffi.enum_count, ffi.enum_nth, pointer))
+            case "flags":
+                return FlagsType(_names(ffi.flags_count, ffi.flags_nth, pointer))
+            case "option":
+                return OptionType(self._part(ffi.option_payload, pointer))
+            case "result":
+                return ResultType(self._maybe(ffi.result_ok, pointer), self._maybe(ffi.result_err, pointer))
+            case "own":
+                return OwnType(self._resource(pointer))
+            case "borrow":
+                return BorrowType(self._resource(pointer))
+            case other:
+                raise _unsupported(f"type {other}")
+
+    def _case(self, pointer: int, index: int) -> tuple[str, WitType | None]:
+        name, length, present, part = ffi.Pointer(), ffi.Size(), ffi.Bool(), ffi.ValType()
+        ffi.variant_nth(pointer, index, addressof(name), addressof(length), addressof(present), addressof(part))
+        return string_at(name.value or 0, length.value).decode(), self._take(part) if present.value else None
+
+    def _resource(self, pointer: int) -> str:
+        """Name of a resource as the interface being read calls it, else by its origin."""
+        for known, name in (*self._local, *self._resources):
+            if ffi.resource_type_equal(known, pointer):
+                return name
+        raise _unsupported("a resource that no interface names")
+
+
+def _names(count: Callable[..., int], nth: Callable[..., bool], pointer: int) -> tuple[str, ...]:
+    found = []
+    for index in range(count(pointer)):
+        name, length = ffi.Pointer(), ffi.Size()
+        nth(pointer, index, addressof(name), addressof(length))
+        found.append(string_at(name.value or 0, length.value).decode())
+    return tuple(found)
+
+
+def _unsupported(what: str) -> FleetError:
+    return FleetError(Code.COMPONENT_UNSUPPORTED, f"this host cannot run components with {what}", what=what)
