@@ -1,0 +1,78 @@
+"""The audit log: an append-only Merkle tree of everything that changed who may do what.
+
+Owns: what a leaf is, appending it in the transaction of the change that it records, and the signed statements about the
+tree: checkpoints (c2sp.org/tlog-checkpoint) and inclusion proofs (c2sp.org/tlog-proof). A leaf is either a DSSE
+envelope as its signer made it (an assignment, a node's receipt) or an event in canonical JSON. Nothing here, or
+anywhere, changes or removes a leaf: triggers of the database refuse it, and nodes that hold a checkpoint would notice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleet import merkle
+from fleet.checkpoint import format_proof, format_vkey, sign_checkpoint
+from fleet.documents import dump_json
+from fleet.times import to_ms
+from orchestrator.store import audit as rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from fleet.signing import SigningKey
+
+EVENT_SCHEMA = "fleet.audit/v1"
+
+
+def event_leaf(kind: str, at: datetime, actor: str, **facts: object) -> bytes:
+    """Write an event as a leaf.
+
+    Args:
+        kind: `source:subject:action`, for example `node:certificate:issued`.
+        at: when it happened, by the coordinator's clock.
+        actor: `user/NAME`, `node/NAME` or `coordinator`.
+        facts: JSON values; never a secret.
+    """
+    return dump_json({"schema": EVENT_SCHEMA, "kind": kind, "at_ms": to_ms(at), "actor": actor, "facts": facts})
+
+
+class AuditLog:
+    """The log of one fleet. Every method works inside the caller's transaction.
+
+    Args:
+        fleet: the fleet's name; the log's origin is `FLEET/audit`.
+        key: the log's key, used for nothing else.
+    """
+
+    def __init__(self, fleet: str, key: SigningKey) -> None:
+        self.origin = f"{fleet}/audit"
+        self.vkey = format_vkey(self.origin, key.public)
+        self._key = key
+
+    def append(self, connection: Connection, leaves: Sequence[bytes]) -> int:
+        """Append leaves in a write transaction and return the index of the first."""
+        size = rows.log_size(connection)
+        nodes = merkle.append(
+            lambda level, index: rows.read_hash(connection, level, index), size, map(merkle.leaf_hash, leaves)
+        )
+        rows.insert_leaves(connection, size, leaves, nodes)
+        return size
+
+    def checkpoint(self, connection: Connection) -> bytes:
+        """Return the signed note about the log as the transaction sees it."""
+        size = rows.log_size(connection)
+        root = merkle.root(lambda level, index: rows.read_hash(connection, level, index), size)
+        return sign_checkpoint(self.origin, size, root, self._key)
+
+    def proof(self, connection: Connection, index: int) -> bytes:
+        """Return the proof file that a leaf is in the log, with the present checkpoint."""
+        size = rows.log_size(connection)
+        path = merkle.inclusion_proof(lambda level, i: rows.read_hash(connection, level, i), index, size)
+        return format_proof(index, path, self.checkpoint(connection))
+
+    def entries(self, connection: Connection, first: int, limit: int) -> tuple[tuple[int, bytes], ...]:
+        """Return leaves in order, for somebody who recomputes the tree."""
+        return rows.list_leaves(connection, first, limit)
