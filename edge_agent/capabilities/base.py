@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from fleet.grants import Authority
     from fleet.wit_types import FuncType, WitType, WitValue
 
 T = TypeVar("T")
@@ -95,42 +96,6 @@ class GuestClock(Protocol):
 
     def monotonic_ns(self) -> int:
         """Nanoseconds since an unnamed moment; never goes back."""
-        ...
-
-
-class Limits(Protocol):
-    """The limits of a grant that a capability looks at (a part of `fleet.grants` `Limits`)."""
-
-    @property
-    def log_bytes_per_minute(self) -> int:
-        """Bytes of log text, context included."""
-        ...
-
-    @property
-    def keyvalue_bytes(self) -> int:
-        """Bytes in all buckets of the application."""
-        ...
-
-
-class Authority(Protocol):
-    """What an agent may do (the part of `fleet.grants` `Authority` that a capability asks)."""
-
-    @property
-    def capabilities(self) -> Mapping[str, object]:
-        """Granted interfaces, unversioned."""
-        ...
-
-    @property
-    def limits(self) -> Limits:
-        """Limits of the agent."""
-        ...
-
-    def allows(self, interface: str, **request: str | int) -> bool:
-        """Whether a rule for the unversioned `interface` covers the request."""
-        ...
-
-    def maximum(self, interface: str, constraint: str, **request: str | int) -> int | None:
-        """The bound that the rules set for the request, None where they set none."""
         ...
 
 

@@ -22,15 +22,16 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from edge_agent.capabilities.base import HostInterface, Table, bind
 from edge_agent.capabilities.keyvalue_store import KeyValueFile, Quota, Register
-from edge_agent.capabilities.keyvalue_wit import ATOMICS, BATCH, EDITION_DRAFT, EDITION_DRAFT2, OPERATIONS, STORE
+from edge_agent.capabilities.keyvalue_wit import ATOMICS, BATCH, EDITION_DRAFT, EDITION_DRAFT2, STORE
 from fleet.errors import Code, FleetError
 from fleet.wit_types import INTEGER_RANGES, Err, Ok, Primitive, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from edge_agent.capabilities.base import AgentContext, Authority
+    from edge_agent.capabilities.base import AgentContext
     from edge_agent.capabilities.keyvalue_wit import Edition
+    from fleet.grants import Authority
     from fleet.wit_types import WitValue
 
 P = ParamSpec("P")
@@ -75,12 +76,13 @@ class _SharedFile:
 
     def __init__(self, context: AgentContext) -> None:
         self._path = context.state_dir / FILE_NAME
+        self._agent = context.agent
         self._clock = context.clock
         self._file: KeyValueFile | None = None
 
     def open(self) -> KeyValueFile:
         if self._file is None:
-            self._file = KeyValueFile(self._path, lambda: self._clock.time_ns() // 1_000_000)
+            self._file = KeyValueFile(self._path, self._agent, lambda: self._clock.time_ns() // 1_000_000)
         return self._file
 
     def close(self) -> None:
@@ -194,7 +196,7 @@ class _Package:
     # store
 
     def _open(self, identifier: str) -> int:
-        if STORE not in self._authority.capabilities:
+        if not self._authority.capabilities.get(STORE):
             raise _RefusedError(_ACCESS_DENIED)
         quotas = self._quotas(identifier) if len(identifier.encode()) <= MAX_KEY_BYTES else {}
         if not quotas:
@@ -207,13 +209,12 @@ class _Package:
 
     def _quotas(self, bucket: str) -> dict[str, Quota]:
         """Operations that some rule allows on the bucket. Asked once per handle: authority never changes under way."""
-        total = self._authority.limits.keyvalue_bytes
+        agent_bytes = self._authority.limits.keyvalue_bytes
         quotas = {}
-        for interface, operations in OPERATIONS.items():
-            for operation in operations:
-                if self._authority.allows(interface, bucket=bucket, op=operation):
-                    most = self._authority.maximum(interface, "max_bytes", bucket=bucket, op=operation)
-                    quotas[operation] = Quota(total if most is None else most, total)
+        for interface in (STORE, ATOMICS, BATCH):
+            for operation in self._authority.choices(interface, "ops", bucket=bucket):
+                most = self._authority.maximum(interface, "max_bytes", bucket=bucket, op=operation)
+                quotas[operation] = Quota(agent_bytes if most is None else most, agent_bytes)
         return quotas
 
     def _get(self, handle: int, key: str) -> bytes | None:

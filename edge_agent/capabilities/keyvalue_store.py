@@ -7,11 +7,13 @@ Every change is one transaction and is on disk when the call returns (write-ahea
 a power cut leaves the old state or the new one. Agents of one application have a connection each; SQLite lets them
 read at any time and write one after the other.
 
-Each key is a last-writer-wins register. Its row carries the write's stamp from the start, although this node is the
-only writer today: `actor` (this file's number), `sequence` (count of writes to the file; with `actor` it names the
-write) and `clock` (hybrid logical clock: milliseconds since the Unix epoch shifted left by 16, moved on by one where
-the wall clock does not advance). A removed key leaves no row, since there is no other replica to tell. A number that
-is incremented is a register like any other.
+Each key is a last-writer-wins register. Its row carries the write's stamp from the start, although no other node
+writes today: `actor` (a number for each agent that writes to this file), `sequence` (count of the actor's writes; with
+`actor` it names the write) and `clock` (hybrid logical clock: milliseconds since the Unix epoch shifted left by 16,
+moved on by one where the wall clock does not advance; always above the clock of the row that it replaces). A removed
+key leaves no row, since there is no other node to tell. A number that is incremented is a register like any other.
+
+What a row costs counts for its bucket and for the actor that wrote it last.
 """
 
 from __future__ import annotations
@@ -47,10 +49,10 @@ _NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,19}")
 _SCHEMA_VERSION = 1
 
 _SCHEMA = (
-    """CREATE TABLE replica (
-        actor INTEGER NOT NULL, sequence INTEGER NOT NULL, clock INTEGER NOT NULL, bytes INTEGER NOT NULL
+    """CREATE TABLE writer (
+        agent TEXT PRIMARY KEY, actor INTEGER NOT NULL UNIQUE,
+        sequence INTEGER NOT NULL DEFAULT 0, clock INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0
     ) STRICT""",
-    "INSERT INTO replica (actor, sequence, clock, bytes) VALUES (random() & 0x3fffffffffffffff, 0, 0, 0)",
     "CREATE TABLE bucket (name TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     """CREATE TABLE register (
         bucket TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,
@@ -85,12 +87,12 @@ class Quota:
     """How far a write may make things grow; a write that shrinks them always succeeds.
 
     Attributes:
-        bucket_bytes: for the bucket.
-        total_bytes: for all buckets of the application.
+        bucket_bytes: for the bucket, whoever wrote to it.
+        agent_bytes: for what the agent has written, in all buckets.
     """
 
     bucket_bytes: int
-    total_bytes: int
+    agent_bytes: int
 
 
 class KeyValueFile:
@@ -98,6 +100,7 @@ class KeyValueFile:
 
     Args:
         path: the file; it and its directory are made when missing, readable by their owner only.
+        agent: whose writes go through this connection.
         now_ms: milliseconds since the Unix epoch.
         connection: class of the connection; tests give one that fails at a chosen statement.
 
@@ -106,8 +109,13 @@ class KeyValueFile:
     """
 
     def __init__(
-        self, path: Path, now_ms: Callable[[], int], connection: type[sqlite3.Connection] = sqlite3.Connection
+        self,
+        path: Path,
+        agent: str,
+        now_ms: Callable[[], int],
+        connection: type[sqlite3.Connection] = sqlite3.Connection,
     ) -> None:
+        self._agent = agent
         self._now_ms = now_ms
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
@@ -136,6 +144,10 @@ class KeyValueFile:
                 raise FleetError(
                     Code.STATE_CORRUPT, f"the file has schema {version}, this release reads {_SCHEMA_VERSION}"
                 )
+            # SQLite seeds its random numbers from the operating system, also after a fork.
+            self._database.execute(
+                "INSERT OR IGNORE INTO writer (agent, actor) VALUES (?, random() & 0x3fffffffffffffff)", (self._agent,)
+            )
 
     def close(self) -> None:
         """Close the connection. Nothing is lost either way."""
@@ -181,7 +193,7 @@ class KeyValueFile:
             FleetError: LIMIT_EXCEEDED when the quota does not leave room.
         """
         with self._transaction():
-            writer = _Writer(self._database, bucket, self._now_ms())
+            writer = _Writer(self._database, self._agent, bucket, self._now_ms())
             for key, value in pairs:
                 writer.put(key, value, quota)
             writer.finish()
@@ -189,7 +201,7 @@ class KeyValueFile:
     def remove(self, bucket: str, keys: Sequence[str]) -> None:
         """Remove every key that is present, all or none."""
         with self._transaction():
-            writer = _Writer(self._database, bucket, self._now_ms())
+            writer = _Writer(self._database, self._agent, bucket, self._now_ms())
             for key in keys:
                 writer.remove(key)
             writer.finish()
@@ -207,7 +219,7 @@ class KeyValueFile:
             if found is not None and _NUMBER.fullmatch(found.value) is None:
                 raise FleetError(Code.VALUE_INVALID, f"the value under {key!r} is not a decimal number")
             number = change(0 if found is None else int(found.value))
-            writer = _Writer(self._database, bucket, self._now_ms())
+            writer = _Writer(self._database, self._agent, bucket, self._now_ms())
             writer.put(key, str(number).encode(), quota)
             writer.finish()
         return number
@@ -218,7 +230,7 @@ class KeyValueFile:
             found = self.read(bucket, key)
             if (None if found is None else found.version) != expected:
                 return False
-            writer = _Writer(self._database, bucket, self._now_ms())
+            writer = _Writer(self._database, self._agent, bucket, self._now_ms())
             writer.put(key, value, quota)
             writer.finish()
         return True
@@ -238,18 +250,18 @@ class KeyValueFile:
 
 
 class _Writer:
-    """Changes to one bucket within one transaction."""
+    """Changes by one agent to one bucket within one transaction."""
 
-    def __init__(self, database: sqlite3.Connection, bucket: str, now_ms: int) -> None:
+    def __init__(self, database: sqlite3.Connection, agent: str, bucket: str, now_ms: int) -> None:
         self._database = database
         self._bucket = bucket
         counts: tuple[int, int, int, int] = database.execute(
-            "SELECT actor, sequence, clock, bytes FROM replica"
+            "SELECT actor, sequence, clock, bytes FROM writer WHERE agent = ?", (agent,)
         ).fetchone()
-        self._actor, self._sequence, clock, self._total_bytes = counts
+        self._actor, self._sequence, clock, self._agent_bytes = counts
         self._clock = max(clock, (now_ms << 16) - 1)
         row = database.execute("SELECT bytes FROM bucket WHERE name = ?", (bucket,)).fetchone()
-        self._bytes: int = 0 if row is None else row[0]
+        self._bucket_bytes: int = 0 if row is None else row[0]
         self._changed = False
 
     def put(self, key: str, value: bytes, quota: Quota) -> None:
@@ -258,16 +270,14 @@ class _Writer:
         Raises:
             FleetError: LIMIT_EXCEEDED when the quota does not leave room.
         """
-        growth = _cost(key, len(value)) - self._cost_of(key)
-        for what, held, most in (
-            ("bucket holds", self._bytes, quota.bucket_bytes),
-            ("application's buckets hold", self._total_bytes, quota.total_bytes),
-        ):
-            if growth > 0 and held + growth > most:
-                raise FleetError(
-                    Code.LIMIT_EXCEEDED, f"quota: the {what} {held} of {most} bytes, {growth} more do not fit"
-                )
-        self._stamp(growth)
+        cost = _cost(key, len(value))
+        replaced = self._take_off(key)
+        self._stamp()
+        self._bucket_bytes += cost
+        self._agent_bytes += cost
+        if cost > replaced:
+            _check_quota("bucket holds", self._bucket_bytes, quota.bucket_bytes)
+            _check_quota("agent keeps", self._agent_bytes, quota.agent_bytes)
         self._database.execute(
             "INSERT OR REPLACE INTO register (bucket, key, value, clock, actor, sequence) VALUES (?, ?, ?, ?, ?, ?)",
             (self._bucket, key, value, self._clock, self._actor, self._sequence),
@@ -275,9 +285,8 @@ class _Writer:
 
     def remove(self, key: str) -> None:
         """Remove one register if it is there."""
-        cost = self._cost_of(key)
-        if cost:
-            self._stamp(-cost)
+        if self._take_off(key):
+            self._stamp()
             self._database.execute("DELETE FROM register WHERE bucket = ? AND key = ?", (self._bucket, key))
 
     def finish(self) -> None:
@@ -285,27 +294,41 @@ class _Writer:
         if not self._changed:
             return
         self._database.execute(
-            "UPDATE replica SET sequence = ?, clock = ?, bytes = ?", (self._sequence, self._clock, self._total_bytes)
+            "UPDATE writer SET sequence = ?, clock = ?, bytes = ? WHERE actor = ?",
+            (self._sequence, self._clock, self._agent_bytes, self._actor),
         )
-        if self._bytes:
+        if self._bucket_bytes:
             self._database.execute(
-                "INSERT OR REPLACE INTO bucket (name, bytes) VALUES (?, ?)", (self._bucket, self._bytes)
+                "INSERT OR REPLACE INTO bucket (name, bytes) VALUES (?, ?)", (self._bucket, self._bucket_bytes)
             )
         else:
             self._database.execute("DELETE FROM bucket WHERE name = ?", (self._bucket,))
 
-    def _cost_of(self, key: str) -> int:
-        row = self._database.execute(
-            "SELECT length(value) FROM register WHERE bucket = ? AND key = ?", (self._bucket, key)
-        ).fetchone()
-        return 0 if row is None else _cost(key, row[0])
-
-    def _stamp(self, growth: int) -> None:
+    def _stamp(self) -> None:
         self._changed = True
-        self._bytes += growth
-        self._total_bytes += growth
         self._sequence += 1
         self._clock += 1
+
+    def _take_off(self, key: str) -> int:
+        """Take the row under `key` off the counts and return what it cost. The next stamp will be above its own."""
+        row = self._database.execute(
+            "SELECT length(value), actor, clock FROM register WHERE bucket = ? AND key = ?", (self._bucket, key)
+        ).fetchone()
+        if row is None:
+            return 0
+        cost = _cost(key, row[0])
+        self._clock = max(self._clock, row[2])
+        self._bucket_bytes -= cost
+        if row[1] == self._actor:
+            self._agent_bytes -= cost
+        else:
+            self._database.execute("UPDATE writer SET bytes = bytes - ? WHERE actor = ?", (cost, row[1]))
+        return cost
+
+
+def _check_quota(what: str, held: int, most: int) -> None:
+    if held > most:
+        raise FleetError(Code.LIMIT_EXCEEDED, f"quota: the {what} {most} bytes at most, {held} would be needed")
 
 
 def _cost(key: str, value_bytes: int) -> int:

@@ -1,6 +1,6 @@
 """Names and signatures of `wasi:keyvalue` in its two published versions.
 
-Owns: `Edition`, one per version, and the operations as grants name them. Never does anything.
+Owns: `Edition`, one per version. Never does anything.
 """
 
 from __future__ import annotations
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 STORE = "wasi:keyvalue/store"
 ATOMICS = "wasi:keyvalue/atomics"
 BATCH = "wasi:keyvalue/batch"
-
-OPERATIONS: Mapping[str, tuple[str, ...]] = {
-    STORE: ("get", "set", "delete", "exists", "list-keys"),
-    ATOMICS: ("increment", "swap"),
-    BATCH: ("get-many", "set-many", "delete-many"),
-}
-"""Operations as grants name them; no two interfaces share one. `swap` includes making and reading its handle."""
 
 _ERROR = {"error": "variant { no-such-store, access-denied, other(string) }"}
 
