@@ -1,0 +1,155 @@
+"""Reading and writing of triggers and restart policies, the same in fleet.yaml and in assignments.
+
+Owns: their document form, which holds in YAML and JSON alike, so that what an operator writes is what a node reads.
+Whether a trigger's function exists is checked against the component by the plan.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from fleet.documents import Reader, Value
+from fleet.errors import Code, FleetError
+from fleet.model import EventTrigger, RestartPolicy, TelemetryTrigger, TimerTrigger, Trigger
+from fleet.quantities import format_duration, parse_duration
+from fleet.wit import is_function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SOURCES = ("cpu", "memory", "temperature")
+"""What a telemetry trigger can read of its host."""
+
+MIN_EVERY_MS = 10
+MAX_EVERY_MS = 30 * 86_400_000
+MAX_RESTART_MS = 86_400_000
+MAX_ARGUMENTS = 16 * 1024
+"""Characters of WAVE text in one trigger."""
+MAX_TOPIC = 255
+
+_TOPIC = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*(/[a-z0-9]+([-_.][a-z0-9]+)*)*")
+
+
+def encode_trigger(trigger: Trigger) -> dict[str, Value]:
+    """Return a trigger as documents write it: a mapping with the kind as its only key."""
+    if isinstance(trigger, TimerTrigger):
+        return {
+            "timer": {
+                "every": format_duration(trigger.every_ms),
+                "function": trigger.function,
+                "arguments": trigger.arguments,
+            }
+        }
+    if isinstance(trigger, EventTrigger):
+        return {"event": {"topic": trigger.topic, "function": trigger.function}}
+    return {
+        "telemetry": {
+            "every": format_duration(trigger.every_ms),
+            "function": trigger.function,
+            "sources": list(trigger.sources),
+        }
+    }
+
+
+def decode_trigger(value: Value, code: Code, place: str) -> Trigger:
+    """Read one trigger.
+
+    Raises:
+        FleetError: `code` with the place.
+    """
+    with Reader(value, code, place) as reader:
+        kinds = reader.names()
+        if len(kinds) != 1 or kinds[0] not in _PARSERS:
+            raise FleetError(code, f"expected exactly one of {', '.join(_PARSERS)}", place=place)
+        return reader.section(kinds[0], _PARSERS[kinds[0]])
+
+
+def encode_restart(policy: RestartPolicy) -> dict[str, Value]:
+    """Return a restart policy as documents write it."""
+    return {
+        "initial": format_duration(policy.initial_ms),
+        "cap": format_duration(policy.cap_ms),
+        "stable": format_duration(policy.stable_ms),
+    }
+
+
+def parse_restart(reader: Reader) -> RestartPolicy:
+    """Read a restart policy; what is absent has its default.
+
+    Raises:
+        FleetError: the code of the document, at the offending place.
+    """
+    default = RestartPolicy()
+    policy = RestartPolicy(
+        initial_ms=take_duration(reader, "initial", 1, MAX_RESTART_MS, default.initial_ms),
+        cap_ms=take_duration(reader, "cap", 1, MAX_RESTART_MS, default.cap_ms),
+        stable_ms=take_duration(reader, "stable", 1, MAX_RESTART_MS, default.stable_ms),
+    )
+    if policy.initial_ms > policy.cap_ms:
+        reader.fail("cap", "is shorter than the initial delay")
+    return policy
+
+
+def decode_restart(value: Value, code: Code, place: str) -> RestartPolicy:
+    """Read a restart policy from its document form.
+
+    Raises:
+        FleetError: `code` with the place.
+    """
+    with Reader(value, code, place) as reader:
+        return parse_restart(reader)
+
+
+def take_duration(reader: Reader, key: str, minimum: int, maximum: int, default: int | None = None) -> int:
+    """Return milliseconds within bounds (inclusive).
+
+    Raises:
+        FleetError: the code of the document, at the key.
+    """
+    if default is not None and not reader.has(key):
+        return default
+    value = parse_duration(reader.text(key), reader.code, reader.at(key))
+    if not minimum <= value <= maximum:
+        bounds = f"{format_duration(minimum)} and {format_duration(maximum)}"
+        reader.fail(key, f"{format_duration(value)} is not between {bounds}")
+    return value
+
+
+def _parse_timer(reader: Reader) -> TimerTrigger:
+    arguments = reader.text("arguments", "")
+    if len(arguments) > MAX_ARGUMENTS:
+        reader.fail("arguments", f"{len(arguments)} characters, the limit is {MAX_ARGUMENTS}")
+    return TimerTrigger(_every(reader), _function(reader), arguments)
+
+
+def _parse_event(reader: Reader) -> EventTrigger:
+    topic = reader.text("topic")
+    if len(topic) > MAX_TOPIC or _TOPIC.fullmatch(topic) is None:
+        reader.fail("topic", f"{topic[:64]!r} is not a topic such as sensors/temperature")
+    return EventTrigger(topic, _function(reader))
+
+
+def _parse_telemetry(reader: Reader) -> TelemetryTrigger:
+    sources = reader.texts("sources", len(SOURCES))
+    if not sources or len(set(sources)) < len(sources) or not set(sources) <= set(SOURCES):
+        reader.fail("sources", f"expected some of {', '.join(SOURCES)}, each once")
+    return TelemetryTrigger(_every(reader), _function(reader), sources)
+
+
+def _every(reader: Reader) -> int:
+    return take_duration(reader, "every", MIN_EVERY_MS, MAX_EVERY_MS)
+
+
+def _function(reader: Reader) -> str:
+    function = reader.text("function")
+    if not is_function(function):
+        reader.fail("function", f"{function[:64]!r} is not the name of a function")
+    return function
+
+
+_PARSERS: dict[str, Callable[[Reader], Trigger]] = {
+    "timer": _parse_timer,
+    "event": _parse_event,
+    "telemetry": _parse_telemetry,
+}
