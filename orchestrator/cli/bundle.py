@@ -1,0 +1,236 @@
+"""Commands for bundles: build, push, inspect, verify, list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.bundle import MAX_COMPONENT, MAX_INDEX, MAX_MODEL, build_bundle, open_bundle, parse_bundle_manifest
+from fleet.errors import Code, FleetError
+from fleet.release import RoleKeys, add_target
+from fleet.release import publish as sign_release
+from fleet.targets import DEFAULT_TEAM, bundle_path, code_role
+from fleet.v1 import control_pb2 as pb
+from orchestrator.cli.layout import Layout, write_layout
+from orchestrator.cli.render import Column, short_digest, size
+from orchestrator.cli.trust import TrustDirectory, publish, synchronise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleet.bundle import VerifiedBundle
+    from orchestrator.cli.client import Client
+    from orchestrator.cli.session import Session
+
+BUNDLE_COLUMNS = (
+    Column("BUNDLE", "bundle"),
+    Column("DIGEST", "digest"),
+    Column("SIZE", "size", right=True),
+    Column("IMPORTS", "imports"),
+    Column("MODELS", "models"),
+    Column("EXPORTS", "exports", wide=True),
+)
+
+SOURCE = click.Path(exists=True, path_type=Path)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A verified bundle and where its bytes come from."""
+
+    bundle: VerifiedBundle
+    index: bytes
+    read: Callable[[str, int], bytes]
+
+
+def open_layout(folder: Path) -> Opened:
+    """Open and verify a built bundle on disk.
+
+    Raises:
+        FleetError: BUNDLE_INVALID, DIGEST_MISMATCH, LIMIT_EXCEEDED.
+    """
+    layout = Layout(folder)
+    index = layout.index()
+    return Opened(open_bundle(index, layout.read), index, layout.read)
+
+
+def open_published(session: Session, client: Client, reference: str) -> Opened:
+    """Open a bundle that was pushed, checked against the signature of the code role.
+
+    Args:
+        session: for the trust directory and the clock.
+        client: where the documents come from.
+        reference: `name@version`.
+
+    Raises:
+        FleetError: TARGET_UNSIGNED when no such bundle is published; else as `open_layout`.
+    """
+    name, _, version = reference.partition("@")
+    release = synchronise(TrustDirectory(session.context().trust), client, session.now())
+    try:
+        target = release.target(bundle_path(name, version))
+    except ValueError as error:
+        raise FleetError(Code.CONFIG_INVALID, f"{reference!r} is not NAME@VERSION") from error
+
+    def read(digest: str, length: int) -> bytes:
+        return client.get_blob(digest, length)
+
+    index = target.check(client.get_blob(target.digest, MAX_INDEX))
+    return Opened(open_bundle(index, read), index, read)
+
+
+def _read_file(path: Path, limit: int, manifest: Path) -> bytes:
+    try:
+        if path.stat().st_size > limit:
+            raise FleetError(Code.LIMIT_EXCEEDED, f"more than {limit} bytes", place=str(path))
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise FleetError(
+            Code.BUNDLE_INVALID,
+            f"{manifest} names a file that is not there",
+            place=str(path),
+            remedy="Build the component first, or correct the path.",
+        ) from error
+
+
+def build_from(source: Path, target: Path | None) -> Path:
+    """Build the bundle that a `bundle.yaml` (or the folder that holds one) describes; returns the layout's folder.
+
+    Raises:
+        FleetError: BUNDLE_INVALID, COMPONENT_INVALID, LIMIT_EXCEEDED with file and place.
+    """
+    file = source / "bundle.yaml" if source.is_dir() else source
+    manifest = parse_bundle_manifest(_read_file(file, MAX_INDEX, file), str(file))
+    component = _read_file(file.parent / manifest.component, MAX_COMPONENT, file)
+    models = {m.name: _read_file(file.parent / m.path, MAX_MODEL, file) for m in manifest.models}
+    built = build_bundle(manifest, component, models)
+    folder = target or Path(f"{manifest.name}-{manifest.version}.bundle")
+    write_layout(folder, built, f"{manifest.name}:{manifest.version}")
+    return folder
+
+
+def describe(bundle: VerifiedBundle) -> dict[str, object]:
+    """One bundle for a person or a program."""
+    return {
+        "bundle": f"{bundle.name}@{bundle.version}",
+        "digest": bundle.digest,
+        "world": bundle.world,
+        "component": {"digest": bundle.component.digest, "size": bundle.component.size},
+        "models": [{"name": m.name, "digest": m.digest, "size": m.size, "encoding": m.encoding} for m in bundle.models],
+        "imports": list(bundle.imports),
+        "optional_imports": list(bundle.optional_imports),
+        "exports": list(bundle.exports),
+    }
+
+
+@click.group()
+def bundle() -> None:
+    """Build, sign and publish bundles."""
+
+
+@bundle.command()
+@click.argument("source", type=SOURCE, metavar="BUNDLE.YAML|FOLDER")
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path), help="Folder of the image layout; default NAME-VERSION.bundle."
+)
+@click.pass_obj
+def build(session: Session, source: Path, target: Path | None) -> None:
+    """Pack a component and its models into a bundle: an OCI image layout on disk."""
+    folder = build_from(source, target)
+    opened = open_layout(folder)
+    if session.output.machine:
+        session.output.value({**describe(opened.bundle), "path": str(folder)})
+    else:
+        session.output.text(f"{opened.bundle.name}@{opened.bundle.version}  {opened.bundle.digest}")
+        session.output.note(f"Written to {folder}. Next: `fleetctl bundle push {folder}`.")
+
+
+@bundle.command()
+@click.argument("source", type=SOURCE, metavar="FOLDER|BUNDLE.YAML")
+@click.pass_obj
+def push(session: Session, source: Path) -> None:
+    """Sign a bundle with the code role's key and publish it; a bundle.yaml is built first."""
+    is_source = source.is_file() or (source / "bundle.yaml").exists()
+    folder = build_from(source, None) if is_source else source
+    opened = open_layout(folder)
+    verified = opened.bundle
+    path = bundle_path(verified.name, verified.version)
+    directory = TrustDirectory(session.context().trust)
+    with session.connect() as client:
+        release = synchronise(directory, client, session.now())
+        listed = release.documents.get(path)
+        if listed is not None and listed.digest != verified.digest:
+            raise FleetError(
+                Code.ALREADY_EXISTS,
+                f"{verified.name}@{verified.version} is published with other content",
+                digest=listed.digest,
+                remedy="Raise `version` in bundle.yaml: a published version never changes.",
+            )
+        sizes = {blob.digest: blob.size for blob in verified.blobs}
+        missing = client.call(client.stub.HasBlobs, pb.HasBlobsRequest(digests=sorted(sizes))).missing
+        for digest in missing:
+            client.put_blob(digest, opened.read(digest, sizes[digest]))
+            session.output.step(f"{short_digest(digest)}  {size(sizes[digest])}", "uploaded")
+        if listed is None:
+            role = code_role(DEFAULT_TEAM)
+            keys = RoleKeys({r: (directory.role_key(r),) for r in (role, "snapshot", "timestamp")})
+            files = add_target(release.files, keys, path, opened.index, {}, session.now())
+            publish(directory, client, sign_release(files, keys, session.now()), {path: opened.index})
+    session.output.text(f"{verified.name}@{verified.version}  {verified.digest}")
+
+
+@bundle.command()
+@click.argument("source", metavar="FOLDER|NAME@VERSION")
+@click.pass_obj
+def inspect(session: Session, source: str) -> None:
+    """Show what a bundle contains, what it imports and what it exports."""
+    if Path(source).exists():
+        opened = open_layout(Path(source))
+    else:
+        with session.connect() as client:
+            opened = open_published(session, client, source)
+    session.output.value(describe(opened.bundle))
+
+
+@bundle.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.pass_obj
+def verify(session: Session, folder: Path) -> None:
+    """Check every byte of a bundle on disk, and whether the fleet's code role signed it. Works offline."""
+    opened = open_layout(folder)
+    verified = opened.bundle
+    for blob in verified.blobs:
+        opened.read(blob.digest, blob.size)
+    directory = TrustDirectory(session.context().trust)
+    target = directory.release(session.now()).target(bundle_path(verified.name, verified.version))
+    target.check(opened.index)
+    signers = ", ".join(short_digest(key) for key in target.approvers)
+    if session.output.machine:
+        session.output.value({**describe(verified), "role": target.role, "signed_by": list(target.approvers)})
+    else:
+        session.output.text(
+            f"{verified.name}@{verified.version} is complete: {len(verified.blobs)} blobs, signed by {target.role} ({signers})"
+        )
+
+
+@bundle.command("list")
+@click.pass_obj
+def list_bundles(session: Session) -> None:
+    """List the published bundles."""
+    with session.connect() as client:
+        found = client.call(client.stub.ListBundles, pb.ListBundlesRequest()).bundles
+    rows: list[dict[str, object]] = [
+        {
+            "bundle": f"{b.name}@{b.version}",
+            "digest": b.digest if session.output.machine else short_digest(b.digest),
+            "size": size(b.size),
+            "imports": list(b.imports),
+            "models": list(b.models),
+            "exports": list(b.exports),
+        }
+        for b in found
+    ]
+    session.output.rows(BUNDLE_COLUMNS, rows, "No bundle is published. Try `fleetctl bundle push FOLDER`.")

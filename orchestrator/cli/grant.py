@@ -1,0 +1,210 @@
+"""Commands for grants: propose, approve, list, explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.component import ComponentInfo
+from fleet.errors import Code, ExitCode, FleetError
+from fleet.grants import NO_AUTHORITY, VOCABULARY, Grant, describe_rules, diff, parse_grant
+from fleet.grants.propose import propose_grant
+from fleet.release import RoleKeys, add_target
+from fleet.release import publish as sign_release
+from fleet.targets import DEFAULT_TEAM, grant_path, grants_role
+from fleet.v1 import control_pb2 as pb
+from orchestrator.cli.bundle import open_layout, open_published
+from orchestrator.cli.render import Column, short_digest, when
+from orchestrator.cli.session import parse_labels
+from orchestrator.cli.trust import TrustDirectory, publish, synchronise
+
+if TYPE_CHECKING:
+    from fleet.trust import Release
+    from orchestrator.cli.client import Client
+    from orchestrator.cli.session import Session
+
+MAX_GRANT = 256 * 1024
+"""Bytes of one grant document."""
+
+GRANT_COLUMNS = (
+    Column("AGENT", "agent"),
+    Column("REVISION", "revision", right=True),
+    Column("CAPABILITIES", "interfaces"),
+    Column("VALID UNTIL", "not_after"),
+    Column("APPROVED BY", "approvers"),
+    Column("DIGEST", "digest", wide=True),
+    Column("VALID FROM", "not_before", wide=True),
+)
+
+
+def _newest_revision(release: Release, agent: str) -> int:
+    prefix = grant_path(agent, 1).rpartition("/")[0] + "/"
+    revisions = [int(target.path.rpartition("/")[2].removesuffix(".yaml")) for target in release.targets(prefix)]
+    return max(revisions, default=0)
+
+
+def _published(client: Client, release: Release, agent: str, revision: int) -> Grant:
+    """Fetch one approved grant, checked against the signature of the grants role."""
+    target = release.target(grant_path(agent, revision))
+    return parse_grant(target.check(client.get_blob(target.digest, MAX_GRANT)), target.path)
+
+
+@click.group()
+def grant() -> None:
+    """Propose, approve and explain what agents may do."""
+
+
+@grant.command()
+@click.argument("agent", metavar="APPLICATION/AGENT")
+@click.option("--bundle", "reference", required=True, metavar="NAME@VERSION|FOLDER", help="The bundle to look at.")
+@click.option("--add", multiple=True, metavar="INTERFACE", help="Name an interface beyond the component's imports.")
+@click.option("--file", "target", type=click.Path(path_type=Path), help="Write the draft here instead of to stdout.")
+@click.pass_obj
+def propose(session: Session, agent: str, reference: str, add: tuple[str, ...], target: Path | None) -> None:
+    """Write a draft of the least that a component needs, to be read, narrowed and approved by somebody else."""
+    directory = TrustDirectory(session.context().trust)
+    with session.connect() as client:
+        release = synchronise(directory, client, session.now())
+        opened = (
+            open_layout(Path(reference)) if Path(reference).exists() else open_published(session, client, reference)
+        )
+    bundle = opened.bundle
+    imports = tuple(dict.fromkeys((*bundle.imports, *add)))
+    draft = propose_grant(
+        ComponentInfo(imports, bundle.exports),
+        agent=agent,
+        bundle_name=bundle.name,
+        bundle_version=bundle.version,
+        models=tuple(model.name for model in bundle.models),
+        revision=_newest_revision(release, agent) + 1,
+        now=session.now(),
+    )
+    if target is None:
+        session.output.text(draft.decode())
+    else:
+        target.write_bytes(draft)
+        session.output.note(f"Written to {target}. Read it, narrow it, then: `fleetctl grant approve {target}`.")
+
+
+def _show_difference(session: Session, proposed: Grant, old: Grant | None) -> None:
+    output = session.output
+    against = f"revision {old.revision}" if old else "no authority at all"
+    output.note(f"{proposed.agent}, revision {proposed.revision}, compared with {against}:")
+    change = diff(old.authority if old else NO_AUTHORITY, proposed.authority)
+    for text in change.widened:
+        output.line(("  + ", "green"), (text, ""))
+    for text in change.narrowed:
+        output.line(("  - ", "red"), (text, ""))
+    if not change.widened and not change.narrowed:
+        output.line(("  no change of authority", "dim"))
+    labels = ", ".join(f"{k}={v}" for k, v in sorted(proposed.node_labels.items())) or "every node"
+    output.line((f"  bundle {proposed.bundle.name} {proposed.bundle.versions.text}; nodes: {labels}; ", ""))
+    output.line((f"  valid {proposed.not_before:%Y-%m-%d} to {proposed.not_after:%Y-%m-%d}", ""))
+
+
+@grant.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="GRANT.YAML")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask; for scripts that have shown the difference elsewhere.")
+@click.pass_obj
+def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - click's own convention
+    """Show what a grant changes, sign exactly these bytes with the grants role's key, and publish it."""
+    data = file.read_bytes()
+    proposed = parse_grant(data, str(file))
+    directory = TrustDirectory(session.context().trust)
+    with session.connect() as client:
+        release = synchronise(directory, client, session.now())
+        newest = _newest_revision(release, proposed.agent)
+        if proposed.revision != newest + 1:
+            raise FleetError(
+                Code.GRANT_INVALID,
+                f"revision {proposed.revision} does not follow {newest}",
+                place=f"{file}: revision",
+                remedy=f"Write revision: {newest + 1}; an approved revision never changes.",
+            )
+        old = _published(client, release, proposed.agent, newest) if newest else None
+        _show_difference(session, proposed, old)
+        if not yes and not click.confirm("Sign and publish this grant?", err=True):
+            session.output.note("Nothing was signed.")
+            return ExitCode.REFUSED
+        path = grant_path(proposed.agent, proposed.revision)
+        keys = RoleKeys({r: (directory.role_key(r),) for r in (grants_role(DEFAULT_TEAM), "snapshot", "timestamp")})
+        files = add_target(release.files, keys, path, data, {}, session.now())
+        publish(directory, client, sign_release(files, keys, session.now()), {path: data})
+    session.output.note(
+        f"{proposed.agent} has grant revision {proposed.revision}; it takes effect with the next deploy."
+    )
+    return ExitCode.OK
+
+
+@grant.command("list")
+@click.argument("agent", required=False, default="", metavar="[APPLICATION/AGENT]")
+@click.pass_obj
+def list_grants(session: Session, agent: str) -> None:
+    """List the approved grants."""
+    with session.connect() as client:
+        found = client.call(client.stub.ListGrants, pb.ListGrantsRequest(agent=agent)).grants
+    rows: list[dict[str, object]] = [
+        {
+            "agent": g.agent,
+            "revision": g.revision,
+            "interfaces": list(g.interfaces),
+            "not_before": when(g.not_before_ms),
+            "not_after": when(g.not_after_ms),
+            "approvers": [short_digest(key) for key in g.approvers],
+            "digest": g.digest if session.output.machine else short_digest(g.digest),
+        }
+        for g in found
+    ]
+    session.output.rows(GRANT_COLUMNS, rows, "No grant is approved. Try `fleetctl grant propose`.")
+
+
+@grant.command()
+@click.argument("agent", metavar="APPLICATION/AGENT")
+@click.argument("interface", required=False)
+@click.argument("request", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--revision", default=0, help="Revision of the grant; default the newest.")
+@click.pass_obj
+def explain(session: Session, agent: str, interface: str | None, request: tuple[str, ...], revision: int) -> int:
+    """Say whether a call is allowed, and which document says so; without INTERFACE, list everything allowed.
+
+    Example: fleetctl grant explain climate/context wasi:keyvalue/store bucket=context op=set
+    """
+    directory = TrustDirectory(session.context().trust)
+    with session.connect() as client:
+        release = synchronise(directory, client, session.now())
+        number = revision or _newest_revision(release, agent)
+        if not number:
+            raise FleetError(
+                Code.GRANT_MISSING,
+                f"{agent} has no approved grant: every call is denied",
+                agent=agent,
+                remedy=f"fleetctl grant propose {agent} --bundle NAME@VERSION",
+            )
+        document = _published(client, release, agent, number)
+    path = grant_path(agent, number)
+    if interface is None:
+        lines = [line for name, rules in sorted(document.capabilities.items()) for line in describe_rules(name, rules)]
+        if session.output.machine:
+            session.output.value({"document": path, "allows": lines, "limits": document.limits.describe()})
+        else:
+            session.output.text("\n".join([f"{path} allows:", *(f"  {line}" for line in lines)]))
+            limits = ", ".join(f"{key} {value}" for key, value in document.limits.describe().items())
+            session.output.text(f"limits: {limits}")
+        return ExitCode.OK
+    if interface not in VOCABULARY:
+        raise FleetError(Code.CALL_DENIED, f"no grant can name {interface}", agent=agent)
+    try:
+        allowed = document.authority.allows(interface, **parse_labels(request))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    rules = document.capabilities.get(interface)
+    reasons = describe_rules(interface, rules) if rules is not None else [f"{interface} is not in the grant"]
+    if session.output.machine:
+        session.output.value({"allowed": allowed, "document": path, "rules": reasons})
+    else:
+        session.output.text(
+            "\n".join(["allowed" if allowed else "denied", f"by {path}:", *(f"  {r}" for r in reasons)])
+        )
+    return ExitCode.OK if allowed else ExitCode.REFUSED

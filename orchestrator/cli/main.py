@@ -1,0 +1,111 @@
+"""Composition root of fleetctl: the command tree, global options, and how an error becomes an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import get_completion_class
+
+from fleet.errors import ExitCode, FleetError
+from orchestrator.cli import audit, bundle, coordinator, deploy, grant, initialise, inventory, node, operate
+from orchestrator.cli.context import Overrides, fleet_home
+from orchestrator.cli.render import Format, Output
+from orchestrator.cli.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells report it (128 + SIGINT)."""
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--output", "-o", "form", type=click.Choice([f.value for f in Format]), default="table", show_default=True
+)
+@click.option("--context", envvar="FLEET_CONTEXT", metavar="NAME", help="Context of the config file.")
+@click.option("--address", envvar="FLEET_ADDRESS", metavar="HOST:PORT", help="Address of the coordinator.")
+@click.option("--ca", envvar="FLEET_CA", type=FILE, help="Certificate that the coordinator is checked against.")
+@click.option("--certificate", envvar="FLEET_CERTIFICATE", type=FILE, help="The operator's certificate.")
+@click.option("--key", envvar="FLEET_KEY", type=FILE, help="The operator's private key.")
+@click.option("--trust", envvar="FLEET_TRUST", type=click.Path(path_type=Path), help="The trust directory.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
+@click.version_option(version("edge-fleet-orchestrator"), prog_name="fleetctl")
+@click.pass_context
+def fleetctl(ctx: click.Context, form: str, quiet: bool, **connection: Path | str | None) -> None:  # noqa: FBT001
+    """Run signed WebAssembly agents on a fleet of edge nodes.
+
+    Every connection option has an environment variable: FLEET_CONTEXT, FLEET_ADDRESS, FLEET_CA, FLEET_CERTIFICATE,
+    FLEET_KEY, FLEET_TRUST. FLEET_HOME is the directory of the config file (default ~/.fleet).
+    """
+    ctx.obj = Session(
+        home=fleet_home(os.environ),
+        overrides=Overrides(**connection),  # type: ignore[arg-type]  # click converted each to its field's type
+        output=Output(Format(form), quiet=quiet),
+        now=lambda: datetime.now(UTC),
+    )
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell; for bash: eval "$(fleetctl completion bash)"."""
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise click.UsageError(f"no completion for {shell}")
+    click.echo(kind(fleetctl, {}, "fleetctl", "_FLEETCTL_COMPLETE").source())
+
+
+COMMANDS = (
+    initialise.init,
+    coordinator.coordinator,
+    node.node,
+    bundle.bundle,
+    grant.grant,
+    deploy.plan,
+    deploy.deploy,
+    deploy.cancel,
+    inventory.status,
+    inventory.nodes,
+    inventory.agents,
+    inventory.deployments,
+    inventory.events,
+    operate.call,
+    operate.send,
+    operate.logs,
+    audit.audit,
+    completion,
+)
+for command in COMMANDS:
+    fleetctl.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run fleetctl; returns the exit code. Never prints a stack trace for a fault of the world."""
+    try:
+        result = fleetctl.main(args=arguments, prog_name="fleetctl", standalone_mode=False)
+    except FleetError as error:
+        Output(Format.TABLE).fault(error)
+        return error.row.exit_code
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`fleetctl logs -f | head`): nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    return int(result) if isinstance(result, int) else ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
