@@ -18,7 +18,6 @@ from fleet.errors import Code, FleetError
 from fleet.wit_types import (
     BYTES,
     INTEGER_RANGES,
-    BorrowType,
     EnumType,
     Err,
     FlagsType,
@@ -26,7 +25,6 @@ from fleet.wit_types import (
     ListType,
     Ok,
     OptionType,
-    OwnType,
     Primitive,
     RecordType,
     ResultType,
@@ -133,7 +131,7 @@ class _Reader:
                 return self._option(kind)
             case ResultType():
                 return self._result(kind)
-            case OwnType() | BorrowType():
+            case _:
                 raise self._error(f"{kind} is a resource, which has no text form")
 
     def _primitive(self, kind: Primitive) -> WitValue:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from fleet.errors import Code, FleetError
 from fleet.wit_types import (
     INTEGER_RANGES,
-    BorrowType,
     EnumType,
     Err,
     FlagsType,
@@ -20,7 +19,6 @@ from fleet.wit_types import (
     ListType,
     Ok,
     OptionType,
-    OwnType,
     Primitive,
     RecordType,
     ResultType,
@@ -99,7 +97,7 @@ def _print(value: object, kind: WitType) -> str:
             if isinstance(value, Err):
                 return _tagged("err", value.value, kind.err)
             raise TypeError
-        case OwnType() | BorrowType():
+        case _:
             raise TypeError
 
 
