@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleet.bundle import MAX_COMPONENT, MAX_INDEX, MAX_MODEL, build_bundle, open_bundle, parse_bundle_manifest
+from fleet.bundle import MAX_COMPONENT, MAX_MODEL, build_bundle, open_bundle, parse_bundle_manifest
 from fleet.errors import Code, FleetError
+from fleet.oci import MAX_INDEX
 from fleet.release import RoleKeys, add_target
 from fleet.release import publish as sign_release
 from fleet.targets import DEFAULT_TEAM, bundle_path, code_role
@@ -133,9 +134,7 @@ def bundle() -> None:
 
 @bundle.command()
 @click.argument("source", type=SOURCE, metavar="BUNDLE.YAML|FOLDER")
-@click.option(
-    "--to", "target", type=click.Path(path_type=Path), help="Folder of the image layout; default NAME-VERSION.bundle."
-)
+@click.option("--to", "target", type=click.Path(path_type=Path), help="Folder to write; default NAME-VERSION.bundle.")
 @click.pass_obj
 def build(session: Session, source: Path, target: Path | None) -> None:
     """Pack a component and its models into a bundle: an OCI image layout on disk."""
@@ -211,9 +210,8 @@ def verify(session: Session, folder: Path) -> None:
     if session.output.machine:
         session.output.value({**describe(verified), "role": target.role, "signed_by": list(target.approvers)})
     else:
-        session.output.text(
-            f"{verified.name}@{verified.version} is complete: {len(verified.blobs)} blobs, signed by {target.role} ({signers})"
-        )
+        complete = f"{verified.name}@{verified.version} is complete: {len(verified.blobs)} blobs"
+        session.output.text(f"{complete}, signed by {target.role} ({signers})")
 
 
 @bundle.command("list")

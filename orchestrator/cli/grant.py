@@ -67,9 +67,8 @@ def propose(session: Session, agent: str, reference: str, add: tuple[str, ...], 
     directory = TrustDirectory(session.context().trust)
     with session.connect() as client:
         release = synchronise(directory, client, session.now())
-        opened = (
-            open_layout(Path(reference)) if Path(reference).exists() else open_published(session, client, reference)
-        )
+        local = Path(reference)
+        opened = open_layout(local) if local.exists() else open_published(session, client, reference)
     bundle = opened.bundle
     imports = tuple(dict.fromkeys((*bundle.imports, *add)))
     draft = propose_grant(
@@ -132,9 +131,7 @@ def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - c
         keys = RoleKeys({r: (directory.role_key(r),) for r in (grants_role(DEFAULT_TEAM), "snapshot", "timestamp")})
         files = add_target(release.files, keys, path, data, {}, session.now())
         publish(directory, client, sign_release(files, keys, session.now()), {path: data})
-    session.output.note(
-        f"{proposed.agent} has grant revision {proposed.revision}; it takes effect with the next deploy."
-    )
+    session.output.note(f"{proposed.agent} has grant revision {proposed.revision}, in effect from the next deploy on.")
     return ExitCode.OK
 
 
@@ -204,7 +201,6 @@ def explain(session: Session, agent: str, interface: str | None, request: tuple[
     if session.output.machine:
         session.output.value({"allowed": allowed, "document": path, "rules": reasons})
     else:
-        session.output.text(
-            "\n".join(["allowed" if allowed else "denied", f"by {path}:", *(f"  {r}" for r in reasons)])
-        )
+        verdict = "allowed" if allowed else "denied"
+        session.output.text("\n".join([f"{verdict} by {path}:", *(f"  {reason}" for reason in reasons)]))
     return ExitCode.OK if allowed else ExitCode.REFUSED

@@ -8,13 +8,15 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from fleet.bundle import INDEX_TYPE, MAX_INDEX, MAX_MANIFEST, BuiltBundle, digest_of
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.names import is_digest
+from fleet.oci import INDEX_TYPE, MAX_INDEX, MAX_MANIFEST, digest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fleet.bundle import BuiltBundle
 
 _LAYOUT = dump_json({"imageLayoutVersion": "1.0.0"})
 

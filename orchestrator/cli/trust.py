@@ -13,11 +13,11 @@ Signing happens here and nowhere else; the coordinator receives finished metadat
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
+from fleet.oci import digest_of
 from fleet.signing import SigningKey
 from fleet.targets import TRUST_PATH
 from fleet.trust import open_fleet_trust, open_release
@@ -144,8 +144,3 @@ def publish(
     for path, data in documents.items():
         directory.write(f"documents/{path}", data)
     return reply
-
-
-def digest_of(data: bytes) -> str:
-    """Content address of bytes."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
