@@ -60,8 +60,9 @@ class HostInterface:
         name: with its version, for example `wasi:keyvalue/store@0.2.0-draft2`.
         functions: by their name in the component model: `open`, `[method]bucket.get`, `[static]cas.new`,
             `[constructor]tensor`.
-        resources: resources that this interface defines, each with the function that is told when the guest drops
-            its last handle. An `own` argument passes to the callee: the destructor is not called for it.
+        resources: destructor of each resource that this interface defines, by name. It gets the number that a
+            function returned as `own`, when the guest drops it or dies holding it. A function that takes `own` is
+            handed the resource: the destructor does not run for it any more.
         uses: resources that signatures here name but another interface defines, by name; the value is that
             interface's name.
     """
@@ -192,11 +193,6 @@ class Table(Generic[T]):
     def drop(self, number: int) -> None:
         """Destructor: forget the object behind `number`."""
         self.take(number)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._entries.clear()
-        self._bytes = 0
 
 
 def declare_types(types: Mapping[str, str], known: Mapping[str, WitType] = MappingProxyType({})) -> dict[str, WitType]:

@@ -13,10 +13,10 @@ Read `instance` first, then `component`; `ffi` is the only module that declares 
     instance.call("syuthd:agent-mesh/sensor-handler@0.1.0#handle-data", {"source": "a", "value": 1.5, "timestamp": 3})
 """
 
+from edge_agent.capabilities.base import HostFunction, HostInterface
 from edge_agent.runner.engine.component import Component
 from edge_agent.runner.engine.engine import TICK_SECONDS, Engine
 from edge_agent.runner.engine.instance import Instance, Limits
-from edge_agent.runner.engine.linker import HostFunction, HostInterface
 from edge_agent.runner.engine.traps import Trap
 from edge_agent.runner.engine.types import ROOT, ComponentTypes, InterfaceType
 

@@ -19,7 +19,7 @@ from edge_agent.runner.engine.arena import address_of
 from edge_agent.runner.engine.engine import TICK_SECONDS
 from edge_agent.runner.engine.errors import check, take_error
 from edge_agent.runner.engine.leaves import Mismatch
-from edge_agent.runner.engine.linker import HostInterface, resolve
+from edge_agent.runner.engine.linker import resolve
 from edge_agent.runner.engine.slots import AgentSlot, QuotaError, slots
 from edge_agent.runner.engine.traps import Trap, classify, delete_store, delete_store_and_measure
 from fleet.errors import Code, FleetError
@@ -28,6 +28,7 @@ from fleet.model import ExitCause
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from edge_agent.capabilities.base import HostInterface
     from edge_agent.runner.engine.component import Component, ExportPlan
     from fleet.wit_types import FuncType, WitValue
 

@@ -1,8 +1,9 @@
 """What the host offers to guests, and whether it is what a component asks for.
 
-Owns: `HostFunction`, `HostInterface` and `resolve`. The engine does not compare the types of host functions: values
-are converted by the types the component declares. `resolve` therefore refuses a component that declares an interface
-differently from the host, before anything runs, so that no capability ever sees a value of a type it did not declare.
+Owns: `resolve`; an interface itself is `edge_agent.capabilities.base.HostInterface`. The engine does not compare the
+types of host functions: values are converted by the types the component declares. `resolve` therefore refuses a
+component that declares an interface differently from the host, before anything runs, so that no capability ever sees a
+value of a type it did not declare.
 """
 
 from __future__ import annotations
@@ -15,41 +16,9 @@ from fleet.errors import Code, FleetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from edge_agent.capabilities.base import HostInterface
     from edge_agent.runner.engine.types import InterfaceType
     from fleet.wit_types import FuncType
-
-
-@dataclass(frozen=True, slots=True)
-class HostFunction:
-    """One function of the host.
-
-    Attributes:
-        type: its WIT type; read it from text once per module with `fleet.wit_text.parse_signature`.
-        call: takes and returns values as tabled in `fleet.wit_types`. What WIT calls an error is returned as `Err`; an
-            exception ends the agent.
-    """
-
-    type: FuncType
-    call: Callable[..., object]
-
-
-@dataclass(frozen=True, slots=True)
-class HostInterface:
-    """One interface of the host, for one agent.
-
-    Attributes:
-        name: as components import it, with version (`wasi:keyvalue/store@0.2.0-draft2`).
-        functions: by WIT name (`open`, `[method]bucket.get`, `[constructor]thing`, `[static]thing.make`).
-        resources: destructor of each resource that the interface defines, by name. It gets the number that a function
-            returned as `own`, when the guest drops it or dies holding it. A function that takes `own` is handed the
-            resource: the destructor does not run for it any more.
-        uses: for each resource that the interface takes from another (`use store.{bucket}`), the interface it is from.
-    """
-
-    name: str
-    functions: Mapping[str, HostFunction]
-    resources: Mapping[str, Callable[[int], None]] = field(default_factory=dict)
-    uses: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -108,10 +77,10 @@ def _function(table: ImportTable, index: int, host: HostInterface) -> Callable[.
         raise FleetError(
             Code.IMPORT_NOT_GRANTED, f"the host has no function '{name}' in {interface}", interface=interface
         )
-    if table.accepted.get(index) is not function.type:
-        if not function.type.accepts(declared):
-            raise _different(interface, name, f"it declares {declared}, the host has {function.type}")
-        table.accepted[index] = function.type
+    if table.accepted.get(index) is not function.signature:
+        if not function.signature.accepts(declared):
+            raise _different(interface, name, f"it declares {declared}, the host has {function.signature}")
+        table.accepted[index] = function.signature
     return function.call
 
 
