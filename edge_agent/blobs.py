@@ -7,6 +7,7 @@ that does not match is removed, so that it is fetched again. Never knows where b
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,7 @@ class Blobs:
         name = _hex(digest)
         partial = self._partial / name
         offset = self._disk.size(partial) or 0
-        hasher = self._hash(partial) if offset else hashlib.sha256()
+        hasher = await asyncio.to_thread(self._hash, partial) if offset else hashlib.sha256()
         total: int | None = None
         async for data, size in fetch(digest, offset):
             total = size if total is None else total
@@ -126,7 +127,7 @@ class Blobs:
         if hasher.hexdigest() != name:
             self._disk.remove(partial)
             raise FleetError(Code.DIGEST_MISMATCH, f"what was fetched as {digest} is something else", digest=digest)
-        self._publish(name)
+        await asyncio.to_thread(self._publish, name)
 
     def collect(self, keep: Collection[str]) -> tuple[str, ...]:
         """Remove every blob and unfinished download that is not named; return the digests of what went."""

@@ -91,6 +91,32 @@ class Ledger:
         self._set_aside()
         self._entry = None
 
+    def is_new(self, verified: VerifiedAssignment) -> bool:
+        """Whether this would change what is accepted; False when exactly this is accepted already.
+
+        Raises:
+            FleetError: GENERATION_STALE, GENERATION_CONFLICT.
+        """
+        current, assignment = self._entry, verified.assignment
+        if current is None:
+            return True
+        number, accepted = (assignment.epoch, assignment.generation), (current.epoch, current.generation)
+        if number < accepted:
+            raise FleetError(
+                Code.GENERATION_STALE,
+                f"generation {number[1]} of epoch {number[0]} is older than {accepted[1]} of epoch {accepted[0]}",
+                generation=number[1],
+                accepted=accepted[1],
+            )
+        if number == accepted and verified.digest != current.digest:
+            raise FleetError(
+                Code.GENERATION_CONFLICT,
+                f"generation {number[1]} was accepted with other content",
+                generation=number[1],
+                accepted=current.digest,
+            )
+        return number != accepted
+
     def accept(self, verified: VerifiedAssignment, desired: DesiredState, now: datetime) -> bool:
         """Accept a desired state durably; False when exactly this one is accepted already.
 
@@ -102,26 +128,9 @@ class Ledger:
         Raises:
             FleetError: GENERATION_STALE, GENERATION_CONFLICT, STORAGE_FULL, LIMIT_EXCEEDED.
         """
+        if not self.is_new(verified):
+            return False
         assignment = verified.assignment
-        current = self._entry
-        if current is not None:
-            number, accepted = (assignment.epoch, assignment.generation), (current.epoch, current.generation)
-            if number < accepted:
-                raise FleetError(
-                    Code.GENERATION_STALE,
-                    f"generation {number[1]} of epoch {number[0]} is older than {accepted[1]} of epoch {accepted[0]}",
-                    generation=number[1],
-                    accepted=accepted[1],
-                )
-            if number == accepted:
-                if verified.digest == current.digest:
-                    return False
-                raise FleetError(
-                    Code.GENERATION_CONFLICT,
-                    f"generation {number[1]} was accepted with other content",
-                    generation=number[1],
-                    accepted=current.digest,
-                )
         entry = Entry(assignment.epoch, assignment.generation, verified.digest, now, desired)
         data = _encode(entry)
         if len(data) > MAX_FILE:

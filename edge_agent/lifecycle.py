@@ -95,7 +95,14 @@ class TimerFired:
     attempt: int
 
 
-Event = Desired | Undesired | Admitted | Rejected | Started | Exited | StopTimedOut | TimerFired
+@dataclass(frozen=True, slots=True)
+class Lapsed:
+    """What the running instance was admitted with holds no longer."""
+
+    attempt: int
+
+
+Event = Desired | Undesired | Admitted | Rejected | Started | Exited | StopTimedOut | TimerFired | Lapsed
 
 
 # Actions
@@ -202,7 +209,7 @@ class Moment:
 Step = tuple[AgentState, tuple[Action, ...]]
 Transition = Callable[[AgentState, Event, Moment], Step]
 Row = tuple[tuple[Phase, type[Event]], tuple[Transition, tuple[Phase, ...]]]
-E = TypeVar("E", Desired, Undesired, Admitted, Rejected, Started, Exited, StopTimedOut, TimerFired)
+E = TypeVar("E", Desired, Undesired, Admitted, Rejected, Started, Exited, StopTimedOut, TimerFired, Lapsed)
 
 
 class ImpossibleEventError(RuntimeError):
@@ -285,6 +292,11 @@ def _run(state: AgentState, _event: Started, moment: Moment) -> Step:
     return running, (SetTimer(state.attempt, state.valid_until), report)
 
 
+def _extend(state: AgentState, event: Admitted, _moment: Moment) -> Step:
+    extended = replace(state, valid_until=event.valid_until)
+    return extended, () if event.valid_until is None else (SetTimer(state.attempt, event.valid_until),)
+
+
 def _refuse(state: AgentState, event: Rejected, moment: Moment) -> Step:
     report = Report("agent:admission:refused", f"{event.refusal.code}: {event.refusal.message}")
     ended = Exit(ExitCause.ADMISSION_REFUSED, event.refusal.message, moment.now)
@@ -335,7 +347,7 @@ def _stop_if_changed(state: AgentState, event: Desired, _moment: Moment) -> Step
     return (state, ()) if event.spec == state.spec else _interrupt(state, event.spec)
 
 
-def _lapse(state: AgentState, _event: TimerFired, _moment: Moment) -> Step:
+def _lapse(state: AgentState, _event: TimerFired | Lapsed, _moment: Moment) -> Step:
     """The admission has lapsed: end the instance and ask admission again, which says why."""
     return _interrupt(state, state.spec)
 
@@ -380,14 +392,18 @@ TRANSITIONS: Mapping[tuple[Phase, type[Event]], tuple[Transition, tuple[Phase, .
         _row(_P.STARTING, Exited, _recover, _P.BACKOFF),
         _row(_P.RUNNING, Desired, _stop_if_changed, _P.RUNNING, _P.STOPPING),
         _row(_P.RUNNING, Undesired, _stop, _P.STOPPING),
+        _row(_P.RUNNING, Admitted, _extend, _P.RUNNING),
         _row(_P.RUNNING, TimerFired, _lapse, _P.STOPPING),
+        _row(_P.RUNNING, Lapsed, _lapse, _P.STOPPING),
         _row(_P.RUNNING, Exited, _recover, _P.BACKOFF),
         _row(_P.STOPPING, Desired, _keep_newest, _P.STOPPING),
         _row(_P.STOPPING, Undesired, _keep_newest, _P.STOPPING),
-        # The order to stop may cross the answer to Start, or the timer of an admission that lapses.
+        # The order to stop may cross the answer to Start, or the news that an admission goes on or lapses.
         _row(_P.STOPPING, Started, _stay, _P.STOPPING),
         _row(_P.STOPPING, Rejected, _stay, _P.STOPPING),
+        _row(_P.STOPPING, Admitted, _stay, _P.STOPPING),
         _row(_P.STOPPING, TimerFired, _stay, _P.STOPPING),
+        _row(_P.STOPPING, Lapsed, _stay, _P.STOPPING),
         _row(_P.STOPPING, StopTimedOut, _interrupt_again, _P.STOPPING),
         _row(_P.STOPPING, Exited, _stopped, _P.STOPPED, _P.ADMITTING),
         _row(_P.BACKOFF, Desired, _adopt_if_changed, _P.BACKOFF, _P.ADMITTING),

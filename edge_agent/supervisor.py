@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edge_agent import lifecycle, reconciler
-from edge_agent.runtime import AgentExited, AgentLogged, AgentStart, RunnerLost
+from edge_agent.admission import AdmittedAgent
+from edge_agent.runtime import AgentExited, AgentLogged, RunnerLost
 from edge_agent.triggers import Telemetry, Triggers
 from fleet.errors import Code, FleetError
 from fleet.model import AssignedAgent, Exit, ExitCause, ObservedAgent, ObservedState, Phase, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
-    from datetime import datetime
     from random import Random
 
     from edge_agent.clock import Clock
@@ -40,14 +40,6 @@ SETTLED = frozenset({Phase.RUNNING, Phase.BACKOFF, Phase.FAILED})
 """Phases in which a desired state counts as applied to an agent: it runs, or it was tried and said why not."""
 
 MISSING = frozenset({Code.BLOB_MISSING, Code.BLOB_CORRUPT})
-
-
-@dataclass(frozen=True, slots=True)
-class AdmittedAgent:
-    """What admission hands over: how to start the agent, and until when it may run (None: no end)."""
-
-    start: AgentStart
-    valid_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +129,12 @@ class Supervisor:
         self.changed.set()
 
     def reconsider(self) -> None:
-        """Ask admission again about every refused agent: what it depends on has changed."""
+        """Ask admission again about every agent that was refused or runs: what it depends on has changed."""
         for name, state in list(self._states.items()):
             if state.phase is Phase.FAILED and state.spec is not None:
                 self._feed(name, lifecycle.Desired(state.spec))
+            elif state.phase is Phase.RUNNING and state.spec is not None:
+                self._spawn(self._work[name], self._reconsider(name, state.attempt, state.spec))
 
     async def run(self) -> None:
         """Supervise until cancelled. The runtime stays open: whoever made it closes it."""
@@ -300,6 +294,21 @@ class Supervisor:
         if self._states[name].attempt == action.attempt:
             self._work[name].admitted = admitted
         self._feed(name, lifecycle.Admitted(action.attempt, admitted.valid_until))
+
+    async def _reconsider(self, name: str, attempt: int, spec: AssignedAgent) -> None:
+        """Extend what still may run as it does; end what may not, so that admission says why."""
+        try:
+            async with self._admissions:
+                admitted = await self._parts.admit(spec)
+        except FleetError as error:
+            if not error.row.retryable:
+                self._feed(name, lifecycle.Lapsed(attempt))
+            return
+        before = self._work[name].admitted
+        if before is not None and admitted.start == before.start:
+            self._feed(name, lifecycle.Admitted(attempt, admitted.valid_until))
+        else:
+            self._feed(name, lifecycle.Lapsed(attempt))
 
     async def _start(self, name: str, action: lifecycle.Start) -> None:
         work = self._work[name]

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_agent.disk import replace_file
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
-from fleet.targets import TRUST_PATH
 from fleet.times import MAX_MS, from_ms, to_ms
-from fleet.trust import open_release, parse_fleet_trust
+from fleet.trust import open_fleet_trust, open_release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +103,7 @@ class TrustStore:
             FleetError: whatever `check` raises; DIGEST_MISMATCH, TARGET_UNSIGNED for the document; STORAGE_FULL.
         """
         release = self.check(files, now)
-        adopted = Adopted(release, _fleet_trust(release, fleet_document), self.floor(now))
+        adopted = Adopted(release, open_fleet_trust(release, fleet_document), self.floor(now))
         data = _encode(release.files, fleet_document, adopted.adopted_at)
         if len(data) > MAX_FILE:
             raise FleetError(Code.LIMIT_EXCEEDED, f"the metadata takes {len(data)} bytes, the limit is {MAX_FILE}")
@@ -125,14 +123,7 @@ class TrustStore:
 
     def _open(self, files: Mapping[str, bytes], root: bytes, document: bytes, at: datetime) -> Adopted:
         release = open_release(files, root=root, now=at, allow_dev=self._allow_dev)
-        return Adopted(release, _fleet_trust(release, document), at)
-
-
-def _fleet_trust(release: Release, document: bytes) -> FleetTrust:
-    target = release.target(TRUST_PATH)
-    if target.digest != f"sha256:{hashlib.sha256(document).hexdigest()}":
-        raise FleetError(Code.DIGEST_MISMATCH, "the fleet's trust document is not the signed one", place=TRUST_PATH)
-    return parse_fleet_trust(document)
+        return Adopted(release, open_fleet_trust(release, document), at)
 
 
 def _encode(files: Mapping[str, bytes], document: bytes, adopted_at: datetime) -> bytes:

@@ -1,0 +1,239 @@
+"""From a desired state that somebody sent to one that the node acts on.
+
+Owns the order of verifying, fetching, writing and acting, for a desired state from the network and for the one that a
+power cut left on disk. Where bytes come from is behind `Remote`; nothing that a remote says is believed before
+`fleet.trust` and `fleet.assignment` have verified it. Never decides whether an agent may run: that is admission.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from edge_agent.supervisor import Accepted
+from fleet.assignment import open_assignment
+from fleet.bundle import open_bundle
+from fleet.errors import Code, FleetError
+from fleet.targets import TRUST_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from datetime import datetime
+
+    from edge_agent.blobs import Blobs
+    from edge_agent.clock import Clock
+    from edge_agent.identity import Identity
+    from edge_agent.journal import Journal
+    from edge_agent.ledger import Ledger
+    from edge_agent.trust_store import Adopted, TrustStore
+    from fleet.assignment import VerifiedAssignment
+    from fleet.model import Assignment, DesiredState
+
+OUTDATED = frozenset({Code.SIGNATURE_INVALID, Code.PROOF_INVALID})
+"""What a desired state fails with when its signer is newer than the adopted release."""
+
+
+class Remote(Protocol):
+    """Where missing bytes come from."""
+
+    def fetch_blob(self, digest: str, offset: int) -> AsyncIterator[tuple[bytes, int]]:
+        """Yield (data, size of the whole blob) from an offset."""
+        ...
+
+    async def fetch_trust(self, known_root_version: int) -> Mapping[str, bytes]:
+        """Return the newest trust metadata: file name -> bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What the node keeps on disk."""
+
+    trust: TrustStore
+    ledger: Ledger
+    blobs: Blobs
+
+
+class Adoption:
+    """Takes desired states in. One instance; its methods exclude each other.
+
+    Args:
+        identity: who the node is.
+        stores: what it keeps.
+        desire: makes the supervisor run an accepted desired state.
+        reconsider: makes the supervisor ask admission again, since the release is newer.
+        journal: takes events.
+        clock: time.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        stores: Stores,
+        desire: Callable[[Accepted], None],
+        reconsider: Callable[[], None],
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._identity = identity
+        self._stores = stores
+        self._desire = desire
+        self._reconsider = reconsider
+        self._journal = journal
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._kept: frozenset[str] = frozenset()
+
+    def boot(self) -> None:
+        """Act on what is on disk, verified as of when it was accepted: expiry gates adopting, not continuing.
+
+        What cannot be read or does not verify is set aside and told; the node then asks its coordinator again.
+        """
+        trust, ledger = self._stores.trust, self._stores.ledger
+        try:
+            adopted, entry = trust.load(), ledger.load()
+        except FleetError as error:
+            self._tell("node:boot:incomplete", error)
+            return
+        if adopted is None or entry is None:
+            return
+        try:
+            verified = self._open(entry.desired, adopted, entry.accepted_at)
+        except FleetError as error:
+            ledger.discard()
+            self._tell("assignment:ledger:refused", error)
+            return
+        self._act(verified)
+
+    async def refresh(self, remote: Remote) -> None:
+        """Adopt the newest release; an unchanged one counts as fresh again.
+
+        Raises:
+            FleetError: TRUST_INVALID, TRUST_EXPIRED, TRUST_ROLLBACK, DEV_PROFILE_REFUSED, and what `remote` raises.
+        """
+        async with self._turn:
+            await self._refresh(remote)
+
+    async def accept(self, desired: DesiredState, remote: Remote) -> None:
+        """Take a desired state in. Does, in this order:
+
+            1. verify the assignment; with a newer release when the adopted one does not know its signer
+            2. refuse a generation that is older or conflicts
+            3. check that the release lists every document; with a newer release when the adopted one does not
+            4. fetch what is missing
+            5. write it to the ledger, durably
+            6. hand it to the supervisor
+            7. remove files that neither this desired state nor the one before it needs
+
+        Raises:
+            FleetError: the code of the step that failed; nothing has changed then but fetched files.
+        """
+        async with self._turn:
+            verified = await self._verify(desired, remote)  # 1
+            if not self._stores.ledger.is_new(verified):  # 2
+                return
+            await self._check_listed(verified.assignment, remote)  # 3
+            needed = await self._fetch(verified.assignment, remote)  # 4
+            await asyncio.to_thread(self._stores.ledger.accept, verified, desired, self._now())  # 5
+            self._act(verified)  # 6
+            before, self._kept = self._kept, needed
+            await asyncio.to_thread(self._stores.blobs.collect, needed | before)  # 7
+
+    async def repair(self, remote: Remote) -> None:
+        """Fetch what the accepted desired state needs and the node lost.
+
+        Raises:
+            FleetError: what `remote` raises; DIGEST_MISMATCH, STORAGE_FULL.
+        """
+        async with self._turn:
+            adopted, entry = self._stores.trust.adopted, self._stores.ledger.entry
+            if adopted is not None and entry is not None:
+                verified = self._open(entry.desired, adopted, entry.accepted_at)
+                self._kept = await self._fetch(verified.assignment, remote)
+
+    def _now(self) -> datetime:
+        return self._stores.trust.floor(self._clock.now())
+
+    async def _verify(self, desired: DesiredState, remote: Remote) -> VerifiedAssignment:
+        adopted = self._stores.trust.adopted or await self._refresh(remote)
+        try:
+            return self._open(desired, adopted, self._now())
+        except FleetError as error:
+            if error.code not in OUTDATED:
+                raise
+        adopted = await self._refresh(remote)
+        return self._open(desired, adopted, self._now())
+
+    async def _check_listed(self, assignment: Assignment, remote: Remote) -> None:
+        adopted = self._stores.trust.adopted
+        if adopted is None or not _lists(adopted, assignment):
+            adopted = await self._refresh(remote)
+        for agent in assignment.agents:
+            for ref in (agent.bundle, agent.grant):
+                if adopted.release.target(ref.path).digest != ref.digest:
+                    raise FleetError(Code.TARGET_UNSIGNED, f"no role signed {ref.digest} there", place=ref.path)
+
+    async def _refresh(self, remote: Remote) -> Adopted:
+        trust, before = self._stores.trust, self._stores.trust.adopted
+        files = await remote.fetch_trust(before.release.versions["root"] if before is not None else 0)
+        now = self._now()
+        document = (await asyncio.to_thread(trust.check, files, now)).target(TRUST_PATH)
+        await self._stores.blobs.store(document.digest, remote.fetch_blob)
+        data = self._stores.blobs.read(document.digest)
+        adopted = await asyncio.to_thread(trust.adopt, files, data, now)
+        if before is None or before.release.versions != adopted.release.versions:
+            version = str(adopted.release.versions["timestamp"])
+            self._journal.event(now, "", "trust:release:adopted", f"timestamp version {version}", version=version)
+        self._reconsider()
+        return adopted
+
+    async def _fetch(self, assignment: Assignment, remote: Remote) -> frozenset[str]:
+        """Fetch everything that the agents need and return the digests."""
+        blobs, needed = self._stores.blobs, set[str]()
+        for agent in assignment.agents:
+            for digest in (agent.bundle.digest, agent.grant.digest):
+                await blobs.store(digest, remote.fetch_blob)
+                needed.add(digest)
+            needed |= await self._fetch_bundle(agent.bundle.digest, remote)
+        return frozenset(needed)
+
+    async def _fetch_bundle(self, digest: str, remote: Remote) -> set[str]:
+        blobs = self._stores.blobs
+        while True:
+            try:
+                bundle = open_bundle(blobs.read(digest), blobs.read)
+            except FleetError as error:
+                lacking = str(error.detail.get("digest", ""))
+                if error.code is not Code.BLOB_MISSING or not lacking:
+                    raise
+                await blobs.store(lacking, remote.fetch_blob)
+            else:
+                break
+        needed = {blob.digest for blob in bundle.blobs}
+        for wanted in sorted(needed):
+            await blobs.store(wanted, remote.fetch_blob)
+        return needed
+
+    def _open(self, desired: DesiredState, adopted: Adopted, now: datetime) -> VerifiedAssignment:
+        return open_assignment(desired, adopted.fleet, node=self._identity.node, epoch=self._identity.epoch, now=now)
+
+    def _act(self, verified: VerifiedAssignment) -> None:
+        assignment = verified.assignment
+        self._journal.event(
+            self._clock.now(),
+            "",
+            "assignment:desired:accepted",
+            f"generation {assignment.generation}",
+            generation=str(assignment.generation),
+        )
+        self._desire(Accepted(assignment.generation, verified.digest, assignment.agents))
+
+    def _tell(self, kind: str, error: FleetError) -> None:
+        self._journal.event(self._clock.now(), "", kind, str(error), code=str(error.code))
+
+
+def _lists(adopted: Adopted, assignment: Assignment) -> bool:
+    documents = adopted.release.documents
+    refs = [ref for agent in assignment.agents for ref in (agent.bundle, agent.grant)]
+    return all(ref.path in documents and documents[ref.path].digest == ref.digest for ref in refs)
