@@ -181,9 +181,9 @@ def build_bundle(manifest: BundleManifest, component: bytes, models: Mapping[str
     for model in manifest.models:
         check_size(len(models[model.name]), MAX_MODEL, model.path)
     info = read_component(component)
-    foreign = sorted(set(manifest.optional_imports) - set(info.imports))
-    if foreign:
-        raise FleetError(Code.BUNDLE_INVALID, f"the component does not import {foreign[0]}", place=manifest.name)
+    for optional in manifest.optional_imports:
+        if not _imports(info.imports, optional):
+            raise FleetError(Code.BUNDLE_INVALID, f"the component does not import {optional}", place=manifest.name)
     blobs: dict[str, bytes] = {}
 
     def put(media_type: str, data: bytes) -> dict[str, object]:
@@ -276,9 +276,14 @@ def open_bundle(index: bytes, read: Callable[[str, int], bytes]) -> VerifiedBund
         raise invalid("its models are not the model artifacts", "fleet manifest: models")
     if (verified.imports, verified.exports) != (imports, exports):  # 7
         raise invalid("imports or exports differ from the Wasm config", "fleet manifest")
-    if not set(verified.optional_imports) <= set(imports):
+    if not all(_imports(imports, optional) for optional in verified.optional_imports):
         raise invalid("not among the imports", "fleet manifest: optional_imports")
     return verified
+
+
+def _imports(imports: Sequence[str], optional: str) -> bool:
+    """Whether an optional import, written with or without a version, is among the imports."""
+    return any(optional in {name, name.partition("@")[0]} for name in imports)
 
 
 def _open_manifest(data: bytes, digest: str, component: Descriptor, blobs: tuple[BlobRef, ...]) -> VerifiedBundle:
