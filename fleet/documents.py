@@ -8,6 +8,8 @@ refuses what it does not know. Every fault is a `FleetError` with the code of th
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
 import yaml
@@ -37,7 +39,11 @@ def _text(data: bytes, code: Code, name: str, limit: int = MAX_DOCUMENT) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader without duplicate keys, anchors, aliases, explicit tags, merge keys or timestamps."""
+    """SafeLoader without duplicate keys, anchors, aliases or explicit tags, and with the JSON schema of YAML 1.2.
+
+    Under YAML 1.1 `no` is false, `1:30` is ninety and a date is an object; here they are text, as in YAML 1.2, so that
+    a document means the same to every reader.
+    """
 
     depth = 0
 
@@ -68,11 +74,33 @@ class _StrictLoader(yaml.SafeLoader):
         return mapping
 
 
-# Dates stay text: a document means the same in every YAML library, and validity periods are parsed in one place.
-_StrictLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in {"timestamp", "merge"}]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+# A mapping of its own keeps the resolvers of SafeLoader out.
+_StrictLoader.yaml_implicit_resolvers = {}
+# YAML 1.2.2, section 10.2 (JSON schema), and an absent value or ~ as null. Order matters: a float may look like an int.
+for _kind, _pattern, _first in (
+    ("null", r"(?:~|null|)", ["~", "n", ""]),
+    ("bool", r"(?:true|false)", ["t", "f"]),
+    ("int", r"-?(?:0|[1-9][0-9]*)", list("-0123456789")),
+    ("float", r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?", list("-0123456789")),
+):
+    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"{_pattern}\Z"), _first)
+
+
+def _check(value: Value, depth: int) -> None:
+    """Refuse what escapes can smuggle in: half characters, which no encoder takes, and numbers beyond a double."""
+    if depth < 0:
+        raise ValueError(f"more than {MAX_DEPTH} levels deep")
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is too large")
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, depth - 1)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            key.encode()
+            _check(item, depth - 1)
 
 
 def load_yaml(data: bytes, code: Code, name: str) -> Value:
@@ -89,12 +117,13 @@ def load_yaml(data: bytes, code: Code, name: str) -> Value:
     text = _text(data, code, name)
     try:
         value: Value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that accepts less
+        _check(value, MAX_DEPTH)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark is not None else name
         raise FleetError(code, f"not valid YAML: {error.problem}", place=place) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise FleetError(code, "not valid YAML", place=name) from error
+        raise FleetError(code, f"not valid YAML: {getattr(error, 'reason', error)}", place=name) from error
     return value
 
 
@@ -118,6 +147,7 @@ def load_json(data: bytes, code: Code, name: str, limit: int = MAX_DOCUMENT) -> 
     text = _text(data, code, name, limit)
     try:
         value: Value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        _check(value, MAX_DEPTH)
     except json.JSONDecodeError as error:
         place = f"{name}:{error.lineno}:{error.colno}"
         raise FleetError(code, f"not valid JSON: {error.msg}", place=place) from error

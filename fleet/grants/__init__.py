@@ -6,7 +6,9 @@ node checks before it starts an agent. Enforcement belongs to `edge_agent.capabi
 """
 
 from fleet.grants.admission import ImportDecision, check_applies, check_imports, effective
+from fleet.grants.comparison import diff_grants
 from fleet.grants.document import BundleSelector, Grant, Lease, OnLapse, Risk, parse_ceiling, parse_grant
+from fleet.grants.draft import extend_grant, propose_grant, render_grant
 from fleet.grants.lattice import Authority, AuthorityDiff, describe_rules, diff, meet, subset
 from fleet.grants.limits import Limits
 from fleet.grants.rules import Rule, describe_rule
@@ -30,9 +32,13 @@ __all__ = [
     "describe_rule",
     "describe_rules",
     "diff",
+    "diff_grants",
     "effective",
+    "extend_grant",
     "meet",
     "parse_ceiling",
     "parse_grant",
+    "propose_grant",
+    "render_grant",
     "subset",
 ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
-from fleet.grants.document import INSTANT_FORMAT
+from fleet.grants.document import format_instant
 from fleet.grants.lattice import meet
 from fleet.grants.vocabulary import BASELINE, VOCABULARY
 from fleet.semver import parse_version
@@ -73,7 +73,7 @@ def check_applies(  # noqa: PLR0913 - one named fact for each condition that the
             have = f"{key}={labels[key]}" if key in labels else f"no label {key}"
             raise _not_applicable(agent, f"nodes.labels.{key}", f"the grant needs {key}={value}, the node has {have}")
     if not grant.not_before <= now < grant.not_after:  # 6
-        period = f"{grant.not_before.strftime(INSTANT_FORMAT)} to {grant.not_after.strftime(INSTANT_FORMAT)}"
+        period = f"{format_instant(grant.not_before)} to {format_instant(grant.not_after)}"
         raise FleetError(Code.GRANT_EXPIRED, f"the grant is valid from {period}", agent=agent, condition="validity")
 
 

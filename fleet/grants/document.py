@@ -30,9 +30,6 @@ E = TypeVar("E", bound=StrEnum)
 GRANT_SCHEMA = "fleet.grant/v1"
 CEILING_SCHEMA = "fleet.ceiling/v1"
 
-INSTANT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-"""How documents write a point in time: UTC, whole seconds (RFC 3339)."""
-
 MAX_REVISION = 1 << 31
 MAX_PINS = 64
 """Bundle digests in one grant."""
@@ -217,13 +214,18 @@ def _parse_validity(reader: Reader) -> tuple[datetime, datetime]:
     return not_before, not_after
 
 
+def format_instant(instant: datetime) -> str:
+    """Write a point in time as documents do: RFC 3339, UTC, whole seconds."""
+    return instant.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+
+
 def _instant(reader: Reader, key: str) -> datetime:
     text = reader.text(key)
     message = f"{text[:64]!r} is not a UTC time such as 2030-01-31T00:00:00Z"
     if _INSTANT.fullmatch(text) is None:
         reader.fail(key, message)
     try:
-        return datetime.strptime(text, INSTANT_FORMAT).replace(tzinfo=UTC)
+        return datetime.fromisoformat(text)
     except ValueError as error:
         raise FleetError(reader.code, message, place=reader.at(key)) from error
 

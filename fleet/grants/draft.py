@@ -1,0 +1,207 @@
+"""Drafts of grants: what `fleetctl grant propose` writes for people to read, correct and sign.
+
+Owns: the least authority that a component's imports need, as far as a binary tells it, and the text form of a grant.
+A draft gives nothing: only an approved signature does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from fleet.errors import Code
+from fleet.grants.constraints import Constraint, Literals, Maximum, Patterns
+from fleet.grants.document import GRANT_SCHEMA, BundleSelector, Grant, Lease, OnLapse, Risk, format_instant
+from fleet.grants.limits import DEFAULT_LIMITS
+from fleet.grants.rules import Rule, Rules, write_rule
+from fleet.grants.vocabulary import BASELINE, VOCABULARY, Kind, specs_of
+from fleet.quantities import format_duration
+from fleet.semver import VersionRange, parse_range, parse_version
+from fleet.wit import parse_interface
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+VALIDITY = timedelta(days=365)
+LEASE = Lease(30 * 86_400_000, OnLapse.CONTINUE)
+MAX_BYTES = 16 << 20
+"""Bytes that a draft lets an agent keep."""
+
+_COMMENTS: Mapping[str, str] = {
+    "wasi:keyvalue/store": "buckets it may open, by custom its own name; strike the ops it does not need",
+    "wasi:keyvalue/atomics": "the same buckets as in wasi:keyvalue/store",
+    "wasi:keyvalue/batch": "the same buckets as in wasi:keyvalue/store",
+    "wasi:nn/graph": "models of the bundle, by name or by digest",
+    "wasi:nn/inference": "add max_rps to bound how often it infers",
+    "wasi:config/store": "keys of its configuration in fleet.yaml; a prefix ends in *",
+}
+
+_PLAIN = re.compile(r"[a-z][a-z0-9]*([-/:][a-z0-9]+)*")
+_NOT_TEXT = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+"""Words that some YAML reader takes for something else."""
+
+
+def propose_grant(  # noqa: PLR0913 - the facts that a grant binds together
+    imports: Iterable[str],
+    *,
+    agent: str,
+    bundle_name: str,
+    bundle_version: str,
+    models: Sequence[str],
+    revision: int,
+    now: datetime,
+) -> bytes:
+    """Draft the first grant of an agent from what its component imports.
+
+    Args:
+        imports: top-level imports of the component; those that need no grant are passed over, those that no grant can
+            name are left as comments.
+        agent: `application/agent`.
+        bundle_name: name of the bundle.
+        bundle_version: its version; the draft covers compatible later ones.
+        models: names of the models in the bundle.
+        revision: revision of the draft.
+        now: aware time; the draft is valid for `VALIDITY` from then.
+
+    Returns:
+        Commented YAML that `parse_grant` reads.
+
+    Raises:
+        FleetError: COMPONENT_UNSUPPORTED for an import that is no interface.
+    """
+    interfaces = sorted({parse_interface(name, Code.COMPONENT_UNSUPPORTED).unversioned for name in imports})
+    begin = now.replace(microsecond=0)
+    grant = Grant(
+        agent=agent,
+        revision=revision,
+        bundle=BundleSelector(bundle_name, _compatible_range(bundle_version)),
+        node_labels=MappingProxyType({}),
+        not_before=begin,
+        not_after=begin + VALIDITY,
+        lease=LEASE,
+        risk=Risk.STANDARD,
+        capabilities={name: _draft_rules(name, agent, models) for name in interfaces if name in VOCABULARY},
+        limits=DEFAULT_LIMITS,
+        reason="",
+    )
+    outside = [name for name in interfaces if name not in VOCABULARY and name not in BASELINE]
+    return render_grant(grant, outside)
+
+
+def extend_grant(grant: Grant, add: Iterable[str], *, models: Sequence[str], revision: int) -> bytes:
+    """Draft a new revision that differs by the added interfaces alone; what the grant names already stays as it is.
+
+    Raises:
+        FleetError: GRANT_INVALID for an interface that no grant of this release can name.
+    """
+    capabilities = dict(grant.capabilities)
+    for interface in add:
+        specs_of(interface, Code.GRANT_INVALID, interface)
+        capabilities.setdefault(interface, _draft_rules(interface, grant.agent, models))
+    return render_grant(replace(grant, revision=revision, capabilities=capabilities))
+
+
+def render_grant(grant: Grant, outside: Sequence[str] = ()) -> bytes:
+    """Write a grant as commented YAML; `parse_grant` reads the same grant from it.
+
+    Args:
+        grant: the grant.
+        outside: imported interfaces that no grant can name, for a comment.
+    """
+    lines = [
+        f"schema: {GRANT_SCHEMA}",
+        f"agent: {_text(grant.agent)}",
+        f"revision: {grant.revision}",
+        "applies_to:",
+        "  bundle:",
+        f"    name: {_text(grant.bundle.name)}",
+        f"    versions: {_quote(grant.bundle.versions.text)}",
+        f"    sha256: {_list(grant.bundle.digests)}  # none: every bundle of that name and range",
+        "  nodes:",
+        f"    labels: {_mapping(grant.node_labels)}  # all must be on the node; none: every node",
+        "validity:",
+        f"  not_before: {format_instant(grant.not_before)}",
+        f"  not_after: {format_instant(grant.not_after)}",
+        "lease:  # for nodes that hear no news of the release repository",
+        f"  max_stale: {format_duration(grant.lease.max_stale_ms)}",
+        f"  on_lapse: {_on_lapse(grant.lease)}",
+        f"risk: {grant.risk}",
+        "caps:" if grant.capabilities else "caps: {}",
+        *(
+            line
+            for interface in sorted(grant.capabilities)
+            for line in _rules(interface, grant.capabilities[interface])
+        ),
+        *(f"  # {interface}: imported, but no grant of this release can name it" for interface in outside),
+        "limits:",
+        *(f"  {key}: {value}" for key, value in grant.limits.describe().items()),
+        f"reason: {_quote(grant.reason)}",
+    ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _compatible_range(version: str) -> VersionRange:
+    """Return the range from this version to the end of its semver track; a pre-release is pinned."""
+    parsed = parse_version(version, Code.BUNDLE_INVALID, "version")
+    if parsed.pre_release:
+        text = f"={parsed}"
+    elif parsed.major:
+        text = f">={parsed},<{parsed.major + 1}"
+    else:
+        text = f">={parsed},<0.{parsed.minor + 1}"
+    return parse_range(text, Code.BUNDLE_INVALID, "version")
+
+
+def _draft_rules(interface: str, agent: str, models: Sequence[str]) -> Rules:
+    own_name = agent.rpartition("/")[2]
+    values: dict[str, Constraint] = {
+        "buckets": Patterns(frozenset({own_name})),
+        "models": Patterns(frozenset(models or (own_name,))),
+        "devices": Literals(frozenset({"cpu"})),
+        "keys": Patterns(frozenset({"*"})),
+        "max_bytes": Maximum(MAX_BYTES),
+    }
+    constraints: dict[str, Constraint] = {}
+    for name, spec in VOCABULARY[interface].items():
+        if name in values:
+            constraints[name] = values[name]
+        elif spec.kind is Kind.LITERALS:
+            constraints[name] = Literals(spec.values)
+    return (Rule(constraints),)
+
+
+def _rules(interface: str, rules: Rules) -> list[str]:
+    comment = f"  # {_COMMENTS[interface]}" if interface in _COMMENTS else ""
+    if rules == (Rule({}),):
+        return [f"  {interface}: []{comment}"]
+    lines = [f"  {interface}:{comment}"]
+    for rule in rules:
+        written = write_rule(interface, rule)
+        parts = ", ".join(f"{key}: {_list(v) if isinstance(v, list) else v}" for key, v in written.items())
+        lines.append(f"    - {{{parts}}}")
+    return lines
+
+
+def _on_lapse(lease: Lease) -> str:
+    return f"{{drop: {_list(lease.drop)}}}" if lease.on_lapse is OnLapse.DROP else str(lease.on_lapse)
+
+
+def _list(values: Iterable[str]) -> str:
+    return f"[{', '.join(_text(value) for value in values)}]"
+
+
+def _mapping(values: Mapping[str, str]) -> str:
+    return f"{{{', '.join(f'{_quote(key)}: {_text(value)}' for key, value in sorted(values.items()))}}}"
+
+
+def _text(value: str) -> str:
+    return value if _PLAIN.fullmatch(value) and value not in _NOT_TEXT else _quote(value)
+
+
+def _quote(value: str) -> str:
+    """Quote text; for printable characters a JSON string is a YAML one."""
+    return json.dumps(value, ensure_ascii=False)
