@@ -169,10 +169,10 @@ def numbers(element: Primitive) -> Lower:
         inner = bytearray(blank * count)
         try:
             if not set(map(type, value)) <= allowed:
-                raise TypeError  # noqa: TRY301 - the same remedy as for what array refuses
-            raw = array.array(code, value).tobytes()
-        except (OverflowError, TypeError):
-            # Find the item that does not fit, to name it; f32 items beyond the range land here as well.
+                raise TypeError  # noqa: TRY301 - the same remedy as for what struct refuses
+            raw = struct.pack(f"<{count}{code}", *value)
+        except (OverflowError, TypeError, struct.error):
+            # Find the item that does not fit, to name it. Subclasses of int fit, and are laid out here.
             for at, item in enumerate(value):
                 try:
                     one(item, inner, at * _VAL, slot)
