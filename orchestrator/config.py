@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.documents import Reader, Value
@@ -37,6 +36,7 @@ from fleet.names import is_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 PREFIX = "FLEET_COORDINATOR_"
 

@@ -32,16 +32,25 @@ class GrantRow:
     document: bytes
 
 
-def read_files(connection: sa.Connection) -> Mapping[str, bytes]:
-    """Return the published metadata by file name; empty before the first publish."""
-    rows = connection.execute(sa.select(release_file).order_by(release_file.c.name))
-    return {row.name: row.content for row in rows}
+@dataclass(frozen=True, slots=True)
+class AdoptedFiles:
+    """The published metadata and when it was verified; no files before the first publish."""
+
+    files: Mapping[str, bytes]
+    adopted_ms: int
 
 
-def replace_files(connection: sa.Connection, files: Mapping[str, bytes]) -> None:
+def read_files(connection: sa.Connection) -> AdoptedFiles:
+    """Return the published metadata by file name."""
+    rows = connection.execute(sa.select(release_file).order_by(release_file.c.name)).all()
+    return AdoptedFiles({row.name: row.content for row in rows}, max((row.adopted_ms for row in rows), default=0))
+
+
+def replace_files(connection: sa.Connection, files: Mapping[str, bytes], adopted_ms: int) -> None:
     """Replace the published metadata."""
+    rows = [{"name": name, "content": content, "adopted_ms": adopted_ms} for name, content in files.items()]
     connection.execute(sa.delete(release_file))
-    connection.execute(sa.insert(release_file), [{"name": name, "content": content} for name, content in files.items()])
+    connection.execute(sa.insert(release_file), rows)
 
 
 def put_grants(connection: sa.Connection, grants: Iterable[GrantRow]) -> None:

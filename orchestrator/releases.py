@@ -1,0 +1,263 @@
+"""The published trust repository: what other people signed and the coordinator may choose among.
+
+Owns: adopting a new release (verified against the pinned root, never signed here), and the catalogue of bundles and
+grants. A release counts only when every document that it lists is stored. Expiry gates choosing something new:
+`current` refuses an expired release, `adopted` answers questions from what was verified when it was adopted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleet.bundle import open_bundle
+from fleet.errors import Code, FleetError
+from fleet.grants.document import parse_grant
+from fleet.targets import TRUST_PATH
+from fleet.times import from_ms, to_ms
+from fleet.trust import open_fleet_trust, open_release
+from orchestrator.audit import event_leaf
+from orchestrator.blobs import digest_of
+from orchestrator.store import release as rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fleet.bundle import VerifiedBundle
+    from fleet.grants.document import Grant
+    from fleet.signing import PublicKey
+    from fleet.trust import Release, Target
+    from orchestrator.audit import AuditLog
+    from orchestrator.blobs import Blobs
+    from orchestrator.clock import Clock
+    from orchestrator.store.database import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publish changed; paths of targets."""
+
+    timestamp_version: int
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What `trust/fleet.json` must say for nodes to accept this coordinator."""
+
+    fleet: str
+    director_key: PublicKey
+    log_vkey: str
+
+
+class Releases:
+    """The release repository as this coordinator has adopted it.
+
+    Args:
+        root: bytes of the pinned root metadata.
+        identity: who this coordinator is.
+    """
+
+    def __init__(
+        self, *, store: Store, blobs: Blobs, log: AuditLog, root: bytes, identity: Identity, clock: Clock
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._log = log
+        self._root = root
+        self._identity = identity
+        self._clock = clock
+
+    def current(self) -> Release:
+        """Return the release for choosing something new.
+
+        Raises:
+            FleetError: TRUST_EXPIRED; NOT_FOUND before the first publish.
+        """
+        files = self._files().files
+        return open_release(files, root=self._root, now=self._clock(), allow_dev=True)
+
+    def adopted(self) -> Release:
+        """Return the release as it was adopted, expired or not.
+
+        Raises:
+            FleetError: NOT_FOUND before the first publish.
+        """
+        stored = self._files()
+        return open_release(stored.files, root=self._root, now=from_ms(stored.adopted_ms), allow_dev=True)
+
+    def files(self) -> Mapping[str, bytes]:
+        """Return the metadata files, for publishers to continue from; empty before the first publish."""
+        with self._store.control.read() as connection:
+            return rows.read_files(connection).files
+
+    def files_after(self, known_root: int) -> Mapping[str, bytes]:
+        """Return the metadata that a node with this root version needs."""
+        return {name: data for name, data in self.files().items() if not _is_known_root(name, known_root)}
+
+    def publish(self, files: Mapping[str, bytes], documents: Sequence[bytes], operator: str) -> Published:
+        """Adopt new metadata.
+
+        1. It verifies from the pinned root and is no older than what is adopted (`fleet.trust.open_release`).
+        2. `trust/fleet.json` names this coordinator's director key and log, or no node would obey it.
+        3. Every target is at hand: in `documents`, or stored; bundles with every blob below them, grants valid and
+           under the path that their own text claims.
+        4. Nobody published meanwhile.
+
+        Documents are stored only after all of it holds.
+
+        Raises:
+            FleetError: what `open_release` raises; TRUST_INVALID, BLOB_MISSING, DIGEST_MISMATCH, BUNDLE_INVALID,
+                GRANT_INVALID; GENERATION_CONFLICT for rule 4.
+        """
+        now = self._clock()
+        before = self.files()
+        release = open_release(files, root=self._root, now=now, previous=before or None, allow_dev=True)  # 1
+        offered = {digest_of(document): document for document in documents}
+        self._check_identity(release, self._document(release.target(TRUST_PATH), offered))  # 2
+        known = self.adopted().documents if before else {}
+        added = tuple(path for path, target in release.documents.items() if known.get(path) != target)
+        removed = tuple(sorted(known.keys() - release.documents.keys()))
+        grants = [
+            grant
+            for path, target in release.documents.items()
+            if (grant := self._check_target(target, offered, is_new=path in added)) is not None
+        ]
+        for target in release.documents.values():  # 3 holds
+            if target.digest in offered:
+                self._blobs.put(offered[target.digest])
+        leaf = event_leaf(
+            "release:metadata:published",
+            now,
+            f"user/{operator}",
+            versions=dict(release.versions),
+            added={path: release.documents[path].digest for path in sorted(added)},
+            removed=list(removed),
+        )
+        with self._store.control.write() as connection:
+            if rows.read_files(connection).files != before:  # 4
+                raise FleetError(Code.GENERATION_CONFLICT, "somebody published meanwhile")
+            rows.replace_files(connection, release.files, to_ms(now))
+            rows.put_grants(connection, grants)
+            self._log.append(connection, [leaf])
+        return Published(release.versions["timestamp"], tuple(sorted(added)), removed)
+
+    def find_bundle(self, release: Release, reference: str) -> Target:
+        """Return the target of `name@version`.
+
+        Raises:
+            FleetError: TARGET_UNSIGNED when no team publishes it; PLAN_INVALID when several do.
+        """
+        name, _, version = reference.partition("@")
+        ending = f"/{name}/{version}.json"
+        found = [t for t in release.targets("bundles/") if t.path.endswith(ending) and t.path.count("/") == 3]
+        if len(found) > 1:
+            raise FleetError(Code.PLAN_INVALID, f"several teams publish {reference}", bundle=reference)
+        if not found:
+            raise FleetError(
+                Code.TARGET_UNSIGNED,
+                f"no bundle {reference}",
+                bundle=reference,
+                remedy="Build, sign and publish it: fleetctl bundle build, then fleetctl bundle push",
+            )
+        return found[0]
+
+    def find_grants(self, release: Release, agent: str) -> tuple[Target, ...]:
+        """Return the published grants of `application/agent`, the newest revision first."""
+        found = [t for t in release.targets("grants/") if agent in {"", grant_of(t.path)[0]}]
+        return tuple(sorted(found, key=lambda t: (grant_of(t.path)[0], -grant_of(t.path)[1])))
+
+    def find_grant(self, release: Release, agent: str, revision: int | None) -> Target:
+        """Return one revision, or the newest for None.
+
+        Raises:
+            FleetError: GRANT_MISSING.
+        """
+        for target in self.find_grants(release, agent):
+            if revision in {None, grant_of(target.path)[1]}:
+                return target
+        what = "approved grant" if revision is None else f"grant of revision {revision}"
+        raise FleetError(
+            Code.GRANT_MISSING,
+            f"{agent} has no {what}",
+            agent=agent,
+            remedy=f"fleetctl grant propose {agent} --bundle NAME@VERSION, then fleetctl grant approve",
+        )
+
+    def open_bundle(self, target: Target) -> VerifiedBundle:
+        """Verify and read the documents of a bundle; component and models stay on disk."""
+        return open_bundle(target.check(self._blobs.read(target.digest, target.length)), self._blobs.read)
+
+    def read_grant(self, target: Target) -> tuple[Grant, bytes]:
+        """Return a grant and its document."""
+        document = target.check(self._blobs.read(target.digest, target.length))
+        return parse_grant(document, target.path), document
+
+    def _files(self) -> rows.AdoptedFiles:
+        with self._store.control.read() as connection:
+            stored = rows.read_files(connection)
+        if not stored.files:
+            raise FleetError(
+                Code.NOT_FOUND, "nothing was published yet", remedy="Publish the release: fleetctl trust push"
+            )
+        return stored
+
+    def _document(self, target: Target, offered: Mapping[str, bytes]) -> bytes:
+        if target.digest in offered:
+            return target.check(offered[target.digest])
+        return target.check(self._blobs.read(target.digest, target.length))
+
+    def _check_identity(self, release: Release, document: bytes) -> None:
+        trust = open_fleet_trust(release, document)
+        mine = self._identity
+        if trust.fleet != mine.fleet or mine.director_key not in trust.director_keys or trust.log_vkey != mine.log_vkey:
+            raise FleetError(Code.TRUST_INVALID, "the release is for another coordinator", place=TRUST_PATH)
+
+    def _check_target(self, target: Target, offered: Mapping[str, bytes], *, is_new: bool) -> rows.GrantRow | None:
+        kind = target.path.partition("/")[0]
+        if not is_new and self._blobs.has(target.digest) and kind != "grants":
+            return None
+        document = self._document(target, offered)
+        if kind == "bundles":
+            bundle = open_bundle(document, self._blobs.read)
+            if not target.path.endswith(f"/{bundle.name}/{bundle.version}.json"):
+                raise FleetError(
+                    Code.BUNDLE_INVALID, f"it says it is {bundle.name}@{bundle.version}", place=target.path
+                )
+            for blob in bundle.blobs:
+                if self._blobs.size(blob.digest) != blob.size:
+                    raise FleetError(Code.DIGEST_MISMATCH, f"{blob.digest} has another size", place=target.path)
+        if kind != "grants":
+            return None
+        grant = parse_grant(document, target.path)
+        agent, revision = grant_of(target.path)
+        if (grant.agent, grant.revision) != (agent, revision):
+            raise FleetError(
+                Code.GRANT_INVALID, f"it says it is revision {grant.revision} for {grant.agent}", place=target.path
+            )
+        return rows.GrantRow(target.digest, target.path, agent, revision, target.approvers, document)
+
+
+def grant_of(path: str) -> tuple[str, int]:
+    """Return (agent, revision) that a grant's target path names: `grants/TEAM/APPLICATION/AGENT/REVISION.yaml`.
+
+    Raises:
+        FleetError: GRANT_INVALID for a path of another form.
+    """
+    parts = path.split("/")
+    revision = parts[-1].removesuffix(".yaml")
+    if len(parts) != 5 or not parts[-1].endswith(".yaml") or not revision.isdecimal():
+        raise FleetError(Code.GRANT_INVALID, "not a grant's path", place=path)
+    return f"{parts[2]}/{parts[3]}", int(revision)
+
+
+def bundle_of(path: str) -> str:
+    """Return `name@version` that a bundle's target path names: `bundles/TEAM/NAME/VERSION.json`."""
+    _, _, name, file = path.split("/")
+    return f"{name}@{file.removesuffix('.json')}"
+
+
+def _is_known_root(name: str, known: int) -> bool:
+    version, _, rest = name.partition(".")
+    return rest == "root.json" and version.isdecimal() and int(version) <= known
