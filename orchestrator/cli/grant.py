@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleet.component import ComponentInfo
 from fleet.errors import Code, ExitCode, FleetError
-from fleet.grants import NO_AUTHORITY, VOCABULARY, Grant, describe_rules, diff, parse_grant
-from fleet.grants.propose import propose_grant
+from fleet.grants import VOCABULARY, Grant, describe_rules, diff_grants, extend_grant, parse_grant, propose_grant
 from fleet.release import RoleKeys, add_target
 from fleet.release import publish as sign_release
 from fleet.targets import DEFAULT_TEAM, grant_path, grants_role
@@ -59,27 +57,35 @@ def grant() -> None:
 @grant.command()
 @click.argument("agent", metavar="APPLICATION/AGENT")
 @click.option("--bundle", "reference", required=True, metavar="NAME@VERSION|FOLDER", help="The bundle to look at.")
-@click.option("--add", multiple=True, metavar="INTERFACE", help="Name an interface beyond the component's imports.")
+@click.option("--add", multiple=True, metavar="INTERFACE", help="Also name this interface; may be repeated.")
 @click.option("--file", "target", type=click.Path(path_type=Path), help="Write the draft here instead of to stdout.")
 @click.pass_obj
 def propose(session: Session, agent: str, reference: str, add: tuple[str, ...], target: Path | None) -> None:
-    """Write a draft of the least that a component needs, to be read, narrowed and approved by somebody else."""
+    """Write a draft of the least that a component needs, to be read, narrowed and approved by somebody else.
+
+    With an approved grant in force, the draft is its next revision: the same, and what --add names.
+    """
     directory = TrustDirectory(session.context().trust)
     with session.connect() as client:
         release = synchronise(directory, client, session.now())
         local = Path(reference)
         opened = open_layout(local) if local.exists() else open_published(session, client, reference)
+        newest = _newest_revision(release, agent)
+        current = _published(client, release, agent, newest) if newest else None
     bundle = opened.bundle
-    imports = tuple(dict.fromkeys((*bundle.imports, *add)))
-    draft = propose_grant(
-        ComponentInfo(imports, bundle.exports),
-        agent=agent,
-        bundle_name=bundle.name,
-        bundle_version=bundle.version,
-        models=tuple(model.name for model in bundle.models),
-        revision=_newest_revision(release, agent) + 1,
-        now=session.now(),
-    )
+    models = tuple(model.name for model in bundle.models)
+    if current is not None:
+        draft = extend_grant(current, add, models=models, revision=newest + 1)
+    else:
+        draft = propose_grant(
+            (*bundle.imports, *add),
+            agent=agent,
+            bundle_name=bundle.name,
+            bundle_version=bundle.version,
+            models=models,
+            revision=1,
+            now=session.now(),
+        )
     if target is None:
         session.output.text(draft.decode())
     else:
@@ -91,13 +97,13 @@ def _show_difference(session: Session, proposed: Grant, old: Grant | None) -> No
     output = session.output
     against = f"revision {old.revision}" if old else "no authority at all"
     output.note(f"{proposed.agent}, revision {proposed.revision}, compared with {against}:")
-    change = diff(old.authority if old else NO_AUTHORITY, proposed.authority)
+    change = diff_grants(old, proposed)
     for text in change.widened:
         output.line(("  + ", "green"), (text, ""))
     for text in change.narrowed:
         output.line(("  - ", "red"), (text, ""))
     if not change.widened and not change.narrowed:
-        output.line(("  no change of authority", "dim"))
+        output.line(("  no change", "dim"))
     labels = ", ".join(f"{k}={v}" for k, v in sorted(proposed.node_labels.items())) or "every node"
     output.line((f"  bundle {proposed.bundle.name} {proposed.bundle.versions.text}; nodes: {labels}; ", ""))
     output.line((f"  valid {proposed.not_before:%Y-%m-%d} to {proposed.not_after:%Y-%m-%d}", ""))
