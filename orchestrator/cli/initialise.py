@@ -104,9 +104,6 @@ data_dir = "."
 [listen]
 session = "{plan.host}:{plan.port}"
 enrolment = "{plan.host}:{plan.enrolment_port}"
-
-[trust]
-allow_dev_profile = true
 """
 
 
