@@ -1,0 +1,84 @@
+"""Host functions that agents may import, one module per WIT package.
+
+Owns: which interfaces a node serves and which module serves each. A capability returns plain callables and never sees
+the engine; `edge_agent.runner` links them.
+
+To add one: write a module with `interfaces(context) -> tuple[HostInterface, ...]`, declare its signatures from the
+`.wit` text, name its interfaces in `SERVED` below, name its constraints in `fleet.grants.vocabulary`, and add a test
+file; `tests/edge_agent/capabilities/test_signatures.py` compares the signatures with `wit/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from fleet.wit import compatible, parse_interface
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from edge_agent.capabilities.base import AgentContext, HostInterface
+
+SERVED: Mapping[str, str] = MappingProxyType(
+    {
+        "wasi:clocks/monotonic-clock@0.2.12": "clocks",
+        "wasi:clocks/wall-clock@0.2.12": "clocks",
+        "wasi:config/store@0.2.0-draft": "config_store",
+        "wasi:config/store@0.2.0-rc.1": "config_store",
+        "wasi:keyvalue/atomics@0.2.0-draft": "keyvalue",
+        "wasi:keyvalue/atomics@0.2.0-draft2": "keyvalue",
+        "wasi:keyvalue/batch@0.2.0-draft": "keyvalue",
+        "wasi:keyvalue/batch@0.2.0-draft2": "keyvalue",
+        "wasi:keyvalue/store@0.2.0-draft": "keyvalue",
+        "wasi:keyvalue/store@0.2.0-draft2": "keyvalue",
+        "wasi:logging/logging@0.1.0-draft": "log",
+        "wasi:nn/errors@0.2.0-rc-2024-10-28": "nn",
+        "wasi:nn/graph@0.2.0-rc-2024-10-28": "nn",
+        "wasi:nn/inference@0.2.0-rc-2024-10-28": "nn",
+        "wasi:nn/tensor@0.2.0-rc-2024-10-28": "nn",
+    }
+)
+"""Interface -> module of this package that serves it."""
+
+_PROVIDED = {parse_interface(name): name for name in SERVED}
+
+
+def find(imported: str) -> str | None:
+    """Name of the served interface that answers to an imported one, None when there is none.
+
+    Raises:
+        FleetError: COMPONENT_INVALID when `imported` is no interface name.
+    """
+    if imported in SERVED:
+        return imported
+    required = parse_interface(imported)
+    return next((name for provided, name in _PROVIDED.items() if compatible(required, provided)), None)
+
+
+def interfaces_for(imports: Iterable[str], context: AgentContext) -> tuple[HostInterface, ...]:
+    """Interfaces for one agent: those of its imports that are served here, under the names that it imports.
+
+    Each of them asks the authority call by call, so that an interface that is linked but not granted (the deny stub of
+    an optional import) answers with its own error. Modules are imported here, when the first agent needs them: wasi:nn
+    brings ONNX Runtime with it.
+
+    Raises:
+        FleetError: COMPONENT_INVALID when an import is no interface name.
+    """
+    found = {imported: served for imported in imports if (served := find(imported)) is not None}
+    offered: dict[str, HostInterface] = {}
+    for module in sorted({SERVED[served] for served in found.values()}):
+        for interface in import_module(f"{__name__}.{module}").interfaces(context):
+            offered[interface.name] = interface
+    names = {served: imported for imported, served in found.items()}
+    return tuple(
+        replace(
+            offered[served],
+            name=imported,
+            uses={resource: names.get(source, source) for resource, source in offered[served].uses.items()},
+        )
+        for imported, served in found.items()
+    )
