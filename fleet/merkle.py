@@ -147,7 +147,7 @@ def verify_consistency(old_size: int, new_size: int, old_root: bytes, new_root: 
     """
     if not 0 < old_size <= new_size:
         raise _invalid(f"no consistency between {old_size} and {new_size} leaves")
-    _check_hashes((old_root, new_root, *proof))
+    _check_hashes(proof)
     if old_size == new_size:
         if proof or old_root != new_root:
             raise _invalid("two roots for one size")
