@@ -4,9 +4,10 @@ Owns: the files of the cache and their key. Machine code is never accepted from 
 whatever it is handed, so a file counts only if this node wrote it: HMAC-SHA-256 (RFC 2104) under a key that is made
 here on first use and readable by this user alone. Never compiles and never imports the engine.
 
-An entry is named by the hash of (component digest, engine, target): another engine version, configuration or processor
-simply finds nothing. A file is a magic, the code, and then the machine code. Its bytes are copied into a sealed memory
-file first and verified there: what was verified is what the runner maps, whatever happens to the file meanwhile.
+An entry is named by the hash of (component digest, engine), where `engine` stands for version, configuration and
+processor: another one simply finds nothing. A file is a magic, the code, and then the machine code. Its bytes are
+copied into a sealed memory file first and verified there: what was verified is what the runner maps, whatever happens
+to the file meanwhile.
 """
 
 from __future__ import annotations
@@ -59,19 +60,15 @@ class CompiledCache:
     Args:
         directory: the cache's own directory; made when missing, mode 0700.
         key: authentication key (`load_key`).
-        engine: version and configuration of the engine.
-        target: processor that the engine compiles for.
+        engine: fingerprint of version, configuration and processor (`Engine.fingerprint`).
         max_bytes: limit of all files together.
     """
 
-    def __init__(
-        self, directory: Path, key: bytes, *, engine: str, target: str, max_bytes: int = MAX_CACHE_BYTES
-    ) -> None:
+    def __init__(self, directory: Path, key: bytes, *, engine: str, max_bytes: int = MAX_CACHE_BYTES) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._key = key
         self._engine = engine
-        self._target = target
         self._max_bytes = max_bytes
 
     def path(self, digest: str) -> Path:
@@ -121,7 +118,7 @@ class CompiledCache:
         self._make_room(path)
 
     def _identity(self, digest: str) -> bytes:
-        return b"\0".join(text.encode() for text in (digest, self._engine, self._target))
+        return b"\0".join(text.encode() for text in (digest, self._engine))
 
     def _header(self, digest: str, module: int) -> bytes:
         identity = self._identity(digest)

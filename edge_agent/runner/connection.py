@@ -114,7 +114,14 @@ class Connection:
             FleetError: LIMIT_EXCEEDED, and then nothing was sent.
             OSError: the peer is gone.
         """
-        frame = encode(message)
+        self.send_frame(encode(message), descriptors)
+
+    def send_frame(self, frame: bytes, descriptors: Sequence[int] = ()) -> None:
+        """Send one encoded message; waits while the peer is slow.
+
+        Raises:
+            OSError: the peer is gone.
+        """
         with self._sending:
             sent = socket.send_fds(self._socket, [frame], list(descriptors)) if descriptors else 0
             self._socket.sendall(frame[sent:])

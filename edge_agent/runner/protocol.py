@@ -90,10 +90,9 @@ class _Message:
 
 @dataclass(frozen=True, slots=True)
 class Hello(_Message):
-    """First message of a zygote: what its engine compiles to (see `compiled_cache`)."""
+    """First message of a zygote: it takes requests."""
 
-    engine: str
-    target: str
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +141,25 @@ class ChildExited(_Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Describe(_Message):
+    """Ask what the engine compiles to."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDescribed(_Message):
+    """Version, configuration and processor of the engine as one hash, without and with counting of fuel."""
+
+    plain: str
+    fuel: str
+
+
+@dataclass(frozen=True, slots=True)
 class Compile(_Message):
-    """Compile the component in the descriptor, if its digest is this one."""
+    """Compile the component in the descriptor, if its digest is this one; `fuel` is 1 for an engine that counts it."""
 
     FDS: ClassVar[int] = 1
     digest: str
+    fuel: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +280,8 @@ Message: TypeAlias = (
     | ForkFailed
     | Kill
     | ChildExited
+    | Describe
+    | EngineDescribed
     | Compile
     | Compiled
     | CompileFailed

@@ -208,7 +208,7 @@ def test_descriptors_arrive_with_their_own_message(ends):
     ("frame", "descriptors"),
     [
         (encode(Kill(1)), 1),  # a descriptor that no message has
-        (encode(Compile("sha256:0")), 0),  # a message without its descriptor
+        (encode(Compile("sha256:0", 0)), 0),  # a message without its descriptor
         (encode(Kill(1)), 9),  # more than any message has
         (b"\x00\x00\x00\x02{}", 0),
     ],

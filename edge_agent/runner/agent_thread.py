@@ -1,0 +1,245 @@
+"""One agent inside a runner: its thread, its queue of calls, its instance.
+
+Owns: `AgentThread`. The instance is made, called and freed by this thread alone, as the engine demands. A trap ends
+the agent and nothing else; what the guest kept in `wasi:keyvalue` is there for its next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_agent.capabilities.base import AgentContext
+from edge_agent.runner.engine import Instance, Limits, Trap
+from edge_agent.runner.invocation import evaluate
+from edge_agent.runner.linking import link
+from edge_agent.runner.protocol import (
+    AgentEnded,
+    AgentStarted,
+    AgentStopped,
+    CallDone,
+    CallFailed,
+    Counters,
+    Fault,
+    LogEntry,
+    StartFailed,
+)
+from fleet.errors import Code, FleetError
+from fleet.model import ExitCause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from edge_agent.capabilities.base import HostInterface, LogRecord
+    from edge_agent.runner.engine import Component, Engine
+    from edge_agent.runner.memory_meter import MemoryMeter
+    from edge_agent.runner.outbox import Outbox
+    from edge_agent.runner.protocol import CallAgent
+    from edge_agent.runner.ticker import Ticker
+    from fleet.grants import Authority
+
+START_SECONDS = 30.0
+"""Wall-clock time of instantiation, start functions included; an interpreter in a guest takes seconds of it."""
+
+MAX_BACKTRACE = 16 * 1024
+"""Characters of a trap's backtrace that leave the runner."""
+
+_MEMORY_COUNTS = (1, 2, 4)
+"""How many linear memories an agent's memory is shared out to: as few as the component can be instantiated with."""
+
+_TOO_MANY_MEMORIES = "memory count too high"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPlan:
+    """What one agent runs with."""
+
+    name: str
+    authority: Authority
+    deny_stubs: tuple[str, ...]
+    config: dict[str, str]
+    models: dict[str, Path]
+    state_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerServices:
+    """What the agents of one runner share."""
+
+    outbox: Outbox
+    ticker: Ticker
+    memory: MemoryMeter
+
+
+class AgentThread:
+    """Runs one agent from its start to its end.
+
+    Args:
+        plan: what to run with.
+        load: gives the component; called in the agent's thread.
+        services: shared with the other agents.
+        ended: called last, in the agent's thread.
+    """
+
+    def __init__(
+        self, plan: AgentPlan, load: Callable[[], Component], services: RunnerServices, ended: Callable[[], None]
+    ) -> None:
+        self._plan = plan
+        self._load = load
+        self._services = services
+        self._ended = ended
+        self._changed = threading.Condition()
+        self._queue: deque[CallAgent] = deque()
+        self._stopping = False
+        self._instance: Instance | None = None
+        self._engine: Engine | None = None
+        self._calls = 0
+        self._errors = 0
+        self.thread = threading.Thread(target=self._run, name=plan.name, daemon=True)
+
+    def submit(self, call: CallAgent) -> None:
+        """Queue a call, or answer at once that the agent is busy or stopping."""
+        with self._changed:
+            if self._stopping:
+                fault = Fault(Code.AGENT_NOT_RUNNING, f"{self._plan.name} is stopping")
+            elif len(self._queue) >= self._plan.authority.limits.queue:
+                fault = Fault(Code.AGENT_BUSY, f"{len(self._queue)} calls wait for {self._plan.name}")
+            else:
+                self._queue.append(call)
+                self._changed.notify()
+                return
+        self._answer_failed(call, fault)
+
+    def stop(self, grace_ms: int) -> None:
+        """Take no more calls; interrupt the one that runs after `grace_ms`."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        timer = threading.Timer(grace_ms / 1000, self._interrupt)
+        timer.daemon = True
+        timer.start()
+
+    def _interrupt(self) -> None:
+        instance = self._instance
+        if instance is not None:
+            instance.interrupt()
+
+    # --- in the agent's thread ---
+
+    def _run(self) -> None:
+        context = self._context()
+        ended = AgentEnded(self._plan.name, ExitCause.STOPPED, "stopped", "")
+        try:
+            if self._start(context):
+                while (call := self._next()) is not None:
+                    self._call(call)
+        except Trap as trap:
+            ended = AgentEnded(self._plan.name, trap.cause, trap.message, trap.backtrace[:MAX_BACKTRACE])
+        except BaseException as error:  # noqa: BLE001 - the edge of a thread: a fault of ours ends this agent only
+            _log.exception("%s", self._plan.name)
+            ended = AgentEnded(self._plan.name, ExitCause.HOST_ERROR, f"{type(error).__name__}: {error}", "")
+        finally:
+            self._close(context, ended)
+
+    def _start(self, context: AgentContext) -> bool:
+        try:
+            component = self._load()
+            interfaces = link(component, context, self._plan.authority, self._plan.deny_stubs)
+            self._engine = component.engine
+            with self._services.ticker.running(component.engine), self._services.memory.attributing(self._plan.name):
+                self._instance = self._instantiate(component, interfaces)
+        except FleetError as error:
+            self._services.outbox.post(StartFailed(self._plan.name, Fault.of(error)))
+            self._stopping = True
+            return False
+        self._services.outbox.post(AgentStarted(self._plan.name, self._counters()))
+        return True
+
+    def _instantiate(self, component: Component, interfaces: list[HostInterface]) -> Instance:
+        """Make the instance. The engine bounds each linear memory; the grant bounds their sum."""
+        limits = self._plan.authority.limits
+        for memories in _MEMORY_COUNTS:
+            shared = Limits(
+                memory_bytes=limits.memory_bytes // memories,
+                memories=memories,
+                call_seconds=START_SECONDS,
+                fuel_per_call=limits.fuel_per_call,
+            )
+            try:
+                return Instance(component, interfaces, shared)
+            except Trap as trap:
+                if _TOO_MANY_MEMORIES not in trap.message or memories == _MEMORY_COUNTS[-1]:
+                    raise
+        raise RuntimeError("the last count returns or raises")
+
+    def _next(self) -> CallAgent | None:
+        with self._changed:
+            while not self._queue and not self._stopping:
+                self._changed.wait()
+            return None if self._stopping else self._queue.popleft()
+
+    def _call(self, call: CallAgent) -> None:
+        instance, engine = self._instance, self._engine
+        if instance is None or engine is None:
+            raise RuntimeError("a call before the start")
+        deadline_ms = min(call.deadline_ms, self._plan.authority.limits.deadline_ms)
+        self._calls += 1
+        began = time.monotonic()
+        try:
+            with self._services.ticker.running(engine):
+                output = evaluate(instance, call.invocation, deadline_ms / 1000)
+            duration_us = int((time.monotonic() - began) * 1_000_000)
+            done = CallDone(call.call, call.agent, output, duration_us, self._counters())
+            self._services.outbox.post(done)
+        except Trap as trap:
+            self._errors += 1
+            self._answer_failed(call, Fault.of(trap))
+            raise
+        except FleetError as error:
+            self._answer_failed(call, Fault.of(error))
+
+    def _close(self, context: AgentContext, ended: AgentEnded) -> None:
+        """Free everything; the supervisor hears of it last, so that a restart finds nothing in use."""
+        with self._changed:
+            stopped = self._stopping
+            self._stopping = True
+            waiting = tuple(self._queue)
+            self._queue.clear()
+        for call in waiting:
+            self._answer_failed(call, Fault(Code.AGENT_NOT_RUNNING, f"{self._plan.name} has ended"))
+        if self._instance is not None:
+            self._instance.close()
+        context.close()
+        self._services.memory.forget(self._plan.name)
+        self._ended()
+        self._services.outbox.post(AgentStopped(self._plan.name) if stopped else ended)
+
+    def _context(self) -> AgentContext:
+        plan = self._plan
+        return AgentContext(
+            agent=plan.name,
+            application=plan.name.partition("/")[0],
+            authority=plan.authority,
+            config=plan.config,
+            state_dir=plan.state_dir,
+            models=plan.models,
+            log=self._log,
+            clock=time,
+        )
+
+    def _log(self, record: LogRecord) -> None:
+        at_ms = record.time_ns // 1_000_000
+        self._services.outbox.log(LogEntry(self._plan.name, at_ms, record.level, record.context, record.message))
+
+    def _answer_failed(self, call: CallAgent, fault: Fault) -> None:
+        self._services.outbox.post(CallFailed(call.call, call.agent, fault, self._counters()))
+
+    def _counters(self) -> Counters:
+        return Counters(self._calls, self._errors, self._services.memory.bytes_of(self._plan.name))

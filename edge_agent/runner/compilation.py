@@ -1,0 +1,169 @@
+"""From a component's file to its machine code: out of the cache, or through a compile worker.
+
+Owns: the workers and their number, the cache of each engine configuration, and who waits for whom when several agents
+want one component. Never reads a component itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from edge_agent.runner import memory_file
+from edge_agent.runner.channel import Channel
+from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES, CompiledCache, load_key
+from edge_agent.runner.protocol import Compile, Compiled, CompileFailed, Describe, EngineDescribed, Role
+from fleet.errors import Code, FleetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_agent.runner.connection import Received
+    from edge_agent.runner.protocol import Message
+    from edge_agent.runner.zygote_client import Child, Ended, ZygoteClient
+
+COMPILE_TIMEOUT_S = 600.0
+"""Wall-clock time of one compilation; large guests take a minute on an idle machine."""
+
+_log = logging.getLogger(__name__)
+
+
+class Compilation:
+    """Compiles components, each once.
+
+    Args:
+        zygote: forks the workers.
+        directory: the cache's directory.
+        key_path: the cache's key.
+        workers: compilations at a time; one core stays free for the agents that run.
+    """
+
+    def __init__(
+        self, zygote: ZygoteClient, directory: Path, key_path: Path, workers: int = max(1, (os.cpu_count() or 1) - 1)
+    ) -> None:
+        self._zygote = zygote
+        self._directory = directory
+        self._key_path = key_path
+        self._caches: dict[bool, CompiledCache] = {}
+        self._describing = asyncio.Lock()
+        self._workers = asyncio.Semaphore(workers)
+        self._locks: WeakValueDictionary[tuple[str, bool], asyncio.Lock] = WeakValueDictionary()
+
+    async def module(self, component: Path, digest: str, *, fuel: bool = False) -> int:
+        """Return the descriptor of a sealed memory file with the machine code; the caller closes it.
+
+        Raises:
+            FleetError: BLOB_MISSING, DIGEST_MISMATCH, COMPONENT_INVALID, COMPONENT_UNSUPPORTED, LIMIT_EXCEEDED,
+                RUNNER_LOST.
+        """
+        cache = await self._cache(fuel=fuel)
+        lock = self._locks.setdefault((digest, fuel), asyncio.Lock())
+        async with lock:
+            module = await asyncio.to_thread(cache.find, digest)
+            if module is not None:
+                return module
+            async with self._workers:
+                module = await self._compile(component, digest, fuel=fuel)
+            try:
+                await asyncio.to_thread(cache.store, digest, module)
+            except OSError as error:
+                # The agent can start all the same; only its next start after a reboot compiles again.
+                _log.warning("cannot keep the compiled code of %s: %s", digest, error)
+            return module
+
+    async def _cache(self, *, fuel: bool) -> CompiledCache:
+        async with self._describing:
+            if not self._caches:
+                message, _ = await self._ask(Describe(), ())
+                if not isinstance(message, EngineDescribed):
+                    raise FleetError(Code.MESSAGE_INVALID, f"a compile worker sent {type(message).__name__}")
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._key_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                key = load_key(self._key_path)
+                self._caches = {
+                    False: CompiledCache(self._directory, key, engine=message.plain),
+                    True: CompiledCache(self._directory, key, engine=message.fuel),
+                }
+            return self._caches[fuel]
+
+    async def _compile(self, component: Path, digest: str, *, fuel: bool) -> int:
+        try:
+            file = os.open(component, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise FleetError(Code.BLOB_MISSING, f"there is no file for {digest}", digest=digest) from error
+        try:
+            message, descriptors = await self._ask(Compile(digest, int(fuel)), (file,))
+        finally:
+            os.close(file)
+        match message:
+            case Compiled():
+                try:
+                    memory_file.check_sealed(descriptors[0], MAX_MODULE_BYTES)
+                except FleetError:
+                    os.close(descriptors[0])
+                    raise
+                return descriptors[0]
+            case CompileFailed():
+                raise message.fault.error()
+            case _:
+                raise FleetError(Code.MESSAGE_INVALID, f"a compile worker sent {type(message).__name__}")
+
+    async def _ask(self, request: Compile | Describe, descriptors: tuple[int, ...]) -> Received:
+        worker = _Worker()
+        child = await self._zygote.fork(Role.COMPILER, "compiler", worker.process_ended)
+        try:
+            async with asyncio.timeout(COMPILE_TIMEOUT_S):
+                return await worker.ask(child, request, descriptors)
+        except TimeoutError as error:
+            limit = int(COMPILE_TIMEOUT_S)
+            raise FleetError(Code.LIMIT_EXCEEDED, f"compiling took more than {limit} s", limit=limit) from error
+        finally:
+            worker.close()
+            self._zygote.kill(child.number)
+
+
+class _Worker:
+    """One compile worker and its one answer."""
+
+    def __init__(self) -> None:
+        self._answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
+        self._channel: Channel | None = None
+        self._ended: Ended | None = None
+
+    async def ask(self, child: Child, request: Compile | Describe, descriptors: tuple[int, ...]) -> Received:
+        self._channel = Channel(child.control, self, asyncio.get_running_loop())
+        self._channel.send(request, descriptors)
+        return await self._answer
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        if not self._answer.done():
+            self._answer.cancel()
+
+    def received(self, message: Message, descriptors: tuple[int, ...]) -> None:
+        if self._answer.done():
+            for number in descriptors:
+                os.close(number)
+        else:
+            self._answer.set_result((message, descriptors))
+
+    def closed(self, error: FleetError | None) -> None:
+        if error is not None and not self._answer.done():
+            self._answer.set_exception(error)
+        self._finish()
+
+    def process_ended(self, ended: Ended) -> None:
+        self._ended = ended
+        self._finish()
+
+    def _finish(self) -> None:
+        """Fail once the process and its last word are both gone: running out of memory ends a compiler by a signal."""
+        if self._ended is None or self._answer.done() or (self._channel is not None and self._channel.open):
+            return
+        error = FleetError(Code.LIMIT_EXCEEDED, f"the compiler ended with {self._ended}", ended=str(self._ended))
+        self._answer.set_exception(error)
+        self._answer.exception()  # also retrieved here: the caller may not wait yet

@@ -1,0 +1,279 @@
+"""Runs agents in processes of their own: the real `Runtime` of the supervisor.
+
+Owns: one zygote, one runner per application, compiling through workers, and the queue of events. It holds no engine
+and loads no guest code. Everything that can go wrong in a runner ends here as an event or a `FleetError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from edge_agent.runner.compilation import Compilation
+from edge_agent.runner.protocol import Counters, StartAgent
+from edge_agent.runner.runner_client import RunnerClient
+from edge_agent.runner.zygote_client import ZygoteClient
+from edge_agent.runtime import AgentExited, AgentLogged, AgentStats, RunnerLost
+from fleet.errors import Code, FleetError
+from fleet.grants import Authority
+from fleet.model import Exit, ExitCause, LogLine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_agent.clock import Clock
+    from edge_agent.runner.protocol import Logged
+    from edge_agent.runtime import AgentStart, CallResult, RuntimeEvent
+
+MAX_LOG_EVENTS = 10_000
+"""Log lines that may wait to be read; more are dropped and counted."""
+
+IDLE_RUNNER_S = 60.0
+"""How long a runner without agents is kept, so that a restarted agent finds one."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerPaths:
+    """Where the runtime keeps its files, all inside the node's data directory.
+
+    Attributes:
+        socket: the zygote's socket.
+        cache: compiled components.
+        cache_key: their authentication key.
+    """
+
+    socket: Path
+    cache: Path
+    cache_key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is kept about an agent from `start` to `stop`, also while it waits for its restart."""
+
+    module: tuple[str, bool]
+    deadline_ms: int
+
+
+class RunnerHost:
+    """The `Runtime` over real processes.
+
+    Args:
+        paths: sockets and cache.
+        node: name of this node, for log lines.
+        clock: wall clock for exits and losses.
+        spawn_zygote: False where the zygote is a unit of its own.
+    """
+
+    def __init__(self, paths: RunnerPaths, *, node: str, clock: Clock, spawn_zygote: bool = True) -> None:
+        self._node = node
+        self._clock = clock
+        self._zygote = ZygoteClient(paths.socket, spawn=spawn_zygote)
+        self._compilation = Compilation(self._zygote, paths.cache, paths.cache_key)
+        self._runners: dict[str, RunnerClient] = {}
+        self._forking = asyncio.Lock()
+        self._idle: dict[str, asyncio.TimerHandle] = {}
+        self._known: dict[str, _Known] = {}
+        self._modules: dict[tuple[str, bool], int] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._events: deque[RuntimeEvent] = deque()
+        self._has_events = asyncio.Event()
+        self._waiting_logs = 0
+        self._lost_logs = 0
+
+    @property
+    def zygote_pid(self) -> int | None:
+        """Process id of the zygote, for measurements."""
+        return self._zygote.pid
+
+    def runner_pid(self, application: str) -> int | None:
+        """Process id of an application's runner, for measurements."""
+        runner = self._runners.get(application)
+        return runner.pid if runner is not None else None
+
+    async def open(self) -> None:
+        """Start the zygote: before the program has threads or opens a gRPC channel, which do not survive a fork.
+
+        Raises:
+            FleetError: RUNNER_LOST.
+        """
+        await self._zygote.open()
+
+    async def prepare(self, component: Path, digest: str) -> None:
+        """Compile a component into the cache unless it is there (see `Runtime.prepare`)."""
+        os.close(await self._compilation.module(component, digest))
+
+    async def start(self, agent: AgentStart) -> None:
+        """Start an agent (see `Runtime.start`)."""
+        runner = self._runners.get(agent.application)
+        if runner is not None and agent.name in runner.agents:
+            raise FleetError(Code.ALREADY_EXISTS, f"{agent.name} is running", agent=agent.name)
+        limits = Authority.decode(agent.authority).limits
+        fuel = limits.fuel_per_call is not None
+        module = await self._module(agent.component, agent.component_digest, fuel=fuel)
+        self._known[agent.name] = _Known((agent.component_digest, fuel), limits.deadline_ms)
+        runner = await self._runner(agent.application)
+        message = StartAgent(
+            agent=agent.name,
+            authority=agent.authority.decode(),
+            deny_stubs=agent.deny_stubs,
+            config=dict(agent.config),
+            models={name: str(path) for name, path in agent.models.items()},
+            state_dir=str(agent.state_dir),
+        )
+        try:
+            await runner.start(message, module)
+        finally:
+            self._schedule_idle(runner)
+
+    async def call(self, agent: str, invocation: str, deadline_ms: int | None = None) -> CallResult:
+        """Call an exported function (see `Runtime.call`)."""
+        runner = self._runners.get(agent.partition("/")[0])
+        known = self._known.get(agent)
+        if runner is None or known is None:
+            raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent} is not running", agent=agent)
+        deadline = known.deadline_ms if deadline_ms is None else min(deadline_ms, known.deadline_ms)
+        return await runner.call(agent, invocation, deadline)
+
+    async def stop(self, agent: str, grace_ms: int) -> None:
+        """End an agent (see `Runtime.stop`)."""
+        application = agent.partition("/")[0]
+        runner = self._runners.get(application)
+        self._known.pop(agent, None)
+        if runner is not None:
+            await runner.stop(agent, grace_ms)
+            if not any(name.partition("/")[0] == application for name in self._known):
+                await self._retire(runner)
+        self._release_modules()
+
+    def stats(self, agent: str) -> AgentStats:
+        """Counters of an agent (see `Runtime.stats`)."""
+        runner = self._runners.get(agent.partition("/")[0])
+        counters = runner.counters(agent) if runner is not None else Counters()
+        return AgentStats(counters.calls, counters.errors, counters.memory_bytes)
+
+    async def next_event(self) -> RuntimeEvent:
+        """Next thing that happened (see `Runtime.next_event`)."""
+        while not self._events:
+            self._has_events.clear()
+            await self._has_events.wait()
+        event = self._events.popleft()
+        if isinstance(event, AgentLogged):
+            self._waiting_logs -= 1
+        return event
+
+    async def close(self) -> None:
+        """End every process (see `Runtime.close`)."""
+        for timer in self._idle.values():
+            timer.cancel()
+        self._idle.clear()
+        async with asyncio.TaskGroup() as group:
+            for runner in tuple(self._runners.values()):
+                group.create_task(runner.close())
+        if self._closing:
+            await asyncio.wait(self._closing)
+        await self._zygote.close()
+        self._known.clear()
+        self._release_modules()
+
+    # --- what runners tell ---
+
+    def agent_ended(self, agent: str, cause: ExitCause, message: str) -> None:
+        """Queue the end of an agent."""
+        self._emit(AgentExited(agent, Exit(cause, message, self._clock.now())))
+        runner = self._runners.get(agent.partition("/")[0])
+        if runner is not None:
+            self._schedule_idle(runner)
+
+    def agents_logged(self, batch: Logged) -> None:
+        """Queue log lines."""
+        for entry in batch.entries:
+            try:
+                at = datetime.fromtimestamp(entry.at_ms / 1000, UTC)
+            except (OverflowError, ValueError, OSError) as error:
+                raise FleetError(Code.MESSAGE_INVALID, f"{entry.at_ms} ms is no time") from error
+            self._logged(LogLine(at, self._node, entry.agent, entry.level, entry.context, entry.message))
+        self._lost_logs += batch.dropped
+
+    def runner_ended(self, runner: RunnerClient, agents: tuple[str, ...], cause: ExitCause, message: str) -> None:
+        """Queue the loss of a runner that ran agents."""
+        if self._runners.get(runner.application) is runner:
+            del self._runners[runner.application]
+        if agents:
+            self._emit(RunnerLost(runner.application, agents, Exit(cause, message, self._clock.now())))
+
+    def _emit(self, event: RuntimeEvent) -> None:
+        self._events.append(event)
+        self._has_events.set()
+
+    def _logged(self, line: LogLine) -> None:
+        if self._waiting_logs >= MAX_LOG_EVENTS:
+            self._lost_logs += 1
+            return
+        if self._lost_logs:
+            _log.warning("%d log lines of agents were lost", self._lost_logs)
+            self._lost_logs = 0
+        self._waiting_logs += 1
+        self._emit(AgentLogged(line))
+
+    # --- runners and modules ---
+
+    async def _runner(self, application: str) -> RunnerClient:
+        async with self._forking:
+            idle = self._idle.pop(application, None)
+            if idle is not None:
+                idle.cancel()
+            runner = self._runners.get(application)
+            if runner is None:
+                runner = RunnerClient(application, self)
+                await runner.open(self._zygote)
+                self._runners[application] = runner
+            return runner
+
+    def _schedule_idle(self, runner: RunnerClient) -> None:
+        if runner.agents or self._runners.get(runner.application) is not runner:
+            return
+        loop = asyncio.get_running_loop()
+        earlier = self._idle.pop(runner.application, None)
+        if earlier is not None:
+            earlier.cancel()
+        self._idle[runner.application] = loop.call_later(IDLE_RUNNER_S, self._retire_idle, runner)
+
+    def _retire_idle(self, runner: RunnerClient) -> None:
+        self._idle.pop(runner.application, None)
+        if not runner.agents:
+            task = asyncio.get_running_loop().create_task(self._retire(runner))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _retire(self, runner: RunnerClient) -> None:
+        if runner.agents or self._runners.get(runner.application) is not runner:
+            return
+        del self._runners[runner.application]
+        idle = self._idle.pop(runner.application, None)
+        if idle is not None:
+            idle.cancel()
+        await runner.close()
+
+    async def _module(self, component: Path, digest: str, *, fuel: bool) -> int:
+        """Return the machine code of a component; the descriptor stays ours while an agent is known to use it."""
+        key = digest, fuel
+        if key not in self._modules:
+            module = await self._compilation.module(component, digest, fuel=fuel)
+            if key in self._modules:
+                os.close(module)
+            else:
+                self._modules[key] = module
+        return self._modules[key]
+
+    def _release_modules(self) -> None:
+        used = {known.module for known in self._known.values()}
+        for key in self._modules.keys() - used:
+            os.close(self._modules.pop(key))

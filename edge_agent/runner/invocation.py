@@ -1,0 +1,60 @@
+"""A call as text: which exported function is meant, its arguments, and its result as text again.
+
+Owns: `resolve_export` and `evaluate`. Texts are WAVE (`fleet.wave`), read and written by the types of the component.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleet.errors import Code, FleetError
+from fleet.wave import parse_call
+from fleet.wave_print import print_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edge_agent.runner.engine import Instance
+    from fleet.wit_types import FuncType
+
+
+def resolve_export(exports: Mapping[str, FuncType], name: str) -> str:
+    """Return the full name of an exported function.
+
+    Args:
+        exports: full names, `interface@version#function` or a bare name for a function outside interfaces.
+        name: the full name; or `interface#function` without the version, or the bare name, where that is unique.
+
+    Raises:
+        FleetError: EXPORT_NOT_FOUND, naming the candidates when there are several.
+    """
+    if name in exports:
+        return name
+    found = [full for full in exports if name in _short_names(full)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise FleetError(
+            Code.EXPORT_NOT_FOUND, f"several interfaces export '{name}'", function=name, candidates=", ".join(found)
+        )
+    raise FleetError(Code.EXPORT_NOT_FOUND, f"the component exports no function '{name}'", function=name)
+
+
+def evaluate(instance: Instance, invocation: str, seconds: float) -> str:
+    """Call a function of an instance; returns its result as text, "" for none.
+
+    Raises:
+        Trap: the guest ended.
+        FleetError: WAVE_INVALID, EXPORT_NOT_FOUND, and what `Instance.call` raises; the guest did not run.
+    """
+    exports = instance.exports
+    call = parse_call(invocation, lambda name: exports[resolve_export(exports, name)])
+    function = resolve_export(exports, call.function)
+    result = instance.call(function, *call.arguments, seconds=seconds)
+    kind = exports[function].result
+    return "" if kind is None else print_value(result, kind)
+
+
+def _short_names(full: str) -> tuple[str, ...]:
+    interface, hash_sign, function = full.rpartition("#")
+    return (function, f"{interface.partition('@')[0]}#{function}") if hash_sign else ()

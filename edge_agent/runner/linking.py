@@ -1,0 +1,57 @@
+"""What one agent is linked with: exactly its imports, each by its grant, as baseline, or as a stand-in that refuses.
+
+Owns: `link`. It repeats on the component itself what admission decided from the bundle: an import that is neither
+granted nor baseline nor among the deny stubs is left out, and the engine then refuses the component.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_agent.capabilities import find, interfaces_for
+from edge_agent.capabilities.deny import deny_interface
+from edge_agent.runner.engine import ROOT
+from fleet.errors import Code
+from fleet.grants import BASELINE
+from fleet.wit import parse_interface
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from edge_agent.capabilities.base import AgentContext, HostInterface
+    from edge_agent.runner.engine import Component, InterfaceType
+    from fleet.grants import Authority
+
+
+def link(
+    component: Component, context: AgentContext, authority: Authority, deny_stubs: Collection[str]
+) -> list[HostInterface]:
+    """Return the host interfaces for one agent, under the names that its component imports.
+
+    Args:
+        component: what is linked.
+        context: what the capabilities work with.
+        authority: decides which imports are granted.
+        deny_stubs: imports, with their versions, that are linked without a grant and refuse every call.
+
+    Raises:
+        FleetError: COMPONENT_UNSUPPORTED for an import that is no interface.
+    """
+    imports = component.types.imports
+    linked = [name for name in imports if name != ROOT and _is_linked(name, authority, deny_stubs)]
+    served = [name for name in linked if find(name) is not None]
+    stand_ins = [_stand_in(name, imports[name]) for name in linked if name not in served and name in deny_stubs]
+    return [*interfaces_for(served, context), *stand_ins]
+
+
+def _is_linked(name: str, authority: Authority, deny_stubs: Collection[str]) -> bool:
+    interface = parse_interface(name, Code.COMPONENT_UNSUPPORTED).unversioned
+    return interface in authority.capabilities or interface in BASELINE or name in deny_stubs
+
+
+def _stand_in(name: str, declared: InterfaceType) -> HostInterface:
+    own = {resource for resource, origin in declared.resources.items() if origin == f"{name}#{resource}"}
+    uses = {
+        resource: origin.rpartition("#")[0] for resource, origin in declared.resources.items() if resource not in own
+    }
+    return deny_interface(name, declared.functions, own, uses)

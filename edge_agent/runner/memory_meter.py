@@ -1,0 +1,75 @@
+"""How much linear memory each agent holds.
+
+Owns: `MemoryMeter`. The C API of the engine tells no sizes, so they are read from the process's own mappings: a linear
+memory is a readable range at the start of a reservation of gigabytes without access, and only instantiation makes
+those. What appears while one agent is instantiated is therefore that agent's. It grows in place, never moves.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REFRESH_SECONDS = 1.0
+"""Sizes are read at most this often: with a thousand memories it takes milliseconds."""
+
+_RESERVED_BYTES = 1 << 30
+"""A range without access of at least this size behind a readable one marks a linear memory."""
+
+_MAPS = Path("/proc/self/maps")
+
+
+class MemoryMeter:
+    """Sizes of all linear memories of the process, by agent. May be used from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._starts: dict[str, frozenset[int]] = {}
+        self._sizes: dict[int, int] = {}
+        self._read_at = float("-inf")
+
+    @contextmanager
+    def attributing(self, agent: str) -> Iterator[None]:
+        """Attribute memories that appear in the block to `agent`; one block at a time in the whole process."""
+        with self._lock:
+            before = linear_memories().keys()
+            yield
+            self._sizes = linear_memories()
+            self._starts[agent] = frozenset(self._sizes.keys() - before)
+            self._read_at = time.monotonic()
+
+    def bytes_of(self, agent: str) -> int:
+        """Bytes of linear memory of an agent, as of at most `REFRESH_SECONDS` ago."""
+        with self._lock:
+            if time.monotonic() - self._read_at >= REFRESH_SECONDS:
+                self._sizes = linear_memories()
+                self._read_at = time.monotonic()
+            return sum(self._sizes.get(start, 0) for start in self._starts.get(agent, ()))
+
+    def forget(self, agent: str) -> None:
+        """Drop what is known about an agent that has ended."""
+        with self._lock:
+            self._starts.pop(agent, None)
+
+
+def linear_memories() -> dict[int, int]:
+    """Start and size of every linear memory of this process."""
+    found: dict[int, int] = {}
+    start, end = 0, 0
+    for line in _MAPS.read_text("ascii", errors="replace").splitlines():
+        span, mode, _ = line.split(None, 2)
+        low, high = (int(part, 16) for part in span.split("-"))
+        if mode.startswith("rw"):
+            # A memory with initial data is two ranges side by side: the image of its data, and the rest.
+            start, end = (start if low == end else low), high
+            continue
+        if mode.startswith("---") and low == end and high - low >= _RESERVED_BYTES:
+            found[start] = end - start
+        end = 0
+    return found

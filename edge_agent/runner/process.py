@@ -1,0 +1,145 @@
+"""A runner: the process that hosts the agents of one application, from its fork to its end.
+
+Owns: `main`, the reader of the control socket and the table of agents. The reader never waits for an agent: each has a
+thread and a queue. When the supervisor's end of the socket closes, the process ends.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.runner import memory_file
+from edge_agent.runner.agent_thread import AgentPlan, AgentThread, RunnerServices
+from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES
+from edge_agent.runner.engine import Engine
+from edge_agent.runner.memory_meter import MemoryMeter
+from edge_agent.runner.outbox import Outbox
+from edge_agent.runner.protocol import (
+    AgentStopped,
+    CallAgent,
+    CallFailed,
+    Counters,
+    Fault,
+    StartAgent,
+    StartFailed,
+    StopAgent,
+)
+from edge_agent.runner.ticker import Ticker
+from fleet.errors import Code, FleetError
+from fleet.grants import Authority
+
+if TYPE_CHECKING:
+    from edge_agent.runner.connection import Connection, Received
+    from edge_agent.runner.engine import Component
+
+END_TIMEOUT_S = 0.5
+"""How long the agents may take to close their files when the supervisor has gone or ends the runner."""
+
+STACK_BYTES = 8 << 20
+"""Stack of an agent's thread: guest, engine and host functions nest on it."""
+
+
+def main(connection: Connection) -> None:
+    """Serve the supervisor until it closes the connection.
+
+    Raises:
+        FleetError: MESSAGE_INVALID; the supervisor hears of the end of the process.
+    """
+    threading.stack_size(STACK_BYTES)
+    runner = Runner(connection)
+    try:
+        runner.serve()
+    finally:
+        runner.close()
+
+
+class Runner:
+    """Starts, calls and stops agents as the supervisor asks."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._services = RunnerServices(Outbox(connection), Ticker(), MemoryMeter())
+        self._engines: dict[bool, Engine] = {}
+        self._agents: dict[str, AgentThread] = {}
+        self._changed = threading.Lock()
+
+    def serve(self) -> None:
+        """Take messages until the end of the stream."""
+        while (received := self._connection.receive()) is not None:
+            self._handle(received)
+
+    def close(self) -> None:
+        """Stop all agents, as far as they stop soon."""
+        with self._changed:
+            agents = tuple(self._agents.values())
+        for agent in agents:
+            agent.stop(0)
+        until = time.monotonic() + END_TIMEOUT_S
+        for agent in agents:
+            agent.thread.join(max(0.0, until - time.monotonic()))
+        self._services.outbox.close()
+
+    def _handle(self, received: Received) -> None:
+        message, descriptors = received
+        match message:
+            case StartAgent():
+                self._start(message, descriptors[0])
+            case CallAgent():
+                agent = self._agents.get(message.agent)
+                if agent is not None:
+                    agent.submit(message)
+                else:
+                    fault = Fault(Code.AGENT_NOT_RUNNING, f"{message.agent} is not running")
+                    self._services.outbox.post(CallFailed(message.call, message.agent, fault, Counters()))
+            case StopAgent():
+                agent = self._agents.get(message.agent)
+                if agent is not None:
+                    agent.stop(message.grace_ms)
+                else:
+                    self._services.outbox.post(AgentStopped(message.agent))
+            case _:
+                raise FleetError(Code.MESSAGE_INVALID, f"a runner does not take {type(message).__name__}")
+
+    def _start(self, message: StartAgent, module: int) -> None:
+        try:
+            authority = Authority.decode(message.authority.encode())
+        except FleetError as error:
+            os.close(module)
+            self._services.outbox.post(StartFailed(message.agent, Fault.of(error)))
+            return
+        plan = AgentPlan(
+            name=message.agent,
+            authority=authority,
+            deny_stubs=message.deny_stubs,
+            config=dict(message.config),
+            models={name: Path(path) for name, path in message.models.items()},
+            state_dir=Path(message.state_dir),
+        )
+        engine = self._engine(fuel=authority.limits.fuel_per_call is not None)
+        agent = AgentThread(plan, partial(_load, engine, module), self._services, partial(self._forget, plan.name))
+        with self._changed:
+            self._agents[plan.name] = agent
+        agent.thread.start()
+
+    def _engine(self, *, fuel: bool) -> Engine:
+        if fuel not in self._engines:
+            self._engines[fuel] = Engine(fuel=fuel)
+        return self._engines[fuel]
+
+    def _forget(self, name: str) -> None:
+        with self._changed:
+            self._agents.pop(name, None)
+
+
+def _load(engine: Engine, module: int) -> Component:
+    """Load machine code that the supervisor has verified; nobody can have changed it since (see `compiled_cache`)."""
+    try:
+        memory_file.check_sealed(module, MAX_MODULE_BYTES)
+        return engine.load(memory_file.read(module, MAX_MODULE_BYTES))
+    finally:
+        os.close(module)

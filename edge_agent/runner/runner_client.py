@@ -1,0 +1,348 @@
+"""The supervisor's view of one runner: its agents, the calls that wait, and the watch over each of them.
+
+Owns: `RunnerClient`. A runner is not trusted: its messages must fit what it was asked, and an agent whose call has not
+ended some time after its deadline means that the whole process is wedged and is killed. It ends when its process and
+the last word of its control socket are both gone, so that nothing a runner said before its end is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import signal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from edge_agent.runner.channel import Channel
+from edge_agent.runner.protocol import (
+    AgentEnded,
+    AgentStarted,
+    AgentStopped,
+    CallAgent,
+    CallDone,
+    CallFailed,
+    Counters,
+    Logged,
+    Role,
+    StartAgent,
+    StartFailed,
+    StopAgent,
+)
+from edge_agent.runtime import CallResult
+from fleet.errors import Code, FleetError
+from fleet.model import ExitCause
+
+if TYPE_CHECKING:
+    from edge_agent.runner.protocol import Message
+    from edge_agent.runner.zygote_client import Child, Ended, ZygoteClient
+
+START_TIMEOUT_S = 60.0
+"""How long an agent may take to be loaded, linked and instantiated; large guests need a few seconds."""
+
+WEDGE_GRACE_S = 1.0
+"""How long after its deadline a call may still end by itself before the runner counts as wedged."""
+
+_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGBUS, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class RunnerOwner(Protocol):
+    """Who hears what a runner does."""
+
+    def agent_ended(self, agent: str, cause: ExitCause, message: str) -> None:
+        """Hear that an agent ended by itself."""
+        ...
+
+    def agents_logged(self, batch: Logged) -> None:
+        """Take log lines."""
+        ...
+
+    def runner_ended(self, runner: RunnerClient, agents: tuple[str, ...], cause: ExitCause, message: str) -> None:
+        """Hear that the process is gone, and which agents ran in it."""
+        ...
+
+
+@dataclass(slots=True)
+class _Call:
+    deadline_ms: int
+    result: asyncio.Future[CallResult]
+
+
+@dataclass(slots=True)
+class _Agent:
+    started: asyncio.Future[None]
+    counters: Counters = field(default_factory=Counters)
+    calls: dict[int, _Call] = field(default_factory=dict)
+    """Calls that have not ended, in the order in which the agent takes them."""
+    watched: int | None = None
+    watch: asyncio.TimerHandle | None = None
+    stopped: asyncio.Future[None] | None = None
+
+
+class RunnerClient:
+    """One runner process.
+
+    Args:
+        application: whose agents it runs.
+        owner: hears what happens.
+    """
+
+    def __init__(self, application: str, owner: RunnerOwner) -> None:
+        self.application = application
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._agents: dict[str, _Agent] = {}
+        self._numbers = itertools.count(1)
+        self._zygote: ZygoteClient | None = None
+        self._child: Child | None = None
+        self._channel: Channel | None = None
+        self._ended: Ended | None = None
+        self._verdict: tuple[ExitCause, str] | None = None
+        self._gone = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, once forked."""
+        return self._child.pid if self._child is not None else None
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Names of the agents it runs or starts."""
+        return tuple(self._agents)
+
+    async def open(self, zygote: ZygoteClient) -> None:
+        """Fork the process.
+
+        Raises:
+            FleetError: RUNNER_LOST when there is no zygote or no room for a process.
+        """
+        self._zygote = zygote
+        self._child = await zygote.fork(Role.RUNNER, self.application, self._process_ended)
+        self._channel = Channel(self._child.control, self, self._loop)
+
+    async def start(self, message: StartAgent, module: int) -> None:
+        """Start an agent from the sealed memory file `module`, which the caller keeps.
+
+        Raises:
+            FleetError: what the runner answers; RUNNER_LOST.
+        """
+        if message.agent in self._agents:
+            raise FleetError(Code.ALREADY_EXISTS, f"{message.agent} is running", agent=message.agent)
+        channel = self._open_channel()
+        agent = self._agents[message.agent] = _Agent(self._loop.create_future())
+        try:
+            channel.send(message, [module])
+            agent.watch = self._loop.call_later(START_TIMEOUT_S, self._wedged, message.agent, "its start")
+            await agent.started
+        except FleetError:
+            if agent.stopped is None:
+                self._forget(message.agent)
+            raise
+        except asyncio.CancelledError:
+            self._request_stop(message.agent, agent, 0)
+            raise
+
+    async def call(self, name: str, invocation: str, deadline_ms: int) -> CallResult:
+        """Call an agent's function.
+
+        Raises:
+            FleetError: AGENT_NOT_RUNNING, RUNNER_LOST, and what the runner answers.
+        """
+        agent = self._agents.get(name)
+        if agent is None or not agent.started.done() or agent.stopped is not None:
+            raise FleetError(Code.AGENT_NOT_RUNNING, f"{name} is not running", agent=name)
+        number = next(self._numbers)
+        call = _Call(deadline_ms, self._loop.create_future())
+        self._open_channel().send(CallAgent(number, name, invocation, deadline_ms))
+        agent.calls[number] = call
+        self._watch(name, agent)
+        return await call.result
+
+    async def stop(self, name: str, grace_ms: int) -> None:
+        """End an agent; returns when it is gone."""
+        agent = self._agents.get(name)
+        if agent is None:
+            return
+        await asyncio.shield(self._request_stop(name, agent, grace_ms))
+
+    def counters(self, name: str) -> Counters:
+        """Counters of an agent by the last report."""
+        agent = self._agents.get(name)
+        return agent.counters if agent is not None else Counters()
+
+    def kill(self, cause: ExitCause, message: str) -> None:
+        """End the process at once; `cause` and `message` are what its owner hears."""
+        if self._verdict is None:
+            self._verdict = cause, message
+        if self._zygote is not None and self._child is not None and self._ended is None:
+            self._zygote.kill(self._child.number)
+
+    async def close(self) -> None:
+        """End the process, by itself within `WEDGE_GRACE_S`, else at once; returns when it is gone."""
+        if self._verdict is None:
+            self._verdict = ExitCause.STOPPED, "stopped"
+        if self._channel is not None and self._channel.open:
+            self._channel.close()
+            self._finish()
+        try:
+            async with asyncio.timeout(WEDGE_GRACE_S):
+                await self._gone.wait()
+        except TimeoutError:
+            self.kill(ExitCause.STOPPED, "stopped")
+            await self._gone.wait()
+
+    # --- what the process says ---
+
+    def received(self, message: Message, descriptors: tuple[int, ...]) -> None:
+        """Take one message of the runner."""
+        for number in descriptors:
+            os.close(number)
+        match message:
+            case AgentStarted():
+                agent = self._known(message.agent)
+                agent.counters = message.counters
+                if agent.stopped is None:
+                    self._unwatch(agent)
+                _resolve(agent.started, None)
+            case StartFailed():
+                _fail(self._known(message.agent).started, message.fault.error())
+            case CallDone():
+                call = self._answered(message)
+                if call is not None:
+                    _resolve(call.result, CallResult(message.output, message.duration_us / 1000))
+            case CallFailed():
+                call = self._answered(message)
+                if call is not None:
+                    _fail(call.result, message.fault.error())
+            case AgentStopped():
+                self._forget(message.agent)
+            case AgentEnded():
+                if message.backtrace:
+                    _log.info("%s ended: %s\n%s", message.agent, message.message, message.backtrace)
+                agent = self._known(message.agent)
+                if agent.stopped is None:
+                    self._forget(message.agent)
+                    self._owner.agent_ended(message.agent, message.cause, message.message)
+            case Logged():
+                for entry in message.entries:
+                    if entry.agent.partition("/")[0] != self.application:
+                        raise FleetError(Code.MESSAGE_INVALID, f"the runner logs as {entry.agent!r}")
+                self._owner.agents_logged(message)
+            case _:
+                raise FleetError(Code.MESSAGE_INVALID, f"a runner does not send {type(message).__name__}")
+
+    def closed(self, error: FleetError | None) -> None:
+        """Hear that the control socket is closed."""
+        if error is not None:
+            _log.error("runner of %s: %s", self.application, error)
+            self._verdict = self._verdict or (ExitCause.ENGINE_CRASH, error.private)
+        # The socket closes after the process has taken its end, so this kills only one that closed it and lives on.
+        if self._zygote is not None and self._child is not None and self._ended is None:
+            self._zygote.kill(self._child.number)
+        self._finish()
+
+    def _process_ended(self, ended: Ended) -> None:
+        self._ended = ended
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._ended is None or self._gone.is_set() or (self._channel is not None and self._channel.open):
+            return
+        self._gone.set()
+        cause, message = self._verdict or _classify(self._ended)
+        agents = tuple(name for name, agent in self._agents.items() if agent.started.done() and agent.stopped is None)
+        if cause is ExitCause.STOPPED:  # asked for by `close`: nobody needs to hear of it
+            agents = ()
+        lost = FleetError(Code.RUNNER_LOST, f"the runner of {self.application} ended: {message}", cause=cause)
+        for name, agent in tuple(self._agents.items()):
+            _fail(agent.started, lost)
+            self._forget(name, lost)
+        self._owner.runner_ended(self, agents, cause, message)
+
+    # --- what it keeps about its agents ---
+
+    def _open_channel(self) -> Channel:
+        if self._channel is None or self._verdict is not None:
+            raise FleetError(Code.RUNNER_LOST, f"the runner of {self.application} has ended")
+        return self._channel
+
+    def _request_stop(self, name: str, agent: _Agent, grace_ms: int) -> asyncio.Future[None]:
+        if agent.stopped is None:
+            agent.stopped = self._loop.create_future()
+            if self._channel is not None and self._channel.open:
+                self._channel.send(StopAgent(name, grace_ms))
+            # An agent that still starts cannot be interrupted; its start has its own, longer limit.
+            wedged_s = grace_ms / 1000 + WEDGE_GRACE_S if agent.started.done() else START_TIMEOUT_S
+            self._unwatch(agent)
+            agent.watch = self._loop.call_later(wedged_s, self._wedged, name, "stopping")
+        return agent.stopped
+
+    def _known(self, name: str) -> _Agent:
+        agent = self._agents.get(name)
+        if agent is None:
+            raise FleetError(Code.MESSAGE_INVALID, f"the runner speaks of {name!r}, which it does not run")
+        return agent
+
+    def _answered(self, message: CallDone | CallFailed) -> _Call | None:
+        agent = self._known(message.agent)
+        agent.counters = message.counters
+        call = agent.calls.pop(message.call, None)
+        if agent.stopped is None:
+            self._watch(message.agent, agent)
+        return call
+
+    def _forget(self, name: str, reason: FleetError | None = None) -> None:
+        agent = self._agents.pop(name, None)
+        if agent is None:
+            return
+        self._unwatch(agent)
+        error = reason or FleetError(Code.AGENT_NOT_RUNNING, f"{name} has ended", agent=name)
+        for call in agent.calls.values():
+            _fail(call.result, error)
+        if agent.stopped is not None:
+            _resolve(agent.stopped, None)
+
+    def _watch(self, name: str, agent: _Agent) -> None:
+        """Watch the oldest call: the agent takes one at a time, so its time runs from when it became the oldest."""
+        oldest = next(iter(agent.calls), None)
+        if oldest == agent.watched:
+            return
+        self._unwatch(agent)
+        if oldest is not None:
+            agent.watched = oldest
+            seconds = agent.calls[oldest].deadline_ms / 1000 + WEDGE_GRACE_S
+            agent.watch = self._loop.call_later(seconds, self._wedged, name, "a call")
+
+    @staticmethod
+    def _unwatch(agent: _Agent) -> None:
+        agent.watched = None
+        if agent.watch is not None:
+            agent.watch.cancel()
+            agent.watch = None
+
+    def _wedged(self, name: str, what: str) -> None:
+        _log.error("runner of %s: %s does not end %s; killed", self.application, name, what)
+        self.kill(ExitCause.KILLED, f"{name} was stuck in {what} past its deadline")
+
+
+def _classify(ended: Ended) -> tuple[ExitCause, str]:
+    if ended.signal in _CRASHES:
+        return ExitCause.ENGINE_CRASH, f"the engine crashed with {ended}"
+    if ended.signal:
+        return ExitCause.KILLED, f"the process was killed with {ended}"
+    return ExitCause.ENGINE_CRASH, f"the process ended with {ended}"
+
+
+def _resolve(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _fail(future: asyncio.Future[T], error: FleetError) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # also retrieved here: the caller may have been cancelled
