@@ -11,8 +11,15 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from fleet.assignment import MAX_AGENTS, decode_agent, decode_assignment, encode_agent, encode_assignment
-from fleet.assignment import sign_assignment as sign
+from fleet.assignment import (
+    MAX_AGENTS,
+    MAX_COUNTER,
+    decode_agent,
+    decode_assignment,
+    encode_agent,
+    encode_assignment,
+    sign_assignment,
+)
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code
 from fleet.model import Assignment, DesiredState
@@ -72,16 +79,8 @@ class Director:
         """
         before = rows.get_desired(connection, node.name)
         generation = max(above, 0 if before is None else before.generation) + 1
-        assignment = Assignment(
-            fleet=self._fleet,
-            node=node.name,
-            epoch=node.epoch,
-            generation=generation,
-            issued=now,
-            expires=now + self._lifetime,
-            agents=tuple(sorted(agents, key=lambda agent: agent.name)),
-        )
-        envelope = sign(assignment, self._key)
+        assignment = self._compose(node, agents, now, generation)
+        envelope = sign_assignment(assignment, self._key)
         leaf = self._log.append(connection, [envelope])
         row = rows.DesiredRow(
             node=node.name,
@@ -113,9 +112,30 @@ class Director:
         self.order(connection, node, agents_of(before), now, above=above)
         return True
 
+    def check_size(self, node: rows.NodeRow, agents: Sequence[AssignedAgent], now: datetime) -> None:
+        """Refuse what could not be ordered, before anything is.
+
+        Raises:
+            FleetError: LIMIT_EXCEEDED.
+        """
+        sign_assignment(self._compose(node, agents, now, MAX_COUNTER), self._key)
+
     def desired_state(self, connection: Connection, row: rows.DesiredRow) -> DesiredState:
         """Return the exact stored order with a proof made now."""
         return DesiredState(row.envelope, self._log.proof(connection, row.leaf))
+
+    def _compose(
+        self, node: rows.NodeRow, agents: Sequence[AssignedAgent], now: datetime, generation: int
+    ) -> Assignment:
+        return Assignment(
+            fleet=self._fleet,
+            node=node.name,
+            epoch=node.epoch,
+            generation=generation,
+            issued=now,
+            expires=now + self._lifetime,
+            agents=tuple(sorted(agents, key=lambda agent: agent.name)),
+        )
 
 
 def agents_of(row: rows.DesiredRow | None) -> tuple[AssignedAgent, ...]:

@@ -168,8 +168,8 @@ class Releases:
         found = [t for t in release.targets("grants/") if agent in {"", grant_of(t.path)[0]}]
         return tuple(sorted(found, key=lambda t: (grant_of(t.path)[0], -grant_of(t.path)[1])))
 
-    def find_grant(self, release: Release, agent: str, revision: int | None) -> Target:
-        """Return one revision, or the newest for None.
+    def find_grant(self, release: Release, agent: str, revision: int | None, bundle: str) -> Target:
+        """Return one revision, or the newest for None; `bundle` is `name@version`, for the remedy.
 
         Raises:
             FleetError: GRANT_MISSING.
@@ -182,7 +182,7 @@ class Releases:
             Code.GRANT_MISSING,
             f"{agent} has no {what}",
             agent=agent,
-            remedy=f"fleetctl grant propose {agent} --bundle NAME@VERSION, then fleetctl grant approve",
+            remedy=f"fleetctl grant propose {agent} --bundle {bundle}",
         )
 
     def open_bundle(self, target: Target) -> VerifiedBundle:
