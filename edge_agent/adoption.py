@@ -230,7 +230,7 @@ class Adoption:
         self._desire(Accepted(assignment.generation, verified.digest, assignment.agents))
 
     def _tell(self, kind: str, error: FleetError) -> None:
-        self._journal.event(self._clock.now(), "", kind, str(error), code=str(error.code))
+        self._journal.event(self._clock.now(), "", kind, error.public, code=str(error.code))
 
 
 def _lists(adopted: Adopted, assignment: Assignment) -> bool:

@@ -34,6 +34,7 @@ class Settings:
         reconnect_initial_ms: upper bound of the first delay before connecting again; doubles per failure.
         reconnect_cap_ms: upper bound of that bound.
         fetch_timeout_ms: limit of one request for a blob or for trust metadata without progress.
+        trust_refresh_ms: time between looks at the release while connected; the leases of grants count from the last.
         max_blob_bytes: largest component or model that is fetched.
         log_lines_per_agent: lines of each agent's log that are kept for `fleetctl logs`.
         max_concurrent_admissions: admissions, and so compilations, at once.
@@ -47,6 +48,7 @@ class Settings:
     reconnect_initial_ms: int = 1_000
     reconnect_cap_ms: int = 60_000
     fetch_timeout_ms: int = 30_000
+    trust_refresh_ms: int = 3_600_000
     max_blob_bytes: int = 2 * 1024**3
     log_lines_per_agent: int = 500
     max_concurrent_admissions: int = 2
@@ -59,6 +61,7 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "reconnect_initial_ms": (10, 600_000),
     "reconnect_cap_ms": (10, 3_600_000),
     "fetch_timeout_ms": (100, 3_600_000),
+    "trust_refresh_ms": (1_000, 7 * 24 * 3_600_000),
     "max_blob_bytes": (1, 2**40),
     "log_lines_per_agent": (1, 100_000),
     "max_concurrent_admissions": (1, 64),

@@ -8,6 +8,7 @@ that an agent does may make the supervisor wait for the network.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ MAX_UNSENT_LINES = 5_000
 
 MAX_AGENTS = 1_024
 """Agents whose log lines are kept; a node runs far fewer."""
+
+_log = logging.getLogger(__name__)
 
 
 class Journal:
@@ -47,6 +50,7 @@ class Journal:
 
     def event(self, at: datetime, agent: str, kind: str, message: str, **detail: str) -> None:
         """Record that something happened; `kind` is `source:subject:action`."""
+        _log.info("%s %s%s", kind, f"{agent}: " if agent else "", message)
         if len(self._events) >= MAX_EVENTS:
             self._events.popleft()
             self._lost_events += 1

@@ -186,7 +186,7 @@ class Supervisor:
                 return False
             if str(error) != work.last_fault:
                 work.last_fault = str(error)
-                self._report(agent, "agent:trigger:failed", f"{invocation.partition('(')[0]}: {error}")
+                self._report(agent, "agent:trigger:failed", f"{invocation.partition('(')[0]}: {error.public}")
             return error.code is Code.AGENT_TRAPPED
         else:
             work.last_fault = ""
@@ -384,5 +384,5 @@ class Supervisor:
 
 
 def _rejected(attempt: int, error: FleetError) -> lifecycle.Rejected:
-    refusal = Refusal(str(error.code), error.private, error.remedy)
+    refusal = Refusal(str(error.code), error.public, error.remedy)
     return lifecycle.Rejected(attempt, refusal, retryable=error.row.retryable)

@@ -200,10 +200,17 @@ class FleetError(Exception):
         return CATALOG[self.code]
 
     @property
+    def public(self) -> str:
+        """What another machine may be told: the catalog's sentence and the facts, never the private text."""
+        return self.row.public + self._facts()
+
+    @property
     def remedy(self) -> str:
         """What to do next: the specific remedy when the raiser knew one, else the catalog's."""
         return str(self.detail.get("remedy", self.row.remedy))
 
     def __str__(self) -> str:
-        facts = "".join(f" [{k}={v}]" for k, v in self.detail.items() if k != "remedy")
-        return f"{self.code}: {self.private}{facts}"
+        return f"{self.code}: {self.private}{self._facts()}"
+
+    def _facts(self) -> str:
+        return "".join(f" [{k}={v}]" for k, v in self.detail.items() if k != "remedy")

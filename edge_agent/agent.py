@@ -1,0 +1,316 @@
+"""The program `edge-agent`: everything a node is made of, put together in one place.
+
+Owns the order of starting and stopping: data directory, lock, zygote (a process without threads, before gRPC makes
+some), what is on disk, and only then the network. Nothing else in `edge_agent` builds its own collaborators.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import logging
+import os
+import random
+import signal
+import sys
+import uuid
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.admission import AdmittedAgent, NodeContext, admit
+from edge_agent.adoption import Adoption, Stores
+from edge_agent.blobs import Blobs
+from edge_agent.clock import SystemClock
+from edge_agent.config import Settings, load_settings
+from edge_agent.disk import PRIVATE_FOLDER, LocalDisk, replace_file
+from edge_agent.identity import Identity, IdentityStore
+from edge_agent.journal import Journal
+from edge_agent.ledger import Ledger
+from edge_agent.node import LocalNode
+from edge_agent.runner.host import RunnerHost, RunnerPaths
+from edge_agent.supervisor import Parts, Supervisor
+from edge_agent.triggers import HostTelemetry
+from edge_agent.trust_store import MAX_ROOT, TrustStore
+from fleet.errors import Code, ExitCode, FleetError
+from fleet.grants import parse_ceiling
+from fleet.signing import SigningKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from edge_agent.clock import Clock
+    from edge_agent.disk import Disk
+    from edge_agent.link.link import Link
+    from edge_agent.runtime import Runtime
+    from fleet.grants import Authority
+    from fleet.model import AssignedAgent
+
+FOLDERS = ("keys", "trust", "ledger", "blobs", "state", "cache/compiled", "run")
+"""What a data directory consists of, beside `node.json`, `agent.toml` and `ceiling.yaml`."""
+
+MAX_CEILING = 256 * 1024
+MAX_TOKEN_FILE = 4 * 1024
+
+_log = logging.getLogger("edge_agent")
+
+
+class Node:
+    """All parts of a running node.
+
+    Args:
+        settings: from `load_settings`.
+        identity: who the node is.
+        runtime: runs the agents; opened by the caller, closed by the caller.
+        clock: time.
+        rng: jitter.
+    """
+
+    def __init__(
+        self, settings: Settings, identity: Identity, runtime: Runtime, clock: Clock, rng: random.Random
+    ) -> None:
+        data, disk = settings.data_dir, LocalDisk()
+        self._settings = settings
+        self._identity = identity
+        self._runtime = runtime
+        self._clock = clock
+        self._random = rng
+        self._ceiling = _read_ceiling(disk, data / "ceiling.yaml")
+        self._store = IdentityStore(disk, data)
+        self._trust = TrustStore(disk, data / "trust", allow_dev_profile=settings.allow_dev_profile)
+        self._blobs = Blobs(disk, data / "blobs", settings.max_blob_bytes)
+        self.journal = Journal(identity.node, settings.log_lines_per_agent)
+        parts = Parts(
+            runtime=runtime,
+            admit=self._admit,
+            journal=self.journal,
+            clock=clock,
+            random=rng,
+            telemetry=HostTelemetry(),
+            shortest_period_ms=settings.telemetry_poll_ms,
+            max_admissions=settings.max_concurrent_admissions,
+        )
+        self.supervisor = Supervisor(parts)
+        self.adoption = Adoption(
+            identity,
+            Stores(self._trust, Ledger(disk, data / "ledger"), self._blobs),
+            self.supervisor.desire,
+            self.supervisor.reconsider,
+            self.journal,
+            clock,
+        )
+
+    async def run(self) -> None:
+        """Run what is on disk, then stay connected; returns only by cancellation."""
+        self.adoption.boot()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.supervisor.run())
+            group.create_task(self._link().run(self._identity))
+
+    async def _admit(self, spec: AssignedAgent) -> AdmittedAgent:
+        adopted = self._trust.adopted
+        if adopted is None:
+            raise FleetError(Code.TRUST_INVALID, "the node has adopted no release", agent=spec.name)
+        context = NodeContext(
+            release=adopted.release,
+            fresh_at=adopted.adopted_at,
+            blobs=self._blobs,
+            labels=self._identity.labels,
+            ceiling=self._ceiling,
+            state_root=self._settings.data_dir / "state",
+            now=self._trust.floor(self._clock.now()),
+        )
+        return await admit(spec, context, self._runtime)
+
+    def _link(self) -> Link:
+        # Imported here because importing gRPC starts nothing, but using it starts threads, and the zygote comes first.
+        from edge_agent.link.link import Link, LinkSettings  # noqa: PLC0415
+        from edge_agent.link.session import SessionSettings  # noqa: PLC0415
+
+        settings = self._settings
+        session = SessionSettings(
+            boot_id=uuid.UUID(int=self._random.getrandbits(128)).hex,
+            agent_version=agent_version(),
+            report_interval_ms=settings.report_interval_ms,
+            coalesce_ms=settings.coalesce_ms,
+            trust_refresh_ms=settings.trust_refresh_ms,
+        )
+        numbers = LinkSettings(
+            session=session,
+            reconnect_initial_s=settings.reconnect_initial_ms / 1000,
+            reconnect_cap_s=settings.reconnect_cap_ms / 1000,
+            fetch_timeout_s=settings.fetch_timeout_ms / 1000,
+        )
+        node = LocalNode(
+            self._identity,
+            SigningKey(self._store.bound_key()),
+            self.supervisor,
+            self.adoption,
+            self.journal,
+            self._clock,
+        )
+        return Link(node, self._store, numbers, self._clock, self._random)
+
+
+def agent_version() -> str:
+    """Release of this program."""
+    return version("edge-fleet-orchestrator")
+
+
+def prepare_data_dir(data_dir: Path) -> None:
+    """Make the folders of a data directory, durably and readable by their owner only."""
+    for folder in (data_dir, *(data_dir / name for name in FOLDERS)):
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        LocalDisk().sync(folder.parent)
+
+
+@contextmanager
+def lock_data_dir(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory for this process; two supervisors over one ledger would each undo the other.
+
+    Raises:
+        FleetError: ALREADY_EXISTS when another process holds it.
+    """
+    with (data_dir / "run" / "lock").open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FleetError(
+                Code.ALREADY_EXISTS, f"another edge-agent runs on {data_dir}", place=str(data_dir)
+            ) from error
+        yield
+
+
+def _read_ceiling(disk: Disk, path: Path) -> Authority | None:
+    size = disk.size(path)
+    if size is None:
+        return None
+    if size > MAX_CEILING:
+        raise FleetError(Code.LIMIT_EXCEEDED, f"{size} bytes, the limit is {MAX_CEILING}", place=str(path))
+    return parse_ceiling(disk.read(path, 0, MAX_CEILING), path.name)
+
+
+async def run(settings: Settings) -> None:
+    """Run a joined node until SIGTERM or SIGINT.
+
+    Raises:
+        FleetError: CONFIG_INVALID when the machine has not joined; ALREADY_EXISTS, RUNNER_LOST, GRANT_INVALID.
+    """
+    data, clock = settings.data_dir, SystemClock()
+    prepare_data_dir(data)
+    with lock_data_dir(data):
+        identity = IdentityStore(LocalDisk(), data).load()
+        if identity is None:
+            raise FleetError(
+                Code.CONFIG_INVALID,
+                f"{data} belongs to no node yet",
+                place=str(data / "node.json"),
+                remedy="Run `edge-agent join` with a token from `fleetctl node token`.",
+            )
+        paths = RunnerPaths(data / "run" / "zygote.sock", data / "cache" / "compiled", data / "keys" / "cache.key")
+        runtime = RunnerHost(paths, node=identity.node, clock=clock)
+        await runtime.open()
+        try:
+            await _until_signal(Node(settings, identity, runtime, clock, random.SystemRandom()))
+        finally:
+            await runtime.close()
+
+
+async def _until_signal(node: Node) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    running, stopping = asyncio.create_task(node.run()), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        running.cancel()
+        await asyncio.wait((running,))
+    if not running.cancelled():
+        running.result()
+
+
+async def join(settings: Settings, address: str, token: str, root: Path) -> Identity:
+    """Turn this machine into a node.
+
+    Raises:
+        FleetError: CONFIG_INVALID, TOKEN_INVALID, CERTIFICATE_INVALID, UNAVAILABLE and whatever else enrolment raises.
+    """
+    from edge_agent.link.enrolment import join as enrol  # noqa: PLC0415 - the program `run` starts its zygote first
+    from edge_agent.link.enrolment import parse_token  # noqa: PLC0415
+
+    parsed = parse_token(token)
+    pin = _read_file(root, MAX_ROOT)
+    prepare_data_dir(settings.data_dir)
+    with lock_data_dir(settings.data_dir):
+        disk = LocalDisk()
+        replace_file(disk, settings.data_dir / "trust" / "root.json", pin)
+        return await enrol(IdentityStore(disk, settings.data_dir), address, parsed, agent_version())
+
+
+def _read_file(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise FleetError(Code.CONFIG_INVALID, f"cannot be read: {error.strerror}", place=str(path)) from error
+    if len(data) > limit:
+        raise FleetError(Code.LIMIT_EXCEEDED, f"more than {limit} bytes", place=str(path))
+    return data
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edge-agent", description="Run WebAssembly agents on this machine.")
+    parser.add_argument("--version", action="version", version=agent_version())
+    commands = parser.add_subparsers(dest="command", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--data-dir", type=Path, required=True, help="folder of everything the node keeps")
+    common.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting")
+    common.add_argument("--verbose", action="store_true", help="log debugging details")
+    commands.add_parser("run", parents=[common], help="supervise this node's agents")
+    joining = commands.add_parser("join", parents=[common], help="become a node of a fleet")
+    joining.add_argument("--coordinator", required=True, metavar="HOST:PORT", help="the coordinator's enrolment port")
+    secret = joining.add_mutually_exclusive_group(required=True)
+    secret.add_argument("--token", help="join token; other users of this machine may see it in the process list")
+    secret.add_argument("--token-file", type=Path, help="file with the join token")
+    joining.add_argument("--root", type=Path, required=True, help="root.json to trust, handed over by an operator")
+    return parser
+
+
+def _flags(pairs: Sequence[str]) -> dict[str, str]:
+    flags: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise FleetError(Code.CONFIG_INVALID, "expected NAME=VALUE", place=f"--set {pair}")
+        flags[name] = value
+    return flags
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `edge-agent`; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        settings = load_settings(options.data_dir.absolute(), os.environ, _flags(options.set))
+        if options.command == "run":
+            asyncio.run(run(settings))
+        else:
+            secret = options.token or _read_file(options.token_file, MAX_TOKEN_FILE).decode("ascii", "replace")
+            identity = asyncio.run(join(settings, options.coordinator, secret, options.root))
+            _log.info("joined %s as %s", identity.fleet, identity.node)
+    except FleetError as error:
+        _log.error("%s; %s", error, error.remedy)
+        return error.row.exit_code
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""How this machine becomes a node, and how it keeps its certificate.
+
+Owns both conversations with the enrolment port. The port's certificate is fetched and its public key compared with the
+pin before anything is sent; the token's secret is never sent, only an HMAC over the server's nonce. A reply that gets
+lost costs nothing: the bound key is on disk before its first use, and the join state that was shown stays the one to
+show until the reply that replaces it is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import ssl
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from edge_agent.identity import Identity, make_request
+from edge_agent.link.channel import open_enrolment_channel, to_fleet_error
+from fleet.errors import Code, FleetError
+from fleet.names import is_name
+from fleet.v1 import enrolment_pb2 as pb
+from fleet.v1 import enrolment_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_agent.identity import IdentityStore
+
+Q = TypeVar("Q", pb.EnrollRequest, pb.RenewRequest)
+
+TIMEOUT_S = 30.0
+"""Limit of a whole conversation."""
+
+TOKEN_VERSION = "flt1"  # noqa: S105 - a format's name, not a secret
+MAX_TOKEN = 256
+"""Characters of a join token."""
+
+NONCE_BYTES = 32
+PIN_BYTES = 32
+SECRET_BYTES = 32
+ENROLL_CONTEXT = b"fleet-enroll-v1"
+RENEW_CONTEXT = b"fleet-renew-v1"
+MAX_LABELS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """A parsed token `flt1.PIN.ID.SECRET`."""
+
+    pin: bytes
+    id: str
+    secret: bytes
+
+
+def parse_token(text: str) -> JoinToken:
+    """Take a join token apart.
+
+    Raises:
+        FleetError: TOKEN_INVALID; the text itself is never repeated, since it holds a secret.
+    """
+    parts = text.strip().split(".")
+    if len(text) > MAX_TOKEN or len(parts) != 4 or parts[0] != TOKEN_VERSION or not parts[2]:
+        raise FleetError(Code.TOKEN_INVALID, "not a join token")
+    pin, secret = _base64url(parts[1]), _base64url(parts[3])
+    if len(pin) != PIN_BYTES or len(secret) != SECRET_BYTES:
+        raise FleetError(Code.TOKEN_INVALID, "not a join token")
+    return JoinToken(pin, parts[2], secret)
+
+
+async def join(store: IdentityStore, address: str, token: JoinToken, agent_version: str) -> Identity:
+    """Become a node: prove the token, store the identity, return it.
+
+    Args:
+        store: where the identity goes.
+        address: host:port of the enrolment port.
+        token: the join token.
+        agent_version: release of this program.
+
+    Raises:
+        FleetError: CERTIFICATE_INVALID when the port is not the one that the token names; TOKEN_INVALID, NODE_LOCKED;
+            MESSAGE_INVALID; UNAVAILABLE, DEADLINE_EXCEEDED.
+    """
+    certificate = await _pinned_certificate(address, token.pin)
+    bound, key = store.bound_key(), ec.generate_private_key(ec.SECP256R1())
+    public, request = bound.public_key().public_bytes_raw(), make_request(key)
+
+    def prove(nonce: bytes) -> pb.EnrollRequest:
+        mac = hmac.digest(token.secret, ENROLL_CONTEXT + nonce + public + request, "sha256")
+        proof = pb.EnrollProof(mac=mac, bound_key=public, csr=request, agent_version=agent_version)
+        return pb.EnrollRequest(proof=proof)
+
+    async with open_enrolment_channel(address, certificate) as channel:
+        call = enrolment_pb2_grpc.EnrolmentServiceStub(channel).Enroll(None, timeout=TIMEOUT_S)
+        issued = await _converse(call, pb.EnrollRequest(hello=pb.EnrollHello(token_id=token.id)), prove)
+    identity = _identity(issued, address, token.pin.hex())
+    store.save(identity, key, issued.certificate, issued.ca_certificates)
+    return identity
+
+
+async def renew(store: IdentityStore, identity: Identity) -> Identity:
+    """Get the next certificate, whether or not the last one is still valid; store and return the new identity.
+
+    Raises:
+        FleetError: CERTIFICATE_INVALID, NODE_LOCKED, MESSAGE_INVALID, UNAVAILABLE, DEADLINE_EXCEEDED.
+    """
+    certificate = await _pinned_certificate(identity.enrolment_address, bytes.fromhex(identity.enrolment_pin))
+    bound, key = store.bound_key(), ec.generate_private_key(ec.SECP256R1())
+    request = make_request(key)
+    state = identity.epoch.to_bytes(8, "big") + identity.sequence.to_bytes(8, "big")
+
+    def prove(nonce: bytes) -> pb.RenewRequest:
+        signature = bound.sign(RENEW_CONTEXT + nonce + state + request)
+        proof = pb.RenewProof(epoch=identity.epoch, sequence=identity.sequence, signature=signature, csr=request)
+        return pb.RenewRequest(proof=proof)
+
+    async with open_enrolment_channel(identity.enrolment_address, certificate) as channel:
+        call = enrolment_pb2_grpc.EnrolmentServiceStub(channel).Renew(None, timeout=TIMEOUT_S)
+        issued = await _converse(call, pb.RenewRequest(hello=pb.RenewHello(node=identity.node)), prove)
+    if (issued.node, issued.fleet, issued.epoch) != (identity.node, identity.fleet, identity.epoch):
+        raise FleetError(Code.MESSAGE_INVALID, "the renewal is for another identity")
+    renewed = _identity(issued, identity.enrolment_address, identity.enrolment_pin)
+    # Labels decide which grants apply, so they change only with a new join.
+    renewed = replace(renewed, labels=identity.labels)
+    store.save(renewed, key, issued.certificate, issued.ca_certificates)
+    return renewed
+
+
+async def _converse(
+    call: grpc.aio.StreamStreamCall[Q, pb.EnrollReply], hello: Q, prove: Callable[[bytes], Q]
+) -> pb.Issued:
+    """Hello, challenge, proof, issued."""
+    try:
+        await call.write(hello)
+        nonce = (await _read(call, "challenge")).challenge.nonce
+        if len(nonce) != NONCE_BYTES:
+            raise FleetError(Code.MESSAGE_INVALID, f"a nonce of {len(nonce)} bytes")
+        await call.write(prove(nonce))
+        issued = (await _read(call, "issued")).issued
+        await call.done_writing()
+    except grpc.aio.AioRpcError as error:
+        raise to_fleet_error(error) from error
+    except asyncio.InvalidStateError as error:
+        raise FleetError(Code.UNAVAILABLE, "the enrolment port ended the conversation") from error
+    return issued
+
+
+async def _read(call: grpc.aio.StreamStreamCall[Q, pb.EnrollReply], step: str) -> pb.EnrollReply:
+    reply = await call.read()
+    if not isinstance(reply, pb.EnrollReply) or reply.WhichOneof("step") != step:
+        raise FleetError(Code.MESSAGE_INVALID, f"expected {step}")
+    return reply
+
+
+async def _pinned_certificate(address: str, pin: bytes) -> bytes:
+    """Fetch the port's certificate and compare the SHA-256 of its public key (SPKI, RFC 7469 section 2.4)."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise FleetError(Code.CONFIG_INVALID, "expected HOST:PORT", place=address)
+    try:
+        text = await asyncio.to_thread(ssl.get_server_certificate, (host.strip("[]"), int(port)), timeout=TIMEOUT_S)
+        certificate = x509.load_pem_x509_certificate(text.encode())
+    except OSError as error:
+        raise FleetError(Code.UNAVAILABLE, f"no enrolment port at {address}: {error}") from error
+    except ValueError as error:
+        raise FleetError(Code.CERTIFICATE_INVALID, "the enrolment port's certificate is not readable") from error
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    found = hashlib.sha256(certificate.public_key().public_bytes(encoding, form)).digest()
+    if not hmac.compare_digest(found, pin):
+        raise FleetError(
+            Code.CERTIFICATE_INVALID,
+            "the enrolment port is not the one that the token names; nothing was sent",
+            place=address,
+            remedy="Check the address; if the coordinator's enrolment key changed, make a new token.",
+        )
+    return text.encode()
+
+
+def _identity(issued: pb.Issued, address: str, pin: str) -> Identity:
+    if not is_name(issued.node) or not is_name(issued.fleet) or len(issued.labels) > MAX_LABELS:
+        raise FleetError(Code.MESSAGE_INVALID, "the issued identity is malformed")
+    return Identity(
+        node=issued.node,
+        fleet=issued.fleet,
+        epoch=issued.epoch,
+        sequence=issued.sequence,
+        session_address=issued.session_address,
+        enrolment_address=address,
+        enrolment_pin=pin,
+        labels=dict(issued.labels),
+    )
+
+
+def _base64url(text: str) -> bytes:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise FleetError(Code.TOKEN_INVALID, "not a join token") from error

@@ -1,0 +1,125 @@
+"""Keeps one session open, for as long as the program runs.
+
+Owns when to connect, when to wait and when to renew the certificate. Full jitter (a uniform share of a bound that
+doubles up to a cap) spreads a fleet that lost its coordinator at one moment. Whatever fails here is told and tried
+again; the agents do not notice.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from edge_agent.link.channel import open_fetch_channel, open_session_channel
+from edge_agent.link.enrolment import renew
+from edge_agent.link.remote import CoordinatorRemote
+from edge_agent.link.session import Ended, Node, Session, SessionSettings
+from fleet.errors import Code, FleetError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from random import Random
+
+    from edge_agent.clock import Clock
+    from edge_agent.identity import Identity, IdentityStore, TlsIdentity
+
+RENEWAL_PAUSE_S = 600.0
+"""Upper bound of the wait before a failed renewal is tried again while the certificate is still valid."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """Numbers of the link.
+
+    Attributes:
+        session: numbers of each session.
+        reconnect_initial_s: bound of the first delay.
+        reconnect_cap_s: bound that the doubling bound never passes.
+        fetch_timeout_s: limit of a fetch without progress.
+    """
+
+    session: SessionSettings
+    reconnect_initial_s: float
+    reconnect_cap_s: float
+    fetch_timeout_s: float
+
+
+class Link:
+    """The node's connection. `run` until cancelled."""
+
+    def __init__(self, node: Node, store: IdentityStore, settings: LinkSettings, clock: Clock, random: Random) -> None:
+        self._node = node
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._random = random
+        self._failures = 0
+        self._renew_after: datetime | None = None
+
+    async def run(self, identity: Identity) -> None:
+        """Stay connected; returns only by cancellation."""
+        while True:
+            try:
+                identity, tls = await self._credentials(identity)
+                ended = await self._session(identity, tls)
+                _log.info("session ended: %s", ended.reason)
+                delay_s = self._delay_s(ended)
+            except (FleetError, OSError) as error:
+                self._failures += 1
+                delay_s = self._backoff_s()
+                _log.warning("no session, next try in %.1f s: %s", delay_s, error)
+            await self._clock.sleep(delay_s)
+
+    async def _credentials(self, identity: Identity) -> tuple[Identity, TlsIdentity]:
+        """Return a usable certificate, renewed from two thirds of its life on.
+
+        Raises:
+            FleetError: what renewal raises, when there is no valid certificate to go on with.
+        """
+        tls, now = self._store.tls(), self._clock.now()
+        if tls is not None and now < max(tls.renew_at, self._renew_after or tls.renew_at):
+            return identity, tls
+        try:
+            identity = await renew(self._store, identity)
+        except FleetError as error:
+            if tls is None or tls.not_after <= now:
+                raise
+            self._renew_after = now + timedelta(seconds=self._random.uniform(0.1, 1) * RENEWAL_PAUSE_S)
+            self._node.journal.event(now, "", "node:certificate:not-renewed", error.public, code=str(error.code))
+            return identity, tls
+        self._renew_after = None
+        self._node.journal.event(now, "", "node:certificate:renewed", f"sequence {identity.sequence}")
+        renewed = self._store.tls()
+        if renewed is None:
+            raise FleetError(Code.CERTIFICATE_INVALID, "the renewed certificate cannot be read back")
+        return identity, renewed
+
+    async def _session(self, identity: Identity, tls: TlsIdentity) -> Ended:
+        address = identity.session_address
+        until = min(max(tls.renew_at, self._renew_after or tls.renew_at), tls.not_after)
+        async with open_session_channel(address, tls) as channel, open_fetch_channel(address, tls) as fetching:
+            remote = CoordinatorRemote(fetching, self._settings.fetch_timeout_s)
+            session = Session(self._node, remote, self._settings.session, self._clock, self._random)
+            try:
+                return await session.run(channel, until)
+            finally:
+                if session.welcomed:
+                    self._failures = 0
+
+    def _delay_s(self, ended: Ended) -> float:
+        if ended.retry_after_ms is None:
+            self._failures += 1
+            return self._backoff_s()
+        # What was asked for and up to as much again, so that nodes sent away together come back apart; never at once,
+        # so that two copies of one node cannot drive each other out in a loop.
+        wanted_s = ended.retry_after_ms / 1000 * self._random.uniform(1, 2)
+        return wanted_s + self._random.uniform(0, self._settings.reconnect_initial_s)
+
+    def _backoff_s(self) -> float:
+        settings = self._settings
+        bound = min(settings.reconnect_cap_s, settings.reconnect_initial_s * 2 ** min(self._failures - 1, 30))
+        return self._random.uniform(0, bound)

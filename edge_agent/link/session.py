@@ -1,0 +1,369 @@
+"""One session: one stream to the coordinator, from hello to its end.
+
+Owns what is said over the stream. Level-triggered both ways: the coordinator's newest desired state replaces one that
+still waits, and the node's report is always complete. Reading never waits for writing or for work: a desired state
+goes into a slot, a command becomes a task. Never decides when to connect again: that is `link`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import grpc
+
+from edge_agent.link.channel import to_fleet_error
+from fleet import wire
+from fleet.errors import Code, FleetError
+from fleet.v1 import node_pb2 as pb
+from fleet.v1 import node_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+    from random import Random
+
+    from edge_agent.clock import Clock
+    from edge_agent.journal import Journal
+    from edge_agent.link.remote import CoordinatorRemote
+    from fleet.model import DesiredState, ObservedState
+
+WRITE_TIMEOUT_S = 10.0
+"""A coordinator that takes nothing for this long is given up."""
+
+WELCOME_TIMEOUT_S = 30.0
+MAX_COMMANDS = 16
+"""Commands at work at once; the next one is answered AGENT_BUSY."""
+
+MAX_DEADLINE_MS = 600_000
+DEFAULT_DEADLINE_MS = 30_000
+MAX_PAYLOADS = 1_000
+MAX_TEXT = 64 * 1024
+"""Characters of one invocation or payload."""
+
+MAX_BATCH = 100
+"""Events or log lines in one message."""
+
+MIN_REPORT_MS, MAX_REPORT_MS = 100, 3_600_000
+JITTER = 0.2
+"""Full reports come at the interval, this share earlier or later, so that a fleet does not report in step."""
+
+RETRY_INITIAL_S, RETRY_CAP_S = 1.0, 60.0
+"""Bounds of the delay before a desired state is tried again whose blobs could not be fetched."""
+
+
+class Node(Protocol):
+    """What a session needs from the rest of the node."""
+
+    changed: asyncio.Event
+    missing: asyncio.Event
+    journal: Journal
+
+    def observed(self) -> ObservedState:
+        """Return what the node runs."""
+        ...
+
+    def receipt(self) -> bytes | None:
+        """Return the signed receipt of the newest applied desired state."""
+        ...
+
+    async def accept(self, desired: DesiredState, remote: CoordinatorRemote) -> None:
+        """Take a desired state in. Raises FleetError."""
+        ...
+
+    async def repair(self, remote: CoordinatorRemote) -> None:
+        """Fetch blobs that were lost. Raises FleetError."""
+        ...
+
+    async def refresh(self, remote: CoordinatorRemote) -> None:
+        """Adopt the newest release. Raises FleetError."""
+        ...
+
+    async def call(self, agent: str, invocation: str, deadline_ms: int) -> str:
+        """Call an agent. Raises FleetError."""
+        ...
+
+    async def publish(self, topic: str, payloads: Iterable[str]) -> int:
+        """Hand payloads to the agents that listen to a topic."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """Numbers of a session: first report interval, gathering of changes, time between looks at the release."""
+
+    boot_id: str
+    agent_version: str
+    report_interval_ms: int
+    coalesce_ms: int
+    trust_refresh_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a session ended: when the coordinator wants the node back, and whether it was ever welcome."""
+
+    retry_after_ms: int | None
+    reason: str
+
+
+class Session:
+    """One stream. `run` once."""
+
+    def __init__(
+        self, node: Node, remote: CoordinatorRemote, settings: SessionSettings, clock: Clock, random: Random
+    ) -> None:
+        self._node = node
+        self._remote = remote
+        self._settings = settings
+        self._clock = clock
+        self._random = random
+        self._report_ms = settings.report_interval_ms
+        self._writing = asyncio.Lock()
+        self._desired: DesiredState | None = None
+        self._has_desired = asyncio.Event()
+        self._commands: set[asyncio.Task[None]] = set()
+        self._sent_receipt: bytes | None = None
+        self.welcomed = False
+        """Whether the coordinator answered the hello."""
+
+    async def run(self, channel: grpc.aio.Channel, until: datetime) -> Ended:
+        """Speak until the coordinator ends the stream, or until the certificate wants to be renewed.
+
+        Raises:
+            FleetError: what the coordinator said, UNAVAILABLE, DEADLINE_EXCEEDED, MESSAGE_INVALID.
+        """
+        self._stream = node_pb2_grpc.NodeServiceStub(channel).Session(None)
+        try:
+            await self._welcome()
+            return await self._exchange(until)
+        except grpc.aio.AioRpcError as error:
+            raise to_fleet_error(error) from error
+        finally:
+            self._stream.cancel()
+            self._node.journal.listen(enabled=False)
+
+    async def _exchange(self, until: datetime) -> Ended:
+        """Run the jobs beside the reader; the first to end ends the session."""
+        reader = asyncio.create_task(self._read())
+        jobs = {
+            reader,
+            asyncio.create_task(self._expire(until)),
+            asyncio.create_task(self._report()),
+            asyncio.create_task(self._tell()),
+            asyncio.create_task(self._adopt()),
+            asyncio.create_task(self._repair()),
+            asyncio.create_task(self._refresh()),
+        }
+        try:
+            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            return (reader if reader in done else done.pop()).result()
+        finally:
+            tasks = [*jobs, *self._commands]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _welcome(self) -> None:
+        observed = self._node.observed()
+        hello = pb.Hello(
+            boot_id=self._settings.boot_id,
+            agent_version=self._settings.agent_version,
+            architecture=platform.machine(),
+            accepted_generation=observed.generation,
+            accepted_digest=observed.digest,
+            observed=wire.to_pb_observed(observed),
+        )
+        await self._write(pb.NodeMessage(hello=hello))
+        try:
+            async with asyncio.timeout(WELCOME_TIMEOUT_S):
+                message = await self._stream.read()
+        except TimeoutError as error:
+            raise FleetError(Code.DEADLINE_EXCEEDED, "the coordinator does not answer the hello") from error
+        if not isinstance(message, pb.CoordinatorMessage) or message.WhichOneof("message") != "welcome":
+            raise FleetError(Code.MESSAGE_INVALID, "expected a welcome")
+        self._set_interval(message.welcome.report_interval_ms)
+        self.welcomed = True
+
+    async def _read(self) -> Ended:
+        while True:
+            message = await self._stream.read()
+            if not isinstance(message, pb.CoordinatorMessage):
+                return Ended(None, "the coordinator ended the stream")
+            match message.WhichOneof("message"):
+                case "desired":
+                    self._desired = wire.from_pb_desired(message.desired)
+                    self._has_desired.set()
+                case "command":
+                    await self._begin(message.command)
+                case "logs":
+                    self._node.journal.listen(enabled=message.logs.enabled)
+                case "welcome":
+                    self._set_interval(message.welcome.report_interval_ms)
+                case "go_away":
+                    return Ended(message.go_away.retry_after_ms, message.go_away.reason[:200])
+                case _:
+                    pass  # A newer coordinator may say more; what this release does not know asks nothing of it.
+
+    def _set_interval(self, milliseconds: int) -> None:
+        if milliseconds:
+            self._report_ms = min(max(milliseconds, MIN_REPORT_MS), MAX_REPORT_MS)
+
+    async def _expire(self, until: datetime) -> Ended:
+        while (left := (until - self._clock.now()).total_seconds()) > 0:
+            await self._clock.sleep(min(left, 60.0))
+        return Ended(0, "the certificate is to be renewed")
+
+    async def _report(self) -> Ended:
+        """Report on change, gathered for a moment, and in full at the interval; receipts follow their report."""
+        while True:
+            interval_s = self._report_ms / 1000 * self._random.uniform(1 - JITTER, 1 + JITTER)
+            due = asyncio.create_task(self._clock.sleep(interval_s))
+            change = asyncio.create_task(self._node.changed.wait())
+            try:
+                await asyncio.wait((due, change), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                due.cancel()
+                change.cancel()
+            await self._clock.sleep(self._settings.coalesce_ms / 1000)
+            self._node.changed.clear()
+            await self._write(pb.NodeMessage(observed=wire.to_pb_observed(self._node.observed())))
+            receipt = self._node.receipt()
+            if receipt is not None and receipt != self._sent_receipt:
+                await self._write(pb.NodeMessage(receipt=receipt))
+                self._sent_receipt = receipt
+
+    async def _tell(self) -> Ended:
+        """Send events and log lines in batches; an event that could not be sent waits for the next session."""
+        journal = self._node.journal
+        while True:
+            await journal.pending.wait()
+            events = journal.take_events(MAX_BATCH, self._clock.now())
+            if events:
+                batch = pb.EventBatch(events=[wire.to_pb_event(event) for event in events])
+                try:
+                    await self._write(pb.NodeMessage(events=batch))
+                except BaseException:
+                    journal.untake_events(events)
+                    raise
+            lines = journal.take_lines(MAX_BATCH)
+            if lines:
+                logs = pb.LogBatch(lines=[wire.to_pb_log_line(line) for line in lines])
+                await self._write(pb.NodeMessage(logs=logs))
+            journal.settle()
+
+    async def _adopt(self) -> Ended:
+        """Take in the newest desired state; try again what failed for want of bytes, tell what was refused."""
+        failures = 0
+        while True:
+            await self._has_desired.wait()
+            self._has_desired.clear()
+            desired = self._desired
+            if desired is None:
+                continue
+            try:
+                await self._node.accept(desired, self._remote)
+                failures = 0
+            except FleetError as error:
+                self._tell_refused("assignment:desired:refused", error)
+                if error.row.retryable and error.code is not Code.GENERATION_CONFLICT:
+                    failures += 1
+                    bound_s = min(RETRY_CAP_S, RETRY_INITIAL_S * 2 ** min(failures - 1, 10))
+                    await self._either(self._random.uniform(0, bound_s))
+                    self._has_desired.set()
+
+    async def _either(self, seconds: float) -> None:
+        """Sleep, or wake at a newer desired state."""
+        sleep = asyncio.create_task(self._clock.sleep(seconds))
+        newer = asyncio.create_task(self._has_desired.wait())
+        try:
+            await asyncio.wait((sleep, newer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            newer.cancel()
+
+    async def _repair(self) -> Ended:
+        """Fetch again what the node lost."""
+        while True:
+            await self._node.missing.wait()
+            self._node.missing.clear()
+            try:
+                await self._node.repair(self._remote)
+            except FleetError as error:
+                self._tell_refused("blob:repair:failed", error)
+                await self._clock.sleep(self._random.uniform(0, RETRY_CAP_S))
+
+    async def _refresh(self) -> Ended:
+        """Look for a newer release at the beginning and then now and again; leases count from the last success."""
+        while True:
+            try:
+                await self._node.refresh(self._remote)
+            except FleetError as error:
+                self._tell_refused("trust:release:refused", error)
+            interval_s = self._settings.trust_refresh_ms / 1000
+            await self._clock.sleep(interval_s * self._random.uniform(1 - JITTER, 1 + JITTER))
+
+    async def _begin(self, command: pb.Command) -> None:
+        if len(self._commands) >= MAX_COMMANDS:
+            # Answered here, not in a task of its own: a coordinator that sends too much is read more slowly.
+            error = FleetError(Code.AGENT_BUSY, f"{MAX_COMMANDS} commands are at work already")
+            await self._write(pb.NodeMessage(result=_failed(command.id, error)))
+            return
+        task = asyncio.create_task(self._obey(command))
+        self._commands.add(task)
+        task.add_done_callback(self._commands.discard)
+
+    async def _obey(self, command: pb.Command) -> None:
+        """Do one command and answer it; the stream's own fate is the reader's business."""
+        deadline_ms = min(command.deadline_ms or DEFAULT_DEADLINE_MS, MAX_DEADLINE_MS)
+        try:
+            async with asyncio.timeout(deadline_ms / 1000):
+                result = await self._result(command, deadline_ms)
+        except TimeoutError:
+            result = _failed(command.id, FleetError(Code.DEADLINE_EXCEEDED, f"not done within {deadline_ms} ms"))
+        except FleetError as error:
+            result = _failed(command.id, error)
+        try:
+            await self._write(pb.NodeMessage(result=result))
+        except (FleetError, grpc.aio.AioRpcError):
+            return
+
+    async def _result(self, command: pb.Command, deadline_ms: int) -> pb.CommandResult:
+        match command.WhichOneof("what"):
+            case "call" if len(command.call.invocation) <= MAX_TEXT:
+                output = await self._node.call(command.call.agent, command.call.invocation, deadline_ms)
+                return pb.CommandResult(id=command.id, output=output)
+            case "send" if len(command.send.payloads) <= MAX_PAYLOADS:
+                payloads = tuple(command.send.payloads)
+                if any(len(payload) > MAX_TEXT for payload in payloads):
+                    raise FleetError(Code.LIMIT_EXCEEDED, f"a payload of more than {MAX_TEXT} characters")
+                delivered = await self._node.publish(command.send.topic, payloads)
+                return pb.CommandResult(id=command.id, delivered=delivered)
+            case "call" | "send":
+                raise FleetError(Code.LIMIT_EXCEEDED, "the command is too long")
+            case _:
+                raise FleetError(Code.MESSAGE_INVALID, "a command that this release does not know")
+
+    async def _write(self, message: pb.NodeMessage) -> None:
+        async with self._writing:
+            try:
+                async with asyncio.timeout(WRITE_TIMEOUT_S):
+                    await self._stream.write(message)
+            except TimeoutError as error:
+                raise FleetError(Code.DEADLINE_EXCEEDED, "the coordinator does not read") from error
+            except asyncio.InvalidStateError as error:
+                raise FleetError(Code.UNAVAILABLE, "the stream has ended") from error
+
+    def _tell_refused(self, kind: str, error: FleetError) -> None:
+        self._node.journal.event(self._clock.now(), "", kind, error.public, code=str(error.code))
+
+
+def _failed(identifier: str, error: FleetError) -> pb.CommandResult:
+    return pb.CommandResult(
+        id=identifier,
+        error_code=str(error.code),
+        error_message=error.public[:1_024],
+        error_remedy=error.remedy[:1_024],
+    )

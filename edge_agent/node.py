@@ -1,0 +1,96 @@
+"""The node as its link sees it: what it runs, what it signs, what it can be asked.
+
+Owns receipts: the node-signed statement of what an applied desired state came to, made once per desired state. The
+rest is passed on to supervisor and adoption. Never speaks over the network itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleet.assignment import Receipt, ReceiptAgent, sign_receipt
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
+    from edge_agent.adoption import Adoption, Remote
+    from edge_agent.clock import Clock
+    from edge_agent.identity import Identity
+    from edge_agent.journal import Journal
+    from edge_agent.supervisor import Accepted, Supervisor
+    from fleet.model import DesiredState, ObservedState
+    from fleet.signing import SigningKey
+
+
+class LocalNode:
+    """Implements `edge_agent.link.session.Node` over this machine's supervisor."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        bound_key: SigningKey,
+        supervisor: Supervisor,
+        adoption: Adoption,
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self.journal = journal
+        self.changed: asyncio.Event = supervisor.changed
+        self.missing: asyncio.Event = supervisor.missing
+        self._identity = identity
+        self._bound_key = bound_key
+        self._supervisor = supervisor
+        self._adoption = adoption
+        self._clock = clock
+        self._receipt: tuple[Accepted, bytes] | None = None
+
+    def observed(self) -> ObservedState:
+        """Return what the node runs."""
+        return self._supervisor.observed()
+
+    def receipt(self) -> bytes | None:
+        """Return the signed receipt of the newest applied desired state; None before the first."""
+        applied = self._supervisor.applied
+        if applied is None:
+            return None
+        if self._receipt is None or self._receipt[0] != applied:
+            self._receipt = (applied, self._sign(applied))
+        return self._receipt[1]
+
+    async def accept(self, desired: DesiredState, remote: Remote) -> None:
+        """Take a desired state in (see `Adoption.accept`)."""
+        await self._adoption.accept(desired, remote)
+
+    async def repair(self, remote: Remote) -> None:
+        """Fetch blobs that were lost (see `Adoption.repair`)."""
+        await self._adoption.repair(remote)
+
+    async def refresh(self, remote: Remote) -> None:
+        """Adopt the newest release (see `Adoption.refresh`)."""
+        await self._adoption.refresh(remote)
+
+    async def call(self, agent: str, invocation: str, deadline_ms: int) -> str:
+        """Call an agent (see `Supervisor.call`)."""
+        return await self._supervisor.call(agent, invocation, deadline_ms)
+
+    async def publish(self, topic: str, payloads: Iterable[str]) -> int:
+        """Hand payloads to listeners (see `Supervisor.publish`)."""
+        return await self._supervisor.publish(topic, payloads)
+
+    def _sign(self, applied: Accepted) -> bytes:
+        refusals = {agent.name: agent.refusal.code for agent in self._supervisor.observed().agents if agent.refusal}
+        agents = tuple(
+            ReceiptAgent(spec.name, spec.bundle.digest, spec.grant.digest, refusals.get(spec.name, ""))
+            for spec in applied.agents
+        )
+        receipt = Receipt(
+            fleet=self._identity.fleet,
+            node=self._identity.node,
+            epoch=self._identity.epoch,
+            generation=applied.generation,
+            digest=applied.digest,
+            at=self._clock.now(),
+            agents=agents,
+        )
+        return sign_receipt(receipt, self._bound_key)
