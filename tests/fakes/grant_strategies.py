@@ -1,0 +1,100 @@
+"""Hypothesis strategies for grants: few words, so that rules overlap often."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import strategies as st
+
+from fleet.errors import Code
+from fleet.grants import VOCABULARY, Authority, BundleSelector, Grant, Lease, Limits, OnLapse, Risk, Rule
+from fleet.grants.constraints import Constraint, Literals, Maximum, Patterns
+from fleet.grants.limits import LIMITS
+from fleet.grants.rules import normal
+from fleet.grants.vocabulary import ConstraintSpec, Kind
+from fleet.semver import parse_range
+
+WORDS = ("a", "ab", "abc", "b", "ba", "c*c")
+PATTERNS = ("a", "ab", "abc", "b", "ba", "*", "a*", "ab*", "abc*", "b*", "c*")
+
+
+def constraints(spec: ConstraintSpec) -> st.SearchStrategy[Constraint]:
+    if spec.kind is Kind.MAXIMUM:
+        return st.integers(0, 5).map(Maximum)
+    if spec.kind is Kind.PATTERNS:
+        return st.frozensets(st.sampled_from(PATTERNS), min_size=1, max_size=3).map(Patterns)
+    return st.frozensets(st.sampled_from(sorted(spec.values)), min_size=1).map(Literals)
+
+
+def rules(interface: str) -> st.SearchStrategy[Rule]:
+    """Rules as a document may hold them: what is required is there."""
+    specs = VOCABULARY[interface]
+    return st.fixed_dictionaries(
+        {name: constraints(spec) for name, spec in specs.items() if spec.required},
+        optional={name: constraints(spec) for name, spec in specs.items() if not spec.required},
+    ).map(Rule)
+
+
+def capabilities(*, empty: bool = True) -> st.SearchStrategy[dict[str, tuple[Rule, ...]]]:
+    def of(interface: str) -> st.SearchStrategy[tuple[Rule, ...]]:
+        if not VOCABULARY[interface]:
+            return st.just((Rule({}),))
+        return st.lists(rules(interface), min_size=0 if empty else 1, max_size=3).map(tuple)
+
+    names = ("wasi:logging/logging", "wasi:keyvalue/store", "wasi:nn/graph", "wasi:nn/inference", "wasi:config/store")
+    return st.fixed_dictionaries({}, optional={name: of(name) for name in names})
+
+
+def limits() -> st.SearchStrategy[Limits]:
+    values = {field: st.sampled_from((spec.minimum, spec.minimum + 1, spec.maximum)) for field, spec in LIMITS.items()}
+    return st.builds(Limits, **{**values, "fuel_per_call": st.none() | values["fuel_per_call"]})
+
+
+def authorities() -> st.SearchStrategy[Authority]:
+    return st.builds(Authority, capabilities(), limits())
+
+
+def requests() -> st.SearchStrategy[tuple[str, dict[str, str]]]:
+    """An interface and what a call names; sometimes a keyword is left out."""
+
+    def of(interface: str) -> st.SearchStrategy[tuple[str, dict[str, str]]]:
+        choices = {
+            spec.request: st.sampled_from(sorted(spec.values) if spec.values else WORDS)
+            for spec in VOCABULARY[interface].values()
+            if spec.request
+        }
+        full = st.fixed_dictionaries(choices)
+        return st.tuples(st.just(interface), full | st.fixed_dictionaries({}, optional=choices))
+
+    return st.sampled_from(sorted(VOCABULARY)).flatmap(of)
+
+
+def grants() -> st.SearchStrategy[Grant]:
+    """Grants that a document can say."""
+    instants = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+    digests = st.lists(st.sampled_from([f"sha256:{digit * 64}" for digit in "0af"]), max_size=3, unique=True)
+    label = st.sampled_from(("oslo", "no", "1.5", "line-3", 'a"b', "null"))
+    text = st.text(st.characters(exclude_categories=("C", "Z")), max_size=20)
+
+    @st.composite
+    def build(draw: st.DrawFn) -> Grant:
+        caps = {name: normal(rules) for name, rules in draw(capabilities(empty=False)).items()}
+        start = draw(instants)
+        pins = tuple(draw(digests))
+        lapse = draw(st.sampled_from(OnLapse)) if caps else OnLapse.STOP
+        drop = tuple(sorted(caps))[:2] if lapse is OnLapse.DROP else ()
+        return Grant(
+            agent=draw(st.sampled_from(("climate/context", "a/b", "on/off", "x1/y-2"))),
+            revision=draw(st.integers(1, 99)),
+            bundle=BundleSelector(
+                "b", parse_range(draw(st.sampled_from((">=1.4,<2", "=0.1.0", ">1"))), Code.INTERNAL, ""), pins
+            ),
+            node_labels=draw(st.dictionaries(st.sampled_from(("site", "zone", "a.b/c", "on")), label, max_size=3)),
+            not_before=start,
+            not_after=start + timedelta(seconds=draw(st.integers(1, 10**8))),
+            lease=Lease(draw(st.integers(0, 10**9)), lapse, drop),
+            risk=draw(st.sampled_from(Risk if pins else (Risk.LOW, Risk.STANDARD))),
+            capabilities=caps,
+            limits=draw(limits()),
+            reason=draw(text),
+        )
+
+    return build()

@@ -1,0 +1,14 @@
+"""For fuzz tests: an input is either taken or refused with a `FleetError`; anything else is a fault of the code."""
+
+from collections.abc import Callable
+
+from fleet.errors import FleetError
+
+
+def refusal(action: Callable[[], object]) -> FleetError | None:
+    """Return how the action was refused, or None when it succeeded; other exceptions pass through."""
+    try:
+        action()
+    except FleetError as error:
+        return error
+    return None

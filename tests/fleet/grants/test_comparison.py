@@ -1,0 +1,98 @@
+"""What an approver is shown between two revisions."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+
+from fleet.errors import Code
+from fleet.grants import Lease, OnLapse, diff, diff_grants, parse_grant
+from fleet.semver import parse_range
+from tests.fakes.documents import DIGEST, GRANT
+from tests.fakes.grant_strategies import grants
+
+OLD = parse_grant(GRANT.encode(), "grant.yaml")
+OTHER = DIGEST.replace("a", "b")
+DAY = 86_400_000
+
+
+def bundle(**changes):
+    return {"bundle": replace(OLD.bundle, **changes)}
+
+
+def lease(days, action, *drop):
+    return {"lease": Lease(days * DAY, action, drop)}
+
+
+def test_the_first_grant_is_all_new():
+    assert diff_grants(None, OLD) == diff(None, OLD.authority)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"agent": "climate/other"}, "agent: climate/context -> climate/other"),
+        (bundle(name="other-agent"), "bundle.name: context-agent -> other-agent"),
+        (
+            bundle(versions=parse_range(">=0.1.0", Code.GRANT_INVALID, "")),
+            "bundle.versions: >=0.1.0,<0.2 -> >=0.1.0",
+        ),
+        (bundle(digests=()), f"bundle.sha256: {DIGEST} -> any"),
+        (bundle(digests=(OTHER,)), f"bundle.sha256: {DIGEST} -> {OTHER}"),
+        ({"node_labels": {"site": "oslo"}}, "nodes.labels: site=oslo,zone=line-3 -> site=oslo"),
+        ({"node_labels": {}}, "nodes.labels: site=oslo,zone=line-3 -> any"),
+        (
+            {"not_before": datetime(2025, 1, 1, tzinfo=UTC)},
+            "validity.not_before: 2026-01-01T00:00:00Z -> 2025-01-01T00:00:00Z",
+        ),
+        (
+            {"not_after": datetime(2028, 1, 1, tzinfo=UTC)},
+            "validity.not_after: 2027-01-01T00:00:00Z -> 2028-01-01T00:00:00Z",
+        ),
+        (lease(31, OnLapse.STOP), "lease: 30d then drop wasi:nn/graph -> 31d then stop"),
+        (lease(1, OnLapse.CONTINUE), "lease: 30d then drop wasi:nn/graph -> 1d then continue"),
+        (
+            lease(30, OnLapse.DROP, "wasi:nn/inference"),
+            "lease: 30d then drop wasi:nn/graph -> 30d then drop wasi:nn/inference",
+        ),
+    ],
+)
+def test_widening(changes, line):
+    change = diff_grants(OLD, replace(OLD, **changes))
+    assert change.widened == (line,)
+    assert change.narrowed == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "start"),
+    [
+        ({"node_labels": {**OLD.node_labels, "rack": "9"}}, "nodes.labels: "),
+        ({"not_before": datetime(2026, 2, 1, tzinfo=UTC)}, "validity.not_before: "),
+        ({"not_after": datetime(2026, 2, 1, tzinfo=UTC)}, "validity.not_after: "),
+        (lease(30, OnLapse.STOP), "lease: "),
+        (lease(29, OnLapse.DROP, "wasi:nn/graph", "wasi:nn/inference"), "lease: "),
+    ],
+)
+def test_narrowing(changes, start):
+    change = diff_grants(OLD, replace(OLD, **changes))
+    assert change.widened == ()
+    assert [line.startswith(start) for line in change.narrowed] == [True]
+
+
+def test_pinning_narrows():
+    loose = replace(OLD, **bundle(digests=()))
+    two = replace(OLD, **bundle(digests=(DIGEST, OTHER)))
+    assert diff_grants(loose, OLD).widened == ()
+    assert diff_grants(two, OLD).widened == ()
+    assert diff_grants(OLD, two).widened
+
+
+@settings(max_examples=40, deadline=None)
+@given(grants(), grants())
+def test_a_change_of_scope_shows_one_way_or_the_other(old, new):
+    change = diff_grants(old, new)
+    same = replace(new, capabilities=old.capabilities, limits=old.limits, reason=old.reason, risk=old.risk)
+    if replace(same, revision=old.revision) != old:
+        assert change.widened or change.narrowed
+    assert diff_grants(new, new) == diff(new.authority, new.authority)

@@ -1,0 +1,120 @@
+"""Proposals: least privilege as far as a binary tells it, readable, and accepted by the parser."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from fleet.component import read_component
+from fleet.errors import Code, FleetError
+from fleet.grants import (
+    VOCABULARY,
+    check_applies,
+    check_imports,
+    describe_rules,
+    diff_grants,
+    extend_grant,
+    parse_grant,
+    propose_grant,
+)
+
+SAMPLE_AGENTS = sorted((Path(__file__).parents[3] / "components").glob("*-agent/*.wasm"))
+NOW = datetime(2026, 11, 22, 13, 0, 0, 999, UTC)
+
+
+def propose(imports, **changes):
+    facts = {
+        "agent": "climate/context",
+        "bundle_name": "context-agent",
+        "bundle_version": "0.1.0",
+        "models": ["anomaly"],
+        "revision": 1,
+        "now": NOW,
+    }
+    return propose_grant(imports, **{**facts, **changes})
+
+
+def test_a_draft_holds_what_the_imports_need():
+    draft = propose(["wasi:nn/graph@0.2.0-rc-2024-10-28", "wasi:keyvalue/store@0.2.0-draft2", "wasi:io/poll@0.2.9"])
+    grant = parse_grant(draft, "draft.yaml")
+    lines = [line for name, rules in grant.capabilities.items() for line in describe_rules(name, rules)]
+    assert lines == [
+        "wasi:keyvalue/store: buckets=context ops=delete,exists,get,list-keys,set max_bytes=16MiB",
+        "wasi:nn/graph: models=anomaly devices=cpu",
+    ]
+    assert grant.not_before == datetime(2026, 11, 22, 13, tzinfo=UTC)
+    assert grant.not_after == datetime(2027, 11, 22, 13, tzinfo=UTC)
+
+
+def test_a_draft_is_commented():
+    draft = propose(["wasi:http/types@0.2.3", "wasi:nn/graph@0.2.0-rc-2024-10-28"]).decode()
+    assert "  # wasi:http/types: imported, but no grant of this release can name it\n" in draft
+    assert "  wasi:nn/graph:  # models of the bundle, by name or by digest\n" in draft
+
+
+def test_a_bundle_without_models_gets_a_name_to_correct():
+    grant = parse_grant(propose(["wasi:nn/graph@0.2.0-rc-2024-10-28"], models=[]), "draft.yaml")
+    assert describe_rules("wasi:nn/graph", grant.capabilities["wasi:nn/graph"]) == [
+        "wasi:nn/graph: models=context devices=cpu"
+    ]
+
+
+def test_no_imports_no_authority():
+    assert parse_grant(propose([]), "draft.yaml").capabilities == {}
+
+
+@pytest.mark.parametrize(
+    ("version", "versions"),
+    [("0.1.0", ">=0.1.0,<0.2"), ("1.4.2", ">=1.4.2,<2"), ("1.0.0-rc.1", "=1.0.0-rc.1")],
+)
+def test_the_range_covers_compatible_versions(version, versions):
+    grant = parse_grant(propose([], bundle_version=version), "draft.yaml")
+    assert grant.bundle.versions.text == versions
+    check_applies(
+        grant,
+        agent="climate/context",
+        bundle_name="context-agent",
+        bundle_version=version,
+        bundle_digest="sha256:x",
+        labels={},
+        now=NOW,
+    )
+
+
+def test_every_interface_can_be_drafted():
+    grant = parse_grant(propose(sorted(VOCABULARY)), "draft.yaml")
+    assert grant.capabilities.keys() == VOCABULARY.keys()
+
+
+@pytest.mark.parametrize("path", SAMPLE_AGENTS, ids=lambda path: path.parent.name)
+def test_the_sample_agents_are_admitted_under_their_drafts(path):
+    imports = read_component(path.read_bytes()).imports
+    grant = parse_grant(propose(imports), "draft.yaml")
+    decision = check_imports(imports, grant.authority, [], "climate/context", "context-agent@0.1.0")
+    assert decision.unused == ()
+    assert decision.deny_stubs == ()
+
+
+def test_plain_imports_are_unsupported():
+    with pytest.raises(FleetError) as caught:
+        propose(["run"])
+    assert caught.value.code is Code.COMPONENT_UNSUPPORTED
+
+
+def test_extending_adds_only_what_is_asked():
+    old = parse_grant(propose(["wasi:logging/logging@0.1.0-draft"]), "old.yaml")
+    new = parse_grant(
+        extend_grant(old, ["wasi:config/store", "wasi:logging/logging"], models=[], revision=2), "new.yaml"
+    )
+    assert (new.revision, new.agent, new.bundle) == (2, old.agent, old.bundle)
+    change = diff_grants(old, new)
+    assert change.widened == ("wasi:config/store: keys=*",)
+    assert change.narrowed == ()
+
+
+@pytest.mark.parametrize("interface", ["wasi:http/types", "wasi:io/poll", "nonsense"])
+def test_extending_by_what_no_grant_can_name(interface):
+    old = parse_grant(propose([]), "old.yaml")
+    with pytest.raises(FleetError) as caught:
+        extend_grant(old, [interface], models=[], revision=2)
+    assert caught.value.code is Code.GRANT_INVALID
