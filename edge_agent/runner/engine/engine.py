@@ -44,6 +44,8 @@ class Engine:
         ffi.config_epoch(config, True)
         ffi.config_fuel(config, fuel)
         ffi.config_async(config, False)
+        # With it, Wasmtime 50 traps every host call that takes two borrows ("deferred host scope has no call context").
+        ffi.config_concurrency(config, False)
         self.fuel = fuel
         self.clock = clock
         self.pointer: int = ffi.engine_new(config)

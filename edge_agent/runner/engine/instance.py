@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import threading
-from contextlib import ExitStack
 from ctypes import c_uint64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -77,6 +76,8 @@ class Instance:
         Trap: the guest's start code trapped, or the component is larger than its limits.
     """
 
+    _store: int = 0
+
     def __init__(self, component: Component, interfaces: Iterable[HostInterface], limits: Limits) -> None:
         if limits.fuel_per_call is not None and not component.engine.fuel:
             raise ValueError("fuel_per_call needs an engine made with fuel=True")
@@ -92,7 +93,7 @@ class Instance:
         self._result = bytearray(ffi.VAL_SIZE)
         self._result_address = address_of(self._result)
         slots[self._slot.number] = self._slot
-        self._store: int = ffi.store_new(component.engine.pointer, self._slot.number, None)
+        self._store = ffi.store_new(component.engine.pointer, self._slot.number, None)
         self._context: int = ffi.store_context(self._store)
         self._slot.context = self._context
         ffi.store_limiter(
@@ -159,9 +160,15 @@ class Instance:
             if self._depth:
                 raise RuntimeError("an instance cannot be closed by a host function it is calling")
             if self._store:
-                self._teardown(measure=False)
+                self._delete_store(measure=False)
+                self._slot.destroy_all()
         finally:
             self._lock.release()
+
+    def __del__(self) -> None:
+        # What nobody closed is closed here; a host function that refers to its own instance prevents it.
+        if self._store:
+            self.close()
 
     def _call(self, plan: ExportPlan, pointer: int, arguments: tuple[WitValue, ...], seconds: float | None) -> WitValue:
         slot = self._slot
@@ -235,7 +242,7 @@ class Instance:
         if self._trap is None:
             return
         if self._depth == 0:
-            self._bury()
+            self._trap = self._bury(self._trap)
         if failure is not None and not isinstance(failure, Exception):
             raise failure
         raise self._trap from failure
@@ -252,28 +259,28 @@ class Instance:
             return Trap(stopped, "the call was interrupted", error.text)
         return classify(error)
 
-    def _bury(self) -> None:
+    def _bury(self, trap: Trap) -> Trap:
         """Free a dead instance, and look whether it ran out of memory."""
-        trap = self._trap
-        if trap is None or trap.cause not in (ExitCause.UNREACHABLE, ExitCause.OUT_OF_BOUNDS):
-            self._teardown(measure=False)
-            return
-        used = self._teardown(measure=True)
+        used = self._delete_store(measure=trap.cause in (ExitCause.UNREACHABLE, ExitCause.OUT_OF_BOUNDS))
         limit = self._limits.memory_bytes
         if used >= limit * _QUOTA_SHARE:
             message = f"out of memory: {used} of {limit} bytes were in use ({trap.message})"
-            self._trap = Trap(ExitCause.QUOTA, message, trap.backtrace)
+            trap = Trap(ExitCause.QUOTA, message, trap.backtrace)
+        try:
+            self._slot.destroy_all()
+        except Exception as error:  # noqa: BLE001 - capability code; why the guest ended must not be lost to it
+            trap.add_note(f"a destructor failed as well: {error!r}")
+        return trap
 
-    def _teardown(self, *, measure: bool) -> int:
+    def _delete_store(self, *, measure: bool) -> int:
+        """Free the guest; returns the bytes of its largest memory if they were to be measured, else 0."""
         store, self._store = self._store, 0
-        used = delete_store_and_measure(store) if measure else 0
-        if not measure:
+        used = 0
+        if measure:
+            used = delete_store_and_measure(store)
+        else:
             delete_store(store)
-        slot = slots.pop(self._slot.number)
-        with ExitStack() as stack:
-            for number, rep in slot.live:
-                stack.callback(slot.destructors[number], rep)
-            slot.live = set()
+        del slots[self._slot.number]
         return used
 
 

@@ -8,6 +8,7 @@ threads cannot see each other's. Never calls the engine.
 from __future__ import annotations
 
 import itertools
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.engine.arena import Arena
@@ -86,6 +87,13 @@ class AgentSlot:
         """The guest dropped a resource it owned: run its destructor."""
         self.live.discard((resource, rep))
         self.destructors[resource](rep)
+
+    def destroy_all(self) -> None:
+        """Run the destructors of everything the guest still holds; all of them, even if one raises."""
+        with ExitStack() as stack:
+            for resource, rep in self.live:
+                stack.callback(self.destructors[resource], rep)
+            self.live = set()
 
 
 slots: dict[int, AgentSlot] = {}

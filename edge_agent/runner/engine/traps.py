@@ -29,7 +29,8 @@ _CAUSES = {
 }
 _QUOTA_TEXTS = ("exceeds memory limits", "exceeds table limits", "resource limit exceeded")
 
-_teardown = threading.Lock()
+# Re-entrant: the garbage collector may free another instance while this thread holds it.
+_teardown = threading.RLock()
 _MAPS = Path("/proc/self/maps")
 
 
