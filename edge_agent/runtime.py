@@ -61,12 +61,12 @@ class CallResult:
 
 @dataclass(frozen=True, slots=True)
 class AgentStats:
-    """Counters of one agent since its start; all zero for an agent that does not run.
+    """Counters of one agent since its first start, restarts included; all zero before it and after `stop`.
 
     Attributes:
         calls: calls that began, the failed ones included.
         errors: calls that trapped or passed their deadline.
-        memory_bytes: linear memory that the agent holds, by its last report.
+        memory_bytes: linear memory that the agent holds, by its last report; 0 while it does not run.
     """
 
     calls: int = 0

@@ -17,7 +17,7 @@ from edge_agent.capabilities.base import AgentContext
 from edge_agent.runner.engine import Instance, Limits, Trap
 from edge_agent.runner.invocation import evaluate
 from edge_agent.runner.linking import link
-from edge_agent.runner.protocol import (
+from edge_agent.runner.messages import (
     AgentEnded,
     AgentStarted,
     AgentStopped,
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from edge_agent.capabilities.base import HostInterface, LogRecord
     from edge_agent.runner.engine import Component, Engine
     from edge_agent.runner.memory_meter import MemoryMeter
+    from edge_agent.runner.messages import CallAgent
     from edge_agent.runner.outbox import Outbox
-    from edge_agent.runner.protocol import CallAgent
     from edge_agent.runner.ticker import Ticker
     from fleet.grants import Authority
 

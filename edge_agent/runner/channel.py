@@ -12,12 +12,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.runner.connection import Inbox
-from edge_agent.runner.protocol import MAX_FRAME, Message, encode
+from edge_agent.runner.protocol import MAX_FRAME, encode
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
+
+    from edge_agent.runner.messages import Message
 
 MAX_UNSENT = 2 * MAX_FRAME
 """Bytes that may wait for a peer that does not read; beyond it the peer counts as wedged."""

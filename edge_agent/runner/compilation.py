@@ -15,14 +15,14 @@ from weakref import WeakValueDictionary
 from edge_agent.runner import memory_file
 from edge_agent.runner.channel import Channel
 from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES, CompiledCache, load_key
-from edge_agent.runner.protocol import Compile, Compiled, CompileFailed, Describe, EngineDescribed, Role
+from edge_agent.runner.messages import Compile, Compiled, CompileFailed, Describe, EngineDescribed, Role
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.runner.connection import Received
-    from edge_agent.runner.protocol import Message
+    from edge_agent.runner.messages import Message
     from edge_agent.runner.zygote_client import Child, Ended, ZygoteClient
 
 COMPILE_TIMEOUT_S = 600.0

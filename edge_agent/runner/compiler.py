@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.runner import memory_file
 from edge_agent.runner.engine import Engine
-from edge_agent.runner.protocol import Compile, Compiled, CompileFailed, Describe, EngineDescribed, Fault
+from edge_agent.runner.messages import Compile, Compiled, CompileFailed, Describe, EngineDescribed, Fault
 from fleet.component import MAX_COMPONENT
 from fleet.errors import Code, FleetError
 

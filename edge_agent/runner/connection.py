@@ -14,7 +14,8 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from edge_agent.runner.protocol import FrameBuffer, Message, decode, encode
+from edge_agent.runner.messages import Message
+from edge_agent.runner.protocol import FrameBuffer, decode, encode
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:

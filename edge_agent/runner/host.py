@@ -10,12 +10,12 @@ import asyncio
 import logging
 import os
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.compilation import Compilation
-from edge_agent.runner.protocol import Counters, StartAgent
+from edge_agent.runner.messages import Counters, StartAgent
 from edge_agent.runner.runner_client import RunnerClient
 from edge_agent.runner.zygote_client import ZygoteClient
 from edge_agent.runtime import AgentExited, AgentLogged, AgentStats, RunnerLost
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.clock import Clock
-    from edge_agent.runner.protocol import Logged
+    from edge_agent.runner.messages import Logged
     from edge_agent.runtime import AgentStart, CallResult, RuntimeEvent
 
 MAX_LOG_EVENTS = 10_000
@@ -56,10 +56,15 @@ class RunnerPaths:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is kept about an agent from `start` to `stop`, also while it waits for its restart."""
+    """What is kept about an agent from `start` to `stop`, also while it waits for its restart.
+
+    `calls` and `errors` are totals of its earlier instances.
+    """
 
     module: tuple[str, bool]
     deadline_ms: int
+    calls: int
+    errors: int
 
 
 class RunnerHost:
@@ -118,7 +123,9 @@ class RunnerHost:
         limits = Authority.decode(agent.authority).limits
         fuel = limits.fuel_per_call is not None
         module = await self._module(agent.component, agent.component_digest, fuel=fuel)
-        self._known[agent.name] = _Known((agent.component_digest, fuel), limits.deadline_ms)
+        before = self._known.get(agent.name)
+        calls, errors = (before.calls, before.errors) if before is not None else (0, 0)
+        self._known[agent.name] = _Known((agent.component_digest, fuel), limits.deadline_ms, calls, errors)
         runner = await self._runner(agent.application)
         message = StartAgent(
             agent=agent.name,
@@ -155,9 +162,12 @@ class RunnerHost:
 
     def stats(self, agent: str) -> AgentStats:
         """Counters of an agent (see `Runtime.stats`)."""
+        known = self._known.get(agent)
+        if known is None:
+            return AgentStats()
         runner = self._runners.get(agent.partition("/")[0])
         counters = runner.counters(agent) if runner is not None else Counters()
-        return AgentStats(counters.calls, counters.errors, counters.memory_bytes)
+        return AgentStats(known.calls + counters.calls, known.errors + counters.errors, counters.memory_bytes)
 
     async def next_event(self) -> RuntimeEvent:
         """Next thing that happened (see `Runtime.next_event`)."""
@@ -191,6 +201,13 @@ class RunnerHost:
         runner = self._runners.get(agent.partition("/")[0])
         if runner is not None:
             self._schedule_idle(runner)
+
+    def agent_gone(self, agent: str, counters: Counters) -> None:
+        """Keep the totals of an agent that may be started again."""
+        known = self._known.get(agent)
+        if known is not None:
+            calls, errors = known.calls + counters.calls, known.errors + counters.errors
+            self._known[agent] = replace(known, calls=calls, errors=errors)
 
     def agents_logged(self, batch: Logged) -> None:
         """Queue log lines."""

@@ -10,11 +10,12 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from edge_agent.runner.protocol import LogEntry, Logged, encode
+from edge_agent.runner.messages import LogEntry, Logged
+from edge_agent.runner.protocol import encode
 
 if TYPE_CHECKING:
     from edge_agent.runner.connection import Connection
-    from edge_agent.runner.protocol import Message
+    from edge_agent.runner.messages import Message
 
 MAX_WAITING_LINES = 1024
 """Log lines of all agents of a runner that may wait."""

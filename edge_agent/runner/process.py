@@ -18,8 +18,7 @@ from edge_agent.runner.agent_thread import AgentPlan, AgentThread, RunnerService
 from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES
 from edge_agent.runner.engine import Engine
 from edge_agent.runner.memory_meter import MemoryMeter
-from edge_agent.runner.outbox import Outbox
-from edge_agent.runner.protocol import (
+from edge_agent.runner.messages import (
     AgentStopped,
     CallAgent,
     CallFailed,
@@ -29,6 +28,7 @@ from edge_agent.runner.protocol import (
     StartFailed,
     StopAgent,
 )
+from edge_agent.runner.outbox import Outbox
 from edge_agent.runner.ticker import Ticker
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority

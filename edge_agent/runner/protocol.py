@@ -1,11 +1,11 @@
-"""Messages between supervisor, zygote, runners and compile workers, and their frames.
+"""Frames of messages between supervisor, zygote, runners and compile workers.
 
-Owns: one frozen dataclass per message, `encode`, `decode` and `FrameBuffer`. Pure: sockets are in
-`edge_agent.runner.connection` (blocking, in the children) and `edge_agent.runner.channel` (asyncio, in the supervisor).
+Owns: `encode`, `decode` and `FrameBuffer`. Pure: sockets are in `edge_agent.runner.connection` (blocking, in the
+children) and `edge_agent.runner.channel` (asyncio, in the supervisor).
 
 A frame is a length (4 bytes, big-endian, of what follows) and one JSON object in exactly the form that `dump_json`
 writes, so that one message has one encoding: white space, duplicate keys, NaN, lone surrogates and unknown fields are
-refused. The field `type` is the name of the class. `FDS` is the number of file descriptors that travel with a message.
+refused. The field `type` is the name of the class.
 
 The supervisor reads what runners send, and a runner may be in the hands of its guest: every field is checked here.
 """
@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from edge_agent.runner.messages import KINDS, Counters, Fault, LogEntry, Message, Role
 from fleet.documents import Reader, dump_json
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
@@ -33,273 +34,6 @@ MAX_ITEMS = 4096
 
 _MAX_INT = (1 << 63) - 1
 _LENGTH = 4
-
-
-class Role(StrEnum):
-    """What a forked child becomes."""
-
-    RUNNER = "runner"
-    COMPILER = "compiler"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A `FleetError` on its way to another process of the same node."""
-
-    code: Code
-    message: str
-    detail: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, error: FleetError) -> Fault:
-        """Describe an error."""
-        return cls(error.code, error.private, {key: str(value) for key, value in error.detail.items()})
-
-    def error(self) -> FleetError:
-        """Return the error again."""
-        return FleetError(self.code, self.message, **self.detail)
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """Totals of one agent since its start."""
-
-    calls: int = 0
-    errors: int = 0
-    memory_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    """One line that an agent logged; `at_ms` is milliseconds since the Unix epoch."""
-
-    agent: str
-    at_ms: int
-    level: str
-    context: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    FDS: ClassVar[int] = 0
-
-
-# --- supervisor <-> zygote ---
-
-
-@dataclass(frozen=True, slots=True)
-class Hello(_Message):
-    """First message of a zygote: it takes requests."""
-
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fork(_Message):
-    """Fork a child; the descriptor is its control socket. `child` is the supervisor's number for it."""
-
-    FDS: ClassVar[int] = 1
-    child: int
-    role: Role
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Forked(_Message):
-    """The child runs."""
-
-    child: int
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class ForkFailed(_Message):
-    """The system has no room for another process."""
-
-    child: int
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Kill(_Message):
-    """End a child with SIGKILL; one that has ended already is ignored."""
-
-    child: int
-
-
-@dataclass(frozen=True, slots=True)
-class ChildExited(_Message):
-    """A child ended: exit status `status`, or killed by signal number `signal` (0 when it was not)."""
-
-    child: int
-    status: int
-    signal: int
-
-
-# --- supervisor <-> compile worker ---
-
-
-@dataclass(frozen=True, slots=True)
-class Describe(_Message):
-    """Ask what the engine compiles to."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineDescribed(_Message):
-    """Version, configuration and processor of the engine as one hash, without and with counting of fuel."""
-
-    plain: str
-    fuel: str
-
-
-@dataclass(frozen=True, slots=True)
-class Compile(_Message):
-    """Compile the component in the descriptor, if its digest is this one; `fuel` is 1 for an engine that counts it."""
-
-    FDS: ClassVar[int] = 1
-    digest: str
-    fuel: int
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled(_Message):
-    """The descriptor is a sealed memory file with the machine code."""
-
-    FDS: ClassVar[int] = 1
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class CompileFailed(_Message):
-    """The component does not compile."""
-
-    fault: Fault
-
-
-# --- supervisor <-> runner ---
-
-
-@dataclass(frozen=True, slots=True)
-class StartAgent(_Message):
-    """Start an agent; the descriptor is the sealed memory file with its machine code."""
-
-    FDS: ClassVar[int] = 1
-    agent: str
-    authority: str
-    deny_stubs: tuple[str, ...]
-    config: Mapping[str, str]
-    models: Mapping[str, str]
-    state_dir: str
-
-
-@dataclass(frozen=True, slots=True)
-class AgentStarted(_Message):
-    """The instance exists and can be called."""
-
-    agent: str
-    counters: Counters
-
-
-@dataclass(frozen=True, slots=True)
-class StartFailed(_Message):
-    """The agent does not run."""
-
-    agent: str
-    fault: Fault
-
-
-@dataclass(frozen=True, slots=True)
-class CallAgent(_Message):
-    """Call an exported function; `call` is the supervisor's number for it."""
-
-    call: int
-    agent: str
-    invocation: str
-    deadline_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class CallDone(_Message):
-    """The call returned `output` (WAVE text, empty for no result)."""
-
-    call: int
-    agent: str
-    output: str
-    duration_us: int
-    counters: Counters
-
-
-@dataclass(frozen=True, slots=True)
-class CallFailed(_Message):
-    """The call did not return."""
-
-    call: int
-    agent: str
-    fault: Fault
-    counters: Counters
-
-
-@dataclass(frozen=True, slots=True)
-class StopAgent(_Message):
-    """End an agent after the call that runs, or after `grace_ms`."""
-
-    agent: str
-    grace_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class AgentStopped(_Message):
-    """Answer to `StopAgent`: the agent is gone, or never was."""
-
-    agent: str
-
-
-@dataclass(frozen=True, slots=True)
-class AgentEnded(_Message):
-    """The agent ended by itself; `backtrace` is the engine's, for the log."""
-
-    agent: str
-    cause: ExitCause
-    message: str
-    backtrace: str
-
-
-@dataclass(frozen=True, slots=True)
-class Logged(_Message):
-    """What agents logged, oldest first; `dropped` lines were lost because the supervisor was slow."""
-
-    entries: tuple[LogEntry, ...]
-    dropped: int
-
-
-Message: TypeAlias = (
-    Hello
-    | Fork
-    | Forked
-    | ForkFailed
-    | Kill
-    | ChildExited
-    | Describe
-    | EngineDescribed
-    | Compile
-    | Compiled
-    | CompileFailed
-    | StartAgent
-    | AgentStarted
-    | StartFailed
-    | CallAgent
-    | CallDone
-    | CallFailed
-    | StopAgent
-    | AgentStopped
-    | AgentEnded
-    | Logged
-)
-
-KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
-"""Message classes by name."""
-
 
 E = TypeVar("E", bound=StrEnum)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from edge_agent.runner.channel import Channel
-from edge_agent.runner.protocol import (
+from edge_agent.runner.messages import (
     AgentEnded,
     AgentStarted,
     AgentStopped,
@@ -35,7 +35,7 @@ from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 
 if TYPE_CHECKING:
-    from edge_agent.runner.protocol import Message
+    from edge_agent.runner.messages import Message
     from edge_agent.runner.zygote_client import Child, Ended, ZygoteClient
 
 START_TIMEOUT_S = 60.0
@@ -55,6 +55,10 @@ class RunnerOwner(Protocol):
 
     def agent_ended(self, agent: str, cause: ExitCause, message: str) -> None:
         """Hear that an agent ended by itself."""
+        ...
+
+    def agent_gone(self, agent: str, counters: Counters) -> None:
+        """Take the last counters of an agent that has ended in whatever way; the events follow."""
         ...
 
     def agents_logged(self, batch: Logged) -> None:
@@ -300,6 +304,7 @@ class RunnerClient:
         if agent is None:
             return
         self._unwatch(agent)
+        self._owner.agent_gone(name, agent.counters)
         error = reason or FleetError(Code.AGENT_NOT_RUNNING, f"{name} has ended", agent=name)
         for call in agent.calls.values():
             _fail(call.result, error)

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 
 from edge_agent.runner.channel import Channel
 from edge_agent.runner.connection import address_of
-from edge_agent.runner.protocol import ChildExited, Fork, Forked, ForkFailed, Hello, Kill
+from edge_agent.runner.messages import ChildExited, Fork, Forked, ForkFailed, Hello, Kill
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from edge_agent.runner.protocol import Message, Role
+    from edge_agent.runner.messages import Message, Role
 
 START_TIMEOUT_S = 30.0
 """How long a zygote may take from its start to its first message; importing takes 0.2 s on an idle machine."""

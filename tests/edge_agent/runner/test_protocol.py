@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.runner.connection import Connection
-from edge_agent.runner.protocol import (
+from edge_agent.runner.messages import (
     KINDS,
-    MAX_FRAME,
     CallAgent,
     CallDone,
     CallFailed,
@@ -19,16 +18,14 @@ from edge_agent.runner.protocol import (
     Counters,
     Fault,
     Fork,
-    FrameBuffer,
     Kill,
     LogEntry,
     Logged,
     Message,
     Role,
     StartAgent,
-    decode,
-    encode,
 )
+from edge_agent.runner.protocol import MAX_FRAME, FrameBuffer, decode, encode
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
