@@ -11,6 +11,8 @@ works on u64 or s64, and only draft2 has compare-and-swap. Both work on the same
 - `list-keys` goes through the keys by code point, `PAGE_KEYS` at a time, and shows each key that exists all the while
   exactly once. draft2's cursor is the last key of the page; draft's is a number that the bucket handle remembers for
   its last `MAX_CURSORS` pages, so it means nothing to another handle.
+- `max_bytes` of a rule bounds each bucket that it names, whoever wrote to it; the limit `keyvalue` bounds what the
+  agent has written to all buckets. What an agent overwrites counts for it from then on.
 - A batch is one transaction: more than the interface promises.
 - `increment` keeps decimal text and refuses to leave the range of its type.
 """
@@ -214,7 +216,7 @@ class _Package:
         for interface in (STORE, ATOMICS, BATCH):
             for operation in self._authority.choices(interface, "ops", bucket=bucket):
                 most = self._authority.maximum(interface, "max_bytes", bucket=bucket, op=operation)
-                quotas[operation] = Quota(agent_bytes if most is None else most, agent_bytes)
+                quotas[operation] = Quota(most, agent_bytes)
         return quotas
 
     def _get(self, handle: int, key: str) -> bytes | None:

@@ -87,11 +87,11 @@ class Quota:
     """How far a write may make things grow; a write that shrinks them always succeeds.
 
     Attributes:
-        bucket_bytes: for the bucket, whoever wrote to it.
+        bucket_bytes: for the bucket, whoever wrote to it; None leaves that to the agents' own quotas.
         agent_bytes: for what the agent has written, in all buckets.
     """
 
-    bucket_bytes: int
+    bucket_bytes: int | None
     agent_bytes: int
 
 
@@ -326,8 +326,8 @@ class _Writer:
         return cost
 
 
-def _check_quota(what: str, held: int, most: int) -> None:
-    if held > most:
+def _check_quota(what: str, held: int, most: int | None) -> None:
+    if most is not None and held > most:
         raise FleetError(Code.LIMIT_EXCEEDED, f"quota: the {what} {most} bytes at most, {held} would be needed")
 
 

@@ -90,7 +90,7 @@ MAX_MAXIMUM = MAX_QUANTITY
 """Largest number that a maximum may name."""
 
 _BUCKETS = _patterns("bucket")
-# `max_bytes` is what one agent may keep in the buckets of the rule; it needs the interface that writes.
+# `max_bytes` bounds each bucket of the rule, whoever wrote to it; it needs the interface that writes.
 _MAX_BYTES = _maximum(Unit.SIZE)
 
 VOCABULARY: Mapping[str, Mapping[str, ConstraintSpec]] = {
