@@ -86,8 +86,7 @@ class Workflow:
             try:
                 self.trusted.update_timestamp(data)
             except exceptions.EqualVersionNumberError:
-                data = adopted[name]  # the adopted one stays in force and is what later checks are made against
-                self.trusted.update_timestamp(data)
+                data = adopted[name]  # it is loaded already and stays in force; its expiry is checked with the snapshot
         self.used[name] = data
         self.roles.append(Timestamp.type)
 
