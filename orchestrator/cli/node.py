@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.errors import Code, FleetError
+from fleet.trust import Profile
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli import background
 from orchestrator.cli.render import when
 from orchestrator.cli.session import parse_labels
+from orchestrator.cli.trust import TrustDirectory
 
 if TYPE_CHECKING:
     from orchestrator.cli.session import Session
@@ -33,6 +35,11 @@ def _token(session: Session, name: str, labels: dict[str, str], ttl_s: int) -> p
     with session.connect() as client:
         request = pb.CreateJoinTokenRequest(node=name, labels=labels, ttl_s=ttl_s)
         return client.call(client.stub.CreateJoinToken, request)
+
+
+def _is_development(session: Session) -> bool:
+    """Whether nodes have to be told to trust this fleet's development profile."""
+    return TrustDirectory(session.context().trust).release(session.now()).profile is Profile.DEV
 
 
 def _directory(session: Session, name: str, data_dir: Path | None) -> Path:
@@ -68,6 +75,8 @@ def token(session: Session, name: str, label: tuple[str, ...], ttl_s: int) -> No
         f"edge-agent join --data-dir /var/lib/edge-agent --coordinator {reply.enrolment_address} "
         f"--root root.json --token {reply.token}"
     )
+    profile = " --set allow_dev_profile=true" if _is_development(session) else ""
+    session.output.text(f"edge-agent run --data-dir /var/lib/edge-agent{profile}")
 
 
 @node.command()
@@ -97,7 +106,7 @@ def join(session: Session, name: str, label: tuple[str, ...], data_dir: Path | N
         "--root",
         str(session.context().trust / "root.json"),
         "--token-file",
-        "-",
+        "/dev/stdin",
     ]
     # The token goes over standard input: an argument would be visible to every user of the machine.
     done = subprocess.run(  # noqa: S603 - our own program, no shell
@@ -110,6 +119,8 @@ def join(session: Session, name: str, label: tuple[str, ...], data_dir: Path | N
             node=name,
             remedy="Check that the coordinator runs (`fleetctl status`), then join again.",
         )
+    if _is_development(session):
+        (directory / "agent.toml").write_text("allow_dev_profile = true\n", encoding="utf-8")
     session.output.note(f"{name} joined the fleet; its files are in {directory}.")
     if start:
         _start(session, name, directory)
