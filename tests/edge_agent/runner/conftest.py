@@ -1,0 +1,64 @@
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from edge_agent.clock import SystemClock
+from edge_agent.runner.host import RunnerHost, RunnerPaths
+from edge_agent.runtime import AgentStart
+from fleet.grants import Authority, Limits
+from tests.fakes.guests import guest
+
+
+@dataclass(frozen=True)
+class Component:
+    path: Path
+    digest: str
+
+    def start(self, name, limits=None, capabilities=None, **parts):
+        authority = Authority(capabilities or {}, limits or Limits())
+        settings = {"state_dir": self.path.parent / "state", **parts}
+        return AgentStart(name, self.path, self.digest, authority.encode(), **settings)
+
+
+def component(path, data):
+    path.write_bytes(data)
+    return Component(path, f"sha256:{hashlib.sha256(data).hexdigest()}")
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return component(tmp_path / "tiny.wasm", guest())
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return RunnerPaths(tmp_path / "run/zygote.sock", tmp_path / "cache/compiled", tmp_path / "keys/cache.key")
+
+
+@pytest.fixture
+async def host(paths):
+    """A real host; when it is closed no process and no descriptor of it is left."""
+    before = descriptors()
+    host = RunnerHost(paths, node="node-1", clock=SystemClock())
+    await host.open()
+    yield host
+    await host.close()
+    assert psutil.Process().children(recursive=True) == []
+    assert descriptors() == before
+
+
+def descriptors():
+    """Sockets, memory files and process handles that this process holds."""
+    held = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            held.add(str(entry.readlink()))
+    return {name for name in held if name.startswith(("socket:", "/memfd:", "anon_inode:[pidfd]"))}
+
+
+def small(**limits):
+    return replace(Limits(), **limits)
