@@ -1,0 +1,92 @@
+"""A runtime whose script says what happens: implements `edge_agent.runtime.Runtime` without any process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge_agent.runtime import AgentExited, AgentStart, AgentStats, CallResult, RunnerLost, RuntimeEvent
+from fleet.errors import Code, FleetError
+from fleet.model import Exit, ExitCause
+
+WHEN = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@dataclass
+class ScriptedRuntime:
+    """Runs nothing. `journal` tells what it was asked for, in order.
+
+    Attributes:
+        start_faults: agent -> errors of its next starts.
+        prepare_faults: digest -> errors of its next compilations.
+        traps: invocations that end the agent they call.
+        slow_calls: agent -> event that its calls wait for.
+        stubborn: agents whose stop does not return while their event is unset.
+        slow_starts: agent -> event that its starts wait for.
+    """
+
+    running: dict[str, AgentStart] = field(default_factory=dict)
+    journal: list[str] = field(default_factory=list)
+    start_faults: dict[str, list[FleetError]] = field(default_factory=lambda: defaultdict(list))
+    prepare_faults: dict[str, list[FleetError]] = field(default_factory=lambda: defaultdict(list))
+    traps: set[str] = field(default_factory=set)
+    slow_calls: dict[str, asyncio.Event] = field(default_factory=dict)
+    stubborn: dict[str, asyncio.Event] = field(default_factory=dict)
+    slow_starts: dict[str, asyncio.Event] = field(default_factory=dict)
+    events: asyncio.Queue[RuntimeEvent] = field(default_factory=asyncio.Queue)
+    calls: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    async def prepare(self, component: Path, digest: str) -> None:
+        if self.prepare_faults[digest]:
+            raise self.prepare_faults[digest].pop(0)
+
+    async def start(self, agent: AgentStart) -> None:
+        self.journal.append(f"start {agent.name}")
+        if agent.name in self.slow_starts:
+            await self.slow_starts[agent.name].wait()
+        if self.start_faults[agent.name]:
+            raise self.start_faults[agent.name].pop(0)
+        if agent.name in self.running:
+            raise FleetError(Code.ALREADY_EXISTS, f"{agent.name} runs already")
+        self.running[agent.name] = agent
+
+    async def call(self, agent: str, invocation: str, deadline_ms: int | None = None) -> CallResult:
+        if agent not in self.running:
+            raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent} does not run")
+        self.calls[agent].append(invocation)
+        if agent in self.slow_calls:
+            await self.slow_calls[agent].wait()
+        if invocation in self.traps:
+            self.trap(agent, ExitCause.UNREACHABLE, "wasm `unreachable` instruction executed")
+            raise FleetError(Code.AGENT_TRAPPED, "trapped", cause="unreachable")
+        return CallResult(f'ok("{invocation.partition("(")[0]}")', 1.0)
+
+    async def stop(self, agent: str, grace_ms: int) -> None:
+        self.journal.append(f"stop {agent}")
+        if agent in self.stubborn:
+            await self.stubborn[agent].wait()
+        self.running.pop(agent, None)
+
+    def stats(self, agent: str) -> AgentStats:
+        return AgentStats(calls=len(self.calls[agent])) if agent in self.running else AgentStats()
+
+    async def next_event(self) -> RuntimeEvent:
+        return await self.events.get()
+
+    async def close(self) -> None:
+        self.running.clear()
+
+    def trap(self, agent: str, cause: ExitCause, message: str = "") -> None:
+        """End an agent by itself."""
+        self.running.pop(agent, None)
+        self.events.put_nowait(AgentExited(agent, Exit(cause, message, WHEN)))
+
+    def lose_runner(self, application: str) -> None:
+        """End the process of an application."""
+        agents = tuple(sorted(name for name in self.running if name.startswith(f"{application}/")))
+        for agent in agents:
+            del self.running[agent]
+        self.events.put_nowait(RunnerLost(application, agents, Exit(ExitCause.ENGINE_CRASH, "SIGABRT", WHEN)))
