@@ -97,7 +97,8 @@ def train(inputs: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> P
 def scores(p: Parameters, inputs: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The same sum the graph does after scaling."""
     out = np.tanh(inputs @ p["w1"] + p["b1"]) @ p["w2"] + p["b2"]
-    return np.abs(target - out[:, :1]) / np.exp(np.clip(out[:, 1:], *SPREAD))
+    found: np.ndarray = np.abs(target - out[:, :1]) / np.exp(np.clip(out[:, 1:], *SPREAD))
+    return found
 
 
 def graph(p: Parameters, threshold: float) -> onnx.ModelProto:
