@@ -1,7 +1,7 @@
 """Extract the NOAA hourly temperatures of Seattle from the vega_datasets package into this folder.
 
-Run once, with vega_datasets 0.9.0 installed; the result is committed. Fahrenheit becomes Celsius, local standard time becomes
-seconds since 1970, nothing else changes.
+Run once, with vega_datasets 0.9.0 installed; the result is committed. Fahrenheit becomes Celsius, local standard time
+becomes seconds since 1970, nothing else changes.
 """
 
 from __future__ import annotations
