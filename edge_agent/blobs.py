@@ -113,8 +113,27 @@ class Blobs:
         partial = self._partial / name
         offset = self._disk.size(partial) or 0
         hasher = await asyncio.to_thread(self._hash, partial) if offset else hashlib.sha256()
+        if not offset or hasher.hexdigest() != name:
+            source = fetch(digest, offset)
+            try:
+                await self._transfer(digest, offset, hasher, source)
+            except FleetError as error:
+                # Nothing more comes after these bytes, so they are not the beginning of this blob: the next try starts
+                # anew. After a lost connection it goes on.
+                if self._disk.size(partial) == offset and error.code is not Code.UNAVAILABLE:
+                    self._disk.remove(partial)
+                raise
+        if hasher.hexdigest() != name:
+            self._disk.remove(partial)
+            raise FleetError(Code.DIGEST_MISMATCH, f"what was fetched as {digest} is something else", digest=digest)
+        await asyncio.to_thread(self._publish, name)
+
+    async def _transfer(
+        self, digest: str, offset: int, hasher: hashlib._Hash, source: AsyncIterator[tuple[bytes, int]]
+    ) -> None:
+        partial = self._partial / _hex(digest)
         total: int | None = None
-        async for data, size in fetch(digest, offset):
+        async for data, size in source:
             total = size if total is None else total
             self._check_size(digest, total)
             if size != total or offset + len(data) > total:
@@ -124,10 +143,6 @@ class Blobs:
             offset += len(data)
         if total is None or offset < total:
             raise FleetError(Code.BLOB_MISSING, f"the source of {digest} ended after {offset} bytes", digest=digest)
-        if hasher.hexdigest() != name:
-            self._disk.remove(partial)
-            raise FleetError(Code.DIGEST_MISMATCH, f"what was fetched as {digest} is something else", digest=digest)
-        await asyncio.to_thread(self._publish, name)
 
     def collect(self, keep: Collection[str]) -> tuple[str, ...]:
         """Remove every blob and unfinished download that is not named; return the digests of what went."""

@@ -1,0 +1,141 @@
+"""Adopting is gated by signatures, expiry and rollback; what was adopted opens for ever."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from edge_agent.disk import replace_file
+from edge_agent.trust_store import TrustStore
+from fleet.errors import Code, FleetError
+from fleet.trust import Profile
+from tests.fakes.disk import MemoryDisk, PowerCutError
+from tests.fakes.publisher import NOW, Publisher
+from tests.fakes.refusals import code_of
+
+FOLDER = Path("/node/trust")
+YEARS_LATER = NOW + timedelta(days=3_000)
+
+
+def pinned(publisher: Publisher) -> MemoryDisk:
+    disk = MemoryDisk()
+    replace_file(disk, FOLDER / "root.json", publisher.root)
+    return disk
+
+
+def store(disk: MemoryDisk, *, allow_dev_profile: bool = True) -> TrustStore:
+    return TrustStore(disk, FOLDER, allow_dev_profile=allow_dev_profile)
+
+
+def newer(publisher: Publisher) -> dict[str, bytes]:
+    publisher.add("grants/default/app/one/1.yaml", b"a grant")
+    publisher.publish()
+    return dict(publisher.files)
+
+
+@pytest.fixture
+def publisher() -> Publisher:
+    return Publisher()
+
+
+def test_what_was_adopted_opens_from_disk_years_later(publisher: Publisher) -> None:
+    disk = pinned(publisher)
+    adopted = store(disk).adopt(publisher.files, publisher.document, NOW)
+    again = store(disk).load()
+    assert again is not None
+    assert again == adopted
+    assert again.fleet.fleet == "demo"
+
+
+def test_nothing_adopted_is_nothing(publisher: Publisher) -> None:
+    assert store(pinned(publisher)).load() is None
+
+
+def test_without_a_pinned_root_nothing_is_trusted(publisher: Publisher) -> None:
+    assert code_of(store(MemoryDisk()).load) is Code.TRUST_INVALID
+    assert code_of(store(MemoryDisk()).adopt, publisher.files, publisher.document, NOW) is Code.TRUST_INVALID
+
+
+def test_expired_metadata_is_not_adopted(publisher: Publisher) -> None:
+    trust = store(pinned(publisher))
+    assert code_of(trust.adopt, publisher.files, publisher.document, YEARS_LATER) is Code.TRUST_EXPIRED
+    assert trust.adopted is None
+
+
+def test_a_clock_that_was_set_back_makes_nothing_valid_again(publisher: Publisher) -> None:
+    disk = pinned(publisher)
+    store(disk).adopt(publisher.files, publisher.document, NOW)
+    trust = store(disk)
+    trust.load()
+    assert trust.floor(NOW - timedelta(days=999)) == NOW
+    assert trust.floor(YEARS_LATER) == YEARS_LATER
+
+
+def test_an_older_release_is_refused(publisher: Publisher) -> None:
+    old, trust = dict(publisher.files), store(pinned(publisher))
+    trust.adopt(newer(publisher), publisher.document, NOW)
+    assert code_of(trust.adopt, old, publisher.document, NOW) is Code.TRUST_ROLLBACK
+    assert trust.adopted is not None
+    assert trust.adopted.release.target("grants/default/app/one/1.yaml")
+
+
+def test_a_rollback_is_refused_after_a_restart_too(publisher: Publisher) -> None:
+    disk, old = pinned(publisher), dict(publisher.files)
+    store(disk).adopt(newer(publisher), publisher.document, NOW)
+    trust = store(disk)
+    trust.load()
+    assert code_of(trust.check, old, NOW) is Code.TRUST_ROLLBACK
+
+
+def test_another_fleet_document_is_refused(publisher: Publisher) -> None:
+    trust = store(pinned(publisher))
+    assert code_of(trust.adopt, publisher.files, publisher.document + b" ", NOW) is Code.DIGEST_MISMATCH
+
+
+def test_the_development_profile_must_be_allowed(publisher: Publisher) -> None:
+    trust = store(pinned(publisher), allow_dev_profile=False)
+    assert code_of(trust.adopt, publisher.files, publisher.document, NOW) is Code.DEV_PROFILE_REFUSED
+    production = Publisher(Profile.PRODUCTION)
+    store(pinned(production), allow_dev_profile=False).adopt(production.files, production.document, NOW)
+
+
+def test_too_many_files_are_refused(publisher: Publisher) -> None:
+    files = {f"{number}.root.json": b"" for number in range(2_000)}
+    assert code_of(store(pinned(publisher)).check, files, NOW) is Code.LIMIT_EXCEEDED
+
+
+@pytest.mark.parametrize("spoil", [b"", b"{}", b'{"schema":"fleet.adopted/v1"}', b"\xff"])
+def test_a_spoiled_file_is_not_believed(publisher: Publisher, spoil: bytes) -> None:
+    disk = pinned(publisher)
+    store(disk).adopt(publisher.files, publisher.document, NOW)
+    disk.write(FOLDER / "metadata.json", spoil, 0)
+    assert code_of(store(disk).load) is Code.TRUST_INVALID
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_power_cut_at_any_write_leaves_the_old_release_or_the_new_one(publisher: Publisher, seed: int) -> None:
+    old, new = dict(publisher.files), newer(publisher)
+    for cut_at in range(1, 7):
+        disk = pinned(publisher)
+        trust = store(disk)
+        trust.adopt(old, publisher.document, NOW)
+        disk.operations, disk.cut_at = 0, cut_at
+        expected = {2}
+        try:
+            trust.adopt(new, publisher.document, NOW)
+        except PowerCutError:
+            expected = {1, 2}
+        found = store(disk.after_power_cut(Random(seed))).load()
+        assert found is not None
+        assert found.release.versions["timestamp"] in expected
+
+
+def test_refusals_leave_what_is_adopted(publisher: Publisher) -> None:
+    trust = store(pinned(publisher))
+    before = trust.adopt(publisher.files, publisher.document, NOW)
+    with pytest.raises(FleetError):
+        trust.adopt({"timestamp.json": b"{}"}, publisher.document, NOW)
+    assert trust.adopted is before
