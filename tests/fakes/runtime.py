@@ -38,6 +38,7 @@ class ScriptedRuntime:
     slow_starts: dict[str, asyncio.Event] = field(default_factory=dict)
     events: asyncio.Queue[RuntimeEvent] = field(default_factory=asyncio.Queue)
     calls: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    totals: dict[str, AgentStats] = field(default_factory=dict)
 
     async def prepare(self, component: Path, digest: str) -> None:
         if self.prepare_faults[digest]:
@@ -52,14 +53,17 @@ class ScriptedRuntime:
         if agent.name in self.running:
             raise FleetError(Code.ALREADY_EXISTS, f"{agent.name} runs already")
         self.running[agent.name] = agent
+        self.totals.setdefault(agent.name, AgentStats())
 
     async def call(self, agent: str, invocation: str, deadline_ms: int | None = None) -> CallResult:
         if agent not in self.running:
             raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent} does not run")
         self.calls[agent].append(invocation)
+        self._count(agent, calls=1)
         if agent in self.slow_calls:
             await self.slow_calls[agent].wait()
         if invocation in self.traps:
+            self._count(agent, errors=1)
             self.trap(agent, ExitCause.UNREACHABLE, "wasm `unreachable` instruction executed")
             raise FleetError(Code.AGENT_TRAPPED, "trapped", cause="unreachable")
         return CallResult(f'ok("{invocation.partition("(")[0]}")', 1.0)
@@ -69,9 +73,14 @@ class ScriptedRuntime:
         if agent in self.stubborn:
             await self.stubborn[agent].wait()
         self.running.pop(agent, None)
+        self.totals.pop(agent, None)
 
     def stats(self, agent: str) -> AgentStats:
-        return AgentStats(calls=len(self.calls[agent])) if agent in self.running else AgentStats()
+        return self.totals.get(agent, AgentStats())
+
+    def _count(self, agent: str, calls: int = 0, errors: int = 0) -> None:
+        before = self.totals.get(agent, AgentStats())
+        self.totals[agent] = AgentStats(before.calls + calls, before.errors + errors)
 
     async def next_event(self) -> RuntimeEvent:
         return await self.events.get()

@@ -1,0 +1,145 @@
+"""What every `Runtime` promises, held against the real one and the scripted one."""
+
+import asyncio
+import os
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from edge_agent.runtime import AgentExited, AgentStart, AgentStats, RunnerLost, Runtime
+from fleet.errors import Code, FleetError
+from fleet.model import ExitCause
+from tests.fakes.runtime import ScriptedRuntime
+
+WORK, TRAP = "count()", "trap()"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One runtime: how to describe an agent to it, and how its runners are lost."""
+
+    runtime: Runtime
+    agent: Callable[[str], AgentStart]
+    lose_runner: Callable[[str], None]
+
+
+async def code_of(awaitable):
+    with pytest.raises(FleetError) as caught:
+        await awaitable
+    return caught.value.code
+
+
+async def next_event(runtime):
+    async with asyncio.timeout(20):
+        return await runtime.next_event()
+
+
+class RuntimeContract(ABC):
+    @pytest.fixture
+    @abstractmethod
+    def case(self): ...
+
+    async def test_an_agent_is_called_only_while_it_runs(self, case):
+        runtime = case.runtime
+        assert await code_of(runtime.call("app/a", WORK)) is Code.AGENT_NOT_RUNNING
+        await runtime.start(case.agent("app/a"))
+        result = await runtime.call("app/a", WORK)
+        assert result.output
+        assert result.duration_ms >= 0
+        await runtime.stop("app/a", 100)
+        assert await code_of(runtime.call("app/a", WORK)) is Code.AGENT_NOT_RUNNING
+
+    async def test_an_agent_runs_once(self, case):
+        await case.runtime.start(case.agent("app/a"))
+        assert await code_of(case.runtime.start(case.agent("app/a"))) is Code.ALREADY_EXISTS
+        assert (await case.runtime.call("app/a", WORK)).output
+
+    async def test_preparing_is_idempotent_and_no_condition_for_starting(self, case):
+        agent = case.agent("app/a")
+        await case.runtime.start(agent)
+        await case.runtime.prepare(agent.component, agent.component_digest)
+        await case.runtime.prepare(agent.component, agent.component_digest)
+
+    async def test_a_trap_ends_one_agent_and_is_told_twice(self, case):
+        """Told by the call that caused it, and by an event for those who did not call."""
+        runtime = case.runtime
+        await runtime.start(case.agent("app/a"))
+        await runtime.start(case.agent("app/b"))
+        with pytest.raises(FleetError) as caught:
+            await runtime.call("app/a", TRAP)
+        assert caught.value.code is Code.AGENT_TRAPPED
+        assert caught.value.detail["cause"] == ExitCause.UNREACHABLE
+        event = await next_event(runtime)
+        assert isinstance(event, AgentExited)
+        assert (event.agent, event.exit.cause) == ("app/a", ExitCause.UNREACHABLE)
+        assert await code_of(runtime.call("app/a", WORK)) is Code.AGENT_NOT_RUNNING
+        assert (await runtime.call("app/b", WORK)).output
+        await runtime.start(case.agent("app/a"))
+        assert (await runtime.call("app/a", WORK)).output
+
+    async def test_totals_outlive_restarts_and_end_with_stop(self, case):
+        runtime = case.runtime
+        assert runtime.stats("app/a") == AgentStats()
+        await runtime.start(case.agent("app/a"))
+        await runtime.call("app/a", WORK)
+        await code_of(runtime.call("app/a", TRAP))
+        await next_event(runtime)
+        stats = runtime.stats("app/a")
+        assert (stats.calls, stats.errors, stats.memory_bytes) == (2, 1, 0)
+        await runtime.start(case.agent("app/a"))
+        await runtime.call("app/a", WORK)
+        stats = runtime.stats("app/a")
+        assert (stats.calls, stats.errors) == (3, 1)
+        await runtime.stop("app/a", 100)
+        assert runtime.stats("app/a") == AgentStats()
+
+    async def test_stopping_is_quiet_and_may_be_repeated(self, case):
+        runtime = case.runtime
+        await runtime.start(case.agent("app/a"))
+        await runtime.start(case.agent("app/b"))
+        await runtime.stop("app/a", 100)
+        await runtime.stop("app/a", 100)
+        await runtime.stop("app/unknown", 100)
+        await code_of(runtime.call("app/b", TRAP))
+        event = await next_event(runtime)
+        assert isinstance(event, AgentExited)
+        assert event.agent == "app/b", "the stop of app/a left no event"
+
+    async def test_a_lost_runner_ends_its_application_only(self, case):
+        runtime = case.runtime
+        for name in ("app/a", "app/b", "other/c"):
+            await runtime.start(case.agent(name))
+        case.lose_runner("app")
+        event = await next_event(runtime)
+        assert isinstance(event, RunnerLost)
+        assert (event.application, sorted(event.agents)) == ("app", ["app/a", "app/b"])
+        assert event.exit.cause is ExitCause.ENGINE_CRASH
+        assert await code_of(runtime.call("app/a", WORK)) is Code.AGENT_NOT_RUNNING
+        assert (await runtime.call("other/c", WORK)).output
+        for name in ("app/a", "app/b"):
+            await runtime.start(case.agent(name))
+            assert (await runtime.call(name, WORK)).output
+
+    async def test_closing_ends_everything_and_may_be_repeated(self, case):
+        runtime = case.runtime
+        await runtime.start(case.agent("app/a"))
+        await runtime.close()
+        await runtime.close()
+        assert await code_of(runtime.call("app/a", WORK)) is Code.AGENT_NOT_RUNNING
+
+
+class TestScriptedRuntime(RuntimeContract):
+    @pytest.fixture
+    def case(self, tiny):
+        runtime = ScriptedRuntime(traps={TRAP})
+        return Case(runtime, tiny.start, runtime.lose_runner)
+
+
+@pytest.mark.system
+class TestRunnerHost(RuntimeContract):
+    @pytest.fixture
+    def case(self, host, tiny):
+        return Case(host, tiny.start, lambda application: os.kill(host.runner_pid(application), signal.SIGABRT))
