@@ -242,9 +242,9 @@ def _array(port: Port, tensor: Tensor) -> NDArray[np.generic]:
     if len(dimensions) != len(port.dimensions) or any(
         size is not None and size != given for size, given in zip(port.dimensions, dimensions, strict=True)
     ):
-        expected = ["?" if size is None else size for size in port.dimensions]
+        expected = ", ".join("?" if size is None else str(size) for size in port.dimensions)
         raise FleetError(
-            Code.VALUE_INVALID, f"input {port.name!r} has the dimensions {expected}, given were {list(dimensions)}"
+            Code.VALUE_INVALID, f"input {port.name!r} has the dimensions [{expected}], given were {list(dimensions)}"
         )
     array: NDArray[np.generic] = np.frombuffer(tensor.data, dtype).reshape(dimensions)
     return array
