@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from fleet.errors import Code, FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_COMPONENT = 256 * 1024 * 1024
 """Bytes of one component; the largest Python guests have about 40 MiB."""
@@ -28,6 +31,8 @@ MAX_NAME_BYTES = 1_024
 _MAGIC = b"\0asm"
 _MODULE_VERSION = b"\x01\0\0\0"
 _COMPONENT_VERSION = b"\x0d\0\x01\0"
+_TYPE = 3
+"""The sort of types in `sort` and `externdesc`."""
 _ATTRIBUTES = 3
 """Kinds of name attributes: what a name implements, its version suffix, its external id."""
 
@@ -46,10 +51,17 @@ class ComponentInfo:
     """Top-level names of a component, in the order of the binary.
 
     Interface names carry their version (`wasi:keyvalue/store@0.2.0-draft2`); plain names stay as they are.
+
+    Attributes:
+        imports: interfaces, functions, components and modules that the component asks for: what admission decides on.
+        exports: everything that it offers.
+        type_imports: types that it imports, by plain name, as a world with a `use` at its top does. A type gives no
+            authority without a function, and an engine asks its host for none but resource types.
     """
 
     imports: tuple[str, ...]
     exports: tuple[str, ...]
+    type_imports: tuple[str, ...] = ()
 
 
 class _Bytes:
@@ -117,17 +129,21 @@ def read_component(data: bytes) -> ComponentInfo:
     if len(data) > MAX_COMPONENT:
         raise FleetError(Code.LIMIT_EXCEEDED, f"component has {len(data)} bytes, the limit is {MAX_COMPONENT}")
     _check_preamble(data[:8])
-    names: dict[int, list[str]] = {_Section.IMPORT: [], _Section.EXPORT: []}
+    imports: dict[str, int] = {}
+    exports: dict[str, int] = {}
     cursor = _Bytes(memoryview(data), 8, len(data))
     for _ in range(MAX_SECTIONS):
         if cursor.done:
-            return ComponentInfo(tuple(names[_Section.IMPORT]), tuple(names[_Section.EXPORT]))
+            types = tuple(name for name, sort in imports.items() if sort == _TYPE)
+            return ComponentInfo(tuple(name for name in imports if name not in types), tuple(exports), types)
         section = cursor.byte()
         if section > _Section.VALUE:
             cursor.fail(f"unknown section {section}")
         body = cursor.part()
-        if section in names:
-            _read_names(body, names[section], exports=section == _Section.EXPORT)
+        if section == _Section.IMPORT:
+            _read_names(body, imports, _skip_extern_type)
+        elif section == _Section.EXPORT:
+            _read_names(body, exports, _skip_export)
     raise FleetError(Code.LIMIT_EXCEEDED, f"component has more than {MAX_SECTIONS} sections")
 
 
@@ -143,7 +159,8 @@ def _check_preamble(preamble: bytes) -> None:
         )
 
 
-def _read_names(body: _Bytes, names: list[str], *, exports: bool) -> None:
+def _read_names(body: _Bytes, names: dict[str, int], skip: Callable[[_Bytes], int]) -> None:
+    """Read a vector of names into `names`, each with its sort, which `skip` returns after skipping the rest."""
     count = body.number()
     if len(names) + count > MAX_NAMES:
         raise FleetError(Code.LIMIT_EXCEEDED, f"component has more than {MAX_NAMES} imports or exports")
@@ -151,13 +168,7 @@ def _read_names(body: _Bytes, names: list[str], *, exports: bool) -> None:
         name = _extern_name(body)
         if name in names:
             body.fail(f"{name!r} appears twice")
-        names.append(name)
-        if exports:
-            _skip_sort_index(body)
-            if _choice(body, 2, "optional type"):
-                _skip_extern_type(body)
-        else:
-            _skip_extern_type(body)
+        names[name] = skip(body)
     if not body.done:
         body.fail("bytes after the last name of a section")
 
@@ -186,20 +197,25 @@ def _choice(body: _Bytes, count: int, what: str) -> int:
     return value
 
 
-def _skip_sort_index(body: _Bytes) -> None:
-    """Skip `sortidx`: what is exported and its index; a core sort has a second byte."""
-    if _choice(body, 6, "sort") == 0:
+def _skip_export(body: _Bytes) -> int:
+    """Skip `sortidx`, which is what is exported and its index, and an optional type; a core sort has a second byte."""
+    sort = _choice(body, 6, "sort")
+    if sort == 0:
         body.byte()
     body.number()
+    if _choice(body, 2, "optional type"):
+        _skip_extern_type(body)
+    return sort
 
 
-def _skip_extern_type(body: _Bytes) -> None:
+def _skip_extern_type(body: _Bytes) -> int:
     """Skip `externdesc`: the type of an import, or the one ascribed to an export."""
     sort = _choice(body, 6, "type of a name")
     if sort == 0:
         body.byte()
     elif sort == 2:
         body.fail("values cannot be imported or exported")
-    elif sort == 3 and _choice(body, 2, "type bound") == 1:
-        return
+    elif sort == _TYPE and _choice(body, 2, "type bound") == 1:
+        return sort
     body.number()
+    return sort

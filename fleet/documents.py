@@ -117,7 +117,7 @@ def load_yaml(data: bytes, code: Code, name: str) -> Value:
     text = _text(data, code, name)
     try:
         value: Value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that accepts less
-        _check(value, MAX_DEPTH)
+        _check(value, MAX_DEPTH - 1)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark is not None else name
@@ -147,7 +147,7 @@ def load_json(data: bytes, code: Code, name: str, limit: int = MAX_DOCUMENT) -> 
     text = _text(data, code, name, limit)
     try:
         value: Value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-        _check(value, MAX_DEPTH)
+        _check(value, MAX_DEPTH - 1)
     except json.JSONDecodeError as error:
         place = f"{name}:{error.lineno}:{error.colno}"
         raise FleetError(code, f"not valid JSON: {error.msg}", place=place) from error

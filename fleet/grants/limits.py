@@ -77,7 +77,7 @@ class Limits:
     def describe(self) -> dict[str, str | int]:
         """Return the limits as documents write them; a limit that is not set is left out."""
         return {
-            spec.key: value if spec.unit is Unit.COUNT else spec.unit.write(value)
+            spec.key: spec.unit.write(value)
             for field, spec in LIMITS.items()
             if (value := getattr(self, field)) is not None
         }

@@ -89,7 +89,7 @@ def write_constraint(spec: ConstraintSpec, constraint: Constraint) -> list[str] 
         return list(constraint.texts)
     if not isinstance(constraint, Maximum):
         raise TypeError(f"unknown constraint {constraint!r}")
-    return constraint.value if spec.unit == "count" else spec.unit.write(constraint.value)
+    return spec.unit.write(constraint.value)
 
 
 def write_rule(interface: str, rule: Rule) -> dict[str, list[str] | str | int]:

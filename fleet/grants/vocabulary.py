@@ -48,10 +48,10 @@ class Unit(StrEnum):
             reader.fail(key, f"{self.write(value)} is not between {self.write(minimum)} and {self.write(maximum)}")
         return value
 
-    def write(self, value: int) -> str:
-        """Write a quantity as documents do."""
+    def write(self, value: int) -> str | int:
+        """Write a quantity as documents do: a count as a number, the others as text with a unit."""
         if self is Unit.COUNT:
-            return str(value)
+            return value
         return format_size(value) if self is Unit.SIZE else format_duration(value)
 
 
