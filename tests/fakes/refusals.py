@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fleet.errors import FleetError
+from fleet.errors import Code, FleetError
 
 
 def refusal(action: Callable[[], object]) -> FleetError | None:
@@ -12,3 +12,9 @@ def refusal(action: Callable[[], object]) -> FleetError | None:
     except FleetError as error:
         return error
     return None
+
+
+def code_of(call: Callable[..., object], *arguments: object) -> Code | None:
+    """Return the code with which the call was refused, or None when it succeeded."""
+    error = refusal(lambda: call(*arguments))
+    return None if error is None else error.code

@@ -23,8 +23,8 @@ from fleet.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from tests.fakes.outcomes import code_of
 from tests.fakes.publisher import MemoryLog
+from tests.fakes.refusals import code_of
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 LEAVES = st.lists(st.binary(max_size=4), max_size=70)

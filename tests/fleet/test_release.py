@@ -22,8 +22,8 @@ from fleet.release import (
 )
 from fleet.targets import TRUST_PATH, bundle_path, grant_path
 from fleet.trust import Profile, open_release
-from tests.fakes.outcomes import code_of
 from tests.fakes.publisher import NOW, Publisher, key, role_keys
+from tests.fakes.refusals import code_of
 
 BUNDLE = bundle_path("context-agent", "1.0.0")
 GRANT = grant_path("climate/context", 1)

@@ -24,8 +24,8 @@ from fleet.signing import (
     sign_envelope,
     verify_envelope,
 )
-from tests.fakes.outcomes import code_of
 from tests.fakes.publisher import key
+from tests.fakes.refusals import code_of
 
 KIND = "application/vnd.fleet.test+json"
 VECTORS = Path(__file__).parent.parent / "vectors"

@@ -30,8 +30,8 @@ from fleet.trust import (
     open_release,
     parse_fleet_trust,
 )
-from tests.fakes.outcomes import code_of
 from tests.fakes.publisher import NOW, Publisher, fleet_trust, key, role_keys
+from tests.fakes.refusals import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
