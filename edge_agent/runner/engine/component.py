@@ -20,6 +20,7 @@ from edge_agent.runner.engine.lower import lowering
 from edge_agent.runner.engine.slots import slots
 from edge_agent.runner.engine.types import ROOT, ComponentTypes, read_types
 from fleet.errors import Code, FleetError
+from fleet.wit_types import Primitive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +43,7 @@ class ExportPlan:
         params: name and conversion of each parameter.
         blank: the values of all parameters before their payloads are known.
         lift: conversion of the result, if there is one.
+        plain_result: the result holds no memory that has to be freed.
     """
 
     type: FuncType
@@ -49,6 +51,7 @@ class ExportPlan:
     params: tuple[tuple[str, Lower], ...]
     blank: bytes
     lift: Lift | None
+    plain_result: bool
 
 
 class Component:
@@ -102,7 +105,8 @@ class Component:
         lift = None if kind.result is None else lifting(kind.result, resources)
         blank = b"".join(template(part) for _, part in kind.params)
         parent = self._index(None, interface) if interface else None
-        return ExportPlan(kind, self._index(parent, name), params, blank, lift)
+        plain = isinstance(kind.result, Primitive) and kind.result is not Primitive.STRING
+        return ExportPlan(kind, self._index(parent, name), params, blank, lift, plain)
 
     def _index(self, parent: int | None, name: str) -> int:
         raw = name.encode()

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _CHECK_TICKS = 10
 """Ticks between two looks at the clock and at `interrupt` while a guest runs: a tenth of a second."""
 
+_CHECK_SECONDS = _CHECK_TICKS * TICK_SECONDS
+_UNLIMITED_FUEL = (1 << 64) - 1
+
 _QUOTA_SHARE = 0.75
 """A guest that aborts with at least this share of its memory in use is taken to have run out of it."""
 
@@ -63,6 +66,19 @@ class Limits:
     fuel_per_call: int | None = None
 
 
+class _Bound:
+    """An exported function of one instance: the engine's handle, and how to call it."""
+
+    __slots__ = ("_handle", "address", "buffer", "plan", "pointer")
+
+    def __init__(self, plan: ExportPlan) -> None:
+        self.plan = plan
+        self._handle = bytearray(ffi.FUNC_SIZE)
+        self.pointer = address_of(self._handle)
+        self.buffer = bytearray(plan.blank)
+        self.address = address_of(self.buffer) if plan.blank else None
+
+
 class Instance:
     """A component instantiated for one agent.
 
@@ -84,12 +100,13 @@ class Instance:
         functions, destructors = resolve(component.imports, interfaces)
         self._component = component
         self._limits = limits
-        self._clock = component.engine.clock
-        self._slot = AgentSlot(functions, destructors, limits.resources, self._clock)
+        self._call_seconds = math.inf if limits.call_seconds is None else limits.call_seconds
+        self._fuel = (limits.fuel_per_call or _UNLIMITED_FUEL) if component.engine.fuel else None
+        self._slot = AgentSlot(functions, destructors, limits.resources, component.engine.clock)
         self._lock = threading.RLock()
         self._depth = 0
         self._trap: Trap | None = None
-        self._functions: dict[str, tuple[bytearray, int]] = {}
+        self._bound: dict[str, _Bound] = {}
         self._result = bytearray(ffi.VAL_SIZE)
         self._result_address = address_of(self._result)
         slots[self._slot.number] = self._slot
@@ -106,10 +123,14 @@ class Instance:
         )
         ffi.store_epoch_callback(self._store, _on_epoch, self._slot.number, None)
         self._instance = bytearray(ffi.INSTANCE_SIZE)
-        outer = self._arm(None)
+        ffi.context_epoch_deadline(self._context, _CHECK_TICKS)
+        self._arm(math.inf, None)
         self._depth = 1
         failed = ffi.linker_instantiate(component.linker, self._context, component.pointer, address_of(self._instance))
-        self._leave(outer, failed)
+        self._depth = 0
+        self._slot.deadline = math.inf
+        if failed:
+            raise self._end(failed)
 
     @property
     def exports(self) -> Mapping[str, FuncType]:
@@ -137,14 +158,27 @@ class Instance:
             FleetError: EXPORT_NOT_FOUND, VALUE_INVALID (the guest did not run), AGENT_NOT_RUNNING.
             BaseException: what a host function raised, where that is no `Exception` (`KeyboardInterrupt`).
         """
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(False):
             raise RuntimeError("an instance is used by one thread at a time")
         try:
-            if self._store == 0 or self._trap is not None:
-                raise FleetError(Code.AGENT_NOT_RUNNING, "the instance has ended")
-            plan = self._component.plan(function)
-            _, pointer = self._functions.get(function) or self._find(function, plan)
-            return self._call(plan, pointer, arguments, seconds)
+            bound = self._bound.get(function) or self._bind(function)
+            plan = bound.plan
+            count = len(plan.params)
+            if count or arguments:
+                self._lower(bound, arguments)
+            slot = self._slot
+            outer = slot.deadline
+            self._arm(outer, seconds)
+            self._depth += 1
+            if plan.lift is None:
+                failed = ffi.func_call(bound.pointer, self._context, bound.address, count, None, 0)
+            else:
+                failed = ffi.func_call(bound.pointer, self._context, bound.address, count, self._result_address, 1)
+            self._depth -= 1
+            slot.deadline = outer
+            if failed or self._trap is not None:
+                raise self._end(failed)
+            return None if plan.lift is None else self._take_result(plan.lift, plan.plain_result)
         finally:
             self._lock.release()
 
@@ -154,7 +188,7 @@ class Instance:
 
     def close(self) -> None:
         """Free the instance and every resource the guest still holds. Idempotent; not during a call."""
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(False):
             raise RuntimeError("an instance is used by one thread at a time")
         try:
             if self._depth:
@@ -170,82 +204,71 @@ class Instance:
         if self._store:
             self.close()
 
-    def _call(self, plan: ExportPlan, pointer: int, arguments: tuple[WitValue, ...], seconds: float | None) -> WitValue:
+    def _lower(self, bound: _Bound, arguments: tuple[WitValue, ...]) -> None:
+        """Lay the arguments out in the function's buffer, which the engine copies before it runs anything."""
         slot = self._slot
-        arena = slot.arena
-        count = len(plan.params)
-        if len(arguments) != count:
-            raise FleetError(Code.VALUE_INVALID, f"expected {count} arguments, got {len(arguments)}")
+        params = bound.plan.params
+        if len(arguments) != len(params):
+            raise FleetError(Code.VALUE_INVALID, f"expected {len(params)} arguments, got {len(arguments)}")
+        slot.arena.reset()
+        name, at = "", 0
         try:
-            size = len(plan.blank)
-            buffer, start, address = arena.take(size)
-            buffer[start : start + size] = plan.blank
-            name = ""
-            for at, (name, lower) in enumerate(plan.params):  # noqa: B007 - names the place of a mismatch
-                lower(arguments[at], buffer, start + at * ffi.VAL_SIZE, slot)
-        except (Mismatch, QuotaError) as error:
-            arena.reset()
-            mismatch = error if isinstance(error, Mismatch) else Mismatch(str(error))
+            for (name, lower), value in zip(params, arguments, strict=True):  # noqa: B007 - names the place
+                lower(value, bound.buffer, at, slot)
+                at += ffi.VAL_SIZE
+        except Mismatch as mismatch:
             raise mismatch.as_fleet_error(name) from None
-        outer = self._arm(seconds)
-        self._depth += 1
-        lift = plan.lift
-        failed = ffi.func_call(
-            pointer, self._context, address, count, self._result_address if lift else None, 1 if lift else 0
-        )
-        arena.reset()
-        self._leave(outer, failed)
-        if lift is None:
-            return None
+        except QuotaError as error:
+            raise FleetError(Code.VALUE_INVALID, str(error), place=name) from None
+
+    def _take_result(self, lift: Lift, plain: bool) -> WitValue:  # noqa: FBT001 - of the plan, not of a caller
+        """Read the result of a call that succeeded, and free it if it holds memory."""
+        if plain:
+            return lift(self._result, 0, self._slot)
         try:
-            return lift(self._result, 0, slot)
+            return lift(self._result, 0, self._slot)
         finally:
             ffi.val_delete(self._result_address)
             # The engine drops what the buffer held before it writes the next result: leave it a plain bool.
             self._result[0] = 0
 
-    def _find(self, function: str, plan: ExportPlan) -> tuple[bytearray, int]:
+    def _bind(self, function: str) -> _Bound:
         """Look up an exported function of this instance; remembered, since it stays where it is."""
-        handle = bytearray(ffi.FUNC_SIZE)
-        pointer = address_of(handle)
-        if not ffi.instance_func(address_of(self._instance), self._context, plan.index, pointer):
+        if self._store == 0 or self._trap is not None:
+            raise FleetError(Code.AGENT_NOT_RUNNING, "the instance has ended")
+        bound = _Bound(self._component.plan(function))
+        if not ffi.instance_func(address_of(self._instance), self._context, bound.plan.index, bound.pointer):
             raise FleetError(Code.EXPORT_NOT_FOUND, f"the component exports no function '{function}'")
-        self._functions[function] = handle, pointer
-        return handle, pointer
+        self._bound[function] = bound
+        return bound
 
-    def _arm(self, seconds: float | None) -> float:
-        """Set the deadline of a call; returns the deadline of the call around it, which still holds."""
+    def _arm(self, outer: float, seconds: float | None) -> None:
+        """Set the deadline of a call within another that ends at `outer`."""
         slot = self._slot
-        outer = slot.deadline
-        limit = self._limits.call_seconds
-        if seconds is not None:
-            limit = seconds if limit is None else min(limit, seconds)
-        if limit is not None:
-            slot.deadline = min(outer, self._clock() + limit)
-        ffi.context_epoch_deadline(self._context, _ticks_until(slot))
-        if self._limits.fuel_per_call is not None:
-            check(ffi.context_set_fuel(self._context, self._limits.fuel_per_call))
-        elif self._component.engine.fuel:
-            check(ffi.context_set_fuel(self._context, (1 << 64) - 1))
-        return outer
+        limit = self._call_seconds
+        if seconds is not None and seconds < limit:
+            limit = seconds
+        end = slot.clock() + limit
+        slot.deadline = min(outer, end)
+        if limit < _CHECK_SECONDS:
+            # Longer calls need no setting: the engine asks at least every _CHECK_TICKS, and then the clock decides.
+            ffi.context_epoch_deadline(self._context, _ticks_until(slot))
+        if self._fuel is not None:
+            check(ffi.context_set_fuel(self._context, self._fuel))
 
-    def _leave(self, outer: float, failed: int | None) -> None:
-        """End a call: restore the deadline around it, and tell why the guest stopped if it did."""
+    def _end(self, failed: int | None) -> BaseException:
+        """Tell why the guest stopped, and free it unless one of its own calls is still on the stack."""
         slot = self._slot
-        slot.deadline = outer
-        self._depth -= 1
         failure, slot.failure = slot.failure, None
-        if failed:
-            trap = self._explain(failed, failure)
-            # A host function that called back into the guest may have met the trap first; the first one counts.
-            self._trap = self._trap or trap
-        if self._trap is None:
-            return
-        if self._depth == 0:
-            self._trap = self._bury(self._trap)
+        # A host function that called back into the guest may have met the trap first; the first one counts.
+        found = self._explain(failed, failure) if failed else None
+        trap = self._trap or found or Trap(ExitCause.TRAP, "the guest ended")
+        self._trap = self._bury(trap) if self._depth == 0 else trap
+        self._bound = {}
         if failure is not None and not isinstance(failure, Exception):
-            raise failure
-        raise self._trap from failure
+            return failure
+        self._trap.__cause__ = failure
+        return self._trap
 
     def _explain(self, failed: int, failure: BaseException | None) -> Trap:
         error = take_error(failed)
@@ -281,13 +304,14 @@ class Instance:
         else:
             delete_store(store)
         del slots[self._slot.number]
+        self._bound = {}
         return used
 
 
 def _ticks_until(slot: AgentSlot) -> int:
     """Ticks until the clock must be looked at again."""
     left = slot.deadline - slot.clock()
-    return _CHECK_TICKS if left > _CHECK_TICKS * TICK_SECONDS else max(1, math.ceil(left / TICK_SECONDS))
+    return _CHECK_TICKS if left > _CHECK_SECONDS else max(1, math.ceil(left / TICK_SECONDS))
 
 
 def _check_epoch(_context: int, number: int, delta: int, _kind: int) -> int:

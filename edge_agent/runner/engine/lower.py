@@ -202,6 +202,7 @@ def _option(kind: OptionType, resources: Mapping[str, int]) -> Lower:
 
     def lower(value: object, buffer: bytearray, start: int, slot: AgentSlot) -> None:
         if value is None:
+            word(buffer, start + 8, 0)
             return
         if nested:
             if not isinstance(value, Some):
