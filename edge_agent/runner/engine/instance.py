@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from edge_agent.capabilities.base import HostInterface
     from edge_agent.runner.engine.component import Component, ExportPlan
+    from edge_agent.runner.engine.lift import Lift
     from fleet.wit_types import FuncType, WitValue
 
 _CHECK_TICKS = 10
