@@ -38,6 +38,10 @@ def _text(data: bytes, code: Code, name: str, limit: int = MAX_DOCUMENT) -> str:
         raise FleetError(code, f"{name} is not UTF-8", place=f"{name}: byte {error.start}") from error
 
 
+_ODD_BREAKS = re.compile("[\x85\u2028\u2029]")
+"""Line breaks of YAML 1.1 that are ordinary characters in YAML 1.2 and in JSON."""
+
+
 class _StrictLoader(yaml.SafeLoader):
     """SafeLoader without duplicate keys, anchors, aliases or explicit tags, and with the JSON schema of YAML 1.2.
 
@@ -115,6 +119,10 @@ def load_yaml(data: bytes, code: Code, name: str) -> Value:
         FleetError: `code` with `place=name:line:column`; LIMIT_EXCEEDED above `MAX_DOCUMENT` bytes.
     """
     text = _text(data, code, name)
+    odd = _ODD_BREAKS.search(text)
+    if odd is not None:
+        line = text.count("\n", 0, odd.start()) + 1
+        raise FleetError(code, f"U+{ord(odd[0]):04X} must be written as an escape", place=f"{name}:{line}")
     try:
         value: Value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that accepts less
         _check(value, MAX_DEPTH - 1)
