@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
+from tuf.api.exceptions import DownloadHTTPError
 from tuf.api.metadata import Metadata
+from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from fleet.errors import Code
 from fleet.release import (
@@ -24,6 +27,10 @@ from fleet.targets import TRUST_PATH, bundle_path, grant_path
 from fleet.trust import Profile, open_release
 from tests.fakes.publisher import NOW, Publisher, key, role_keys
 from tests.fakes.refusals import code_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 BUNDLE = bundle_path("context-agent", "1.0.0")
 GRANT = grant_path("climate/context", 1)
@@ -155,3 +162,36 @@ def test_a_policy_role_signs_policies() -> None:
     publisher.publish()
     release = open_release(publisher.files, root=publisher.root, now=NOW, allow_dev=True)
     assert release.target("policy/ceilings.yaml").role == "policy"
+
+
+class FileFetcher(FetcherInterface):
+    """Serves a mapping to python-tuf's public client."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.files = files
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        name = url.rpartition("/")[2]
+        if name not in self.files:
+            raise DownloadHTTPError("not found", 404)
+        return iter([self.files[name]])
+
+
+def test_a_standard_client_reads_the_repository(tmp_path: Path) -> None:
+    """The public client has the wall clock, so this repository is made now."""
+    publisher = Publisher(now=datetime.now(UTC))
+    publisher.add(BUNDLE, b"index", {"team": "default"})
+    publisher.files = rotate_root(publisher.files, publisher.keys, publisher.keys, publisher.now)
+    publisher.publish()
+    client = Updater(
+        str(tmp_path),
+        "https://repository.invalid/",
+        fetcher=FileFetcher(publisher.files),
+        config=UpdaterConfig(),
+        bootstrap=publisher.root,
+    )
+    client.refresh()
+    target = client.get_targetinfo(BUNDLE)
+    assert target is not None
+    target.verify_length_and_hashes(b"index")
+    assert client.get_targetinfo(bundle_path("evil", "6.6.6")) is None
