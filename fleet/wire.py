@@ -12,6 +12,8 @@ import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
 
+from google.protobuf.message import DecodeError
+
 from fleet.assignment import MAX_AGENTS, MAX_ENVELOPE
 from fleet.checkpoint import MAX_NOTE
 from fleet.errors import Code, FleetError
@@ -103,6 +105,23 @@ def from_pb_observed(message: model_pb2.ObservedState) -> ObservedState:
         at=_moment(message.at_ms, "observed.at_ms"),
         agents=agents,
     )
+
+
+def encode_observed(observed: ObservedState) -> bytes:
+    """Write an observed state as bytes to keep."""
+    return to_pb_observed(observed).SerializeToString(deterministic=True)
+
+
+def decode_observed(data: bytes) -> ObservedState:
+    """Read what `encode_observed` wrote.
+
+    Raises:
+        FleetError: MESSAGE_INVALID.
+    """
+    try:
+        return from_pb_observed(model_pb2.ObservedState.FromString(data))
+    except DecodeError as error:
+        raise FleetError(Code.MESSAGE_INVALID, "not an observed state") from error
 
 
 def to_pb_observed_agent(agent: ObservedAgent) -> model_pb2.ObservedAgent:
