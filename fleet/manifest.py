@@ -14,19 +14,10 @@ from fleet.documents import Reader, Value, load_yaml
 from fleet.errors import Code, FleetError
 from fleet.model import Application, ApplicationAgent, Placement, RestartPolicy, RolloutPolicy, is_name
 from fleet.semver import parse_version
-from fleet.triggers import (
-    decode_restart,
-    decode_trigger,
-    encode_restart,
-    encode_trigger,
-    parse_restart,
-    take_duration,
-)
+from fleet.triggers import decode_trigger, parse_restart, take_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-__all__ = ["decode_restart", "decode_trigger", "encode_restart", "encode_trigger", "parse_application"]
 
 APPLICATION_SCHEMA = "fleet.application/v1"
 

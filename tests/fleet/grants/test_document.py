@@ -198,7 +198,7 @@ PATHS = (
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(PATHS), trees)
 def test_values_of_the_wrong_shape_raise_nothing_else(path, tree):
     data = changed(path, tree)
