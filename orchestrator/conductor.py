@@ -1,0 +1,46 @@
+"""Keeps rollouts going: looks again after every change, and when time alone can decide.
+
+Owns: the one task that calls `Rollouts.advance`. Knows nothing else, so that losing it costs a delay and never a state:
+everything is read from the store each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from fleet.errors import FleetError
+
+if TYPE_CHECKING:
+    from orchestrator.changes import Changes
+    from orchestrator.clock import Clock
+    from orchestrator.rollouts import Rollouts
+    from orchestrator.workers import Workers
+
+_LOG = logging.getLogger(__name__)
+
+COALESCE_S = 0.02
+"""Reports that come within this time are judged together."""
+
+RETRY_S = 5.0
+"""Pause after the database could not be used."""
+
+
+async def conduct(rollouts: Rollouts, changes: Changes, workers: Workers, clock: Clock) -> None:
+    """Advance the rollouts until cancelled."""
+    while True:
+        seen = changes.count
+        try:
+            until = await workers.run(rollouts.advance)
+        except FleetError as error:
+            _LOG.warning("rollouts do not advance: %s", error)
+            await asyncio.sleep(RETRY_S)
+            continue
+        wait_s = None if until is None else max((until - clock()).total_seconds(), 0.0)
+        try:
+            async with asyncio.timeout(wait_s):
+                await changes.after(seen)
+        except TimeoutError:
+            pass
+        await asyncio.sleep(COALESCE_S)

@@ -1,0 +1,13 @@
+"""ControlService: what fleetctl talks to, put together from its topics."""
+
+from __future__ import annotations
+
+from fleet.v1 import control_pb2_grpc
+from orchestrator.rpc.auditing import AuditingDoor
+from orchestrator.rpc.content import ContentDoor
+from orchestrator.rpc.deploying import DeployingDoor
+from orchestrator.rpc.operating import OperatingDoor
+
+
+class ControlService(ContentDoor, DeployingDoor, OperatingDoor, AuditingDoor, control_pb2_grpc.ControlServiceServicer):
+    """The door for operators; every method is in exactly one topic (`tests/orchestrator/test_rules.py`)."""

@@ -1,0 +1,112 @@
+"""EnrolmentService: one stream per enrolment or renewal, on its own port without client certificates.
+
+Owns: the order hello, challenge, proof, issued, and the challenge itself, which lives and dies with its stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fleet.errors import Code, FleetError
+from fleet.names import is_name
+from fleet.v1 import enrolment_pb2, enrolment_pb2_grpc
+from orchestrator.enrolment import EnrollProof, RenewProof
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from orchestrator.enrolment import Enrolment, Issued
+    from orchestrator.rpc.interceptor import Context
+    from orchestrator.workers import Workers
+
+CHALLENGE_SECONDS = 60.0
+"""How long a challenge is good, and the whole exchange may take."""
+
+
+class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
+    """The door for machines that have no valid certificate.
+
+    Args:
+        fleet: name of the fleet.
+        ca_certificates: PEM certificates against which a node checks the coordinator.
+        session_address: where the node finds NodeService.
+    """
+
+    def __init__(
+        self, *, enrolment: Enrolment, workers: Workers, fleet: str, ca_certificates: bytes, session_address: str
+    ) -> None:
+        self._enrolment = enrolment
+        self._workers = workers
+        self._fleet = fleet
+        self._ca_certificates = ca_certificates
+        self._session_address = session_address
+
+    async def Enroll(  # type: ignore[override]  # noqa: N802 - writes to the context
+        self, requests: AsyncIterator[enrolment_pb2.EnrollRequest], context: Context
+    ) -> None:
+        """Turn a join token into a node."""
+        async with _deadline():
+            hello = await anext(requests, None)
+            if hello is None or hello.WhichOneof("step") != "hello":
+                raise FleetError(Code.MESSAGE_INVALID, "enrolment begins with hello", place="step")
+            # Challenged whether or not the token exists: a stranger learns nothing from the answer.
+            nonce = self._enrolment.nonce()
+            await context.write(enrolment_pb2.EnrollReply(challenge=enrolment_pb2.Challenge(nonce=nonce)))
+            message = await anext(requests, None)
+            if message is None or message.WhichOneof("step") != "proof":
+                raise FleetError(Code.MESSAGE_INVALID, "after the challenge comes the proof", place="step")
+            proof = EnrollProof(
+                mac=message.proof.mac,
+                bound_key=message.proof.bound_key,
+                csr=message.proof.csr,
+                agent_version=message.proof.agent_version,
+            )
+            issued = await self._workers.run(self._enrolment.enroll, hello.hello.token_id, nonce, proof)
+            await context.write(self._reply(issued))
+
+    async def Renew(  # type: ignore[override]  # noqa: N802 - writes to the context
+        self, requests: AsyncIterator[enrolment_pb2.RenewRequest], context: Context
+    ) -> None:
+        """Give a node its next certificate."""
+        async with _deadline():
+            hello = await anext(requests, None)
+            if hello is None or hello.WhichOneof("step") != "hello" or not is_name(hello.hello.node):
+                raise FleetError(Code.MESSAGE_INVALID, "renewal begins with hello", place="step")
+            nonce = self._enrolment.nonce()
+            await context.write(enrolment_pb2.EnrollReply(challenge=enrolment_pb2.Challenge(nonce=nonce)))
+            message = await anext(requests, None)
+            if message is None or message.WhichOneof("step") != "proof":
+                raise FleetError(Code.MESSAGE_INVALID, "after the challenge comes the proof", place="step")
+            proof = RenewProof(
+                epoch=message.proof.epoch,
+                sequence=message.proof.sequence,
+                signature=message.proof.signature,
+                csr=message.proof.csr,
+            )
+            issued = await self._workers.run(self._enrolment.renew, hello.hello.node, nonce, proof)
+            await context.write(self._reply(issued))
+
+    def _reply(self, issued: Issued) -> enrolment_pb2.EnrollReply:
+        return enrolment_pb2.EnrollReply(
+            issued=enrolment_pb2.Issued(
+                node=issued.node,
+                fleet=self._fleet,
+                epoch=issued.epoch,
+                sequence=issued.sequence,
+                certificate=issued.certificate,
+                ca_certificates=self._ca_certificates,
+                session_address=self._session_address,
+                labels=dict(issued.labels),
+            )
+        )
+
+
+@asynccontextmanager
+async def _deadline() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(CHALLENGE_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise FleetError(Code.DEADLINE_EXCEEDED, "the challenge is too old") from error

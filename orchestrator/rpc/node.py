@@ -1,0 +1,275 @@
+"""NodeService: the session stream, blobs and trust metadata.
+
+Owns: one reader and one writer per session. The writer has one message in flight and a deadline for it; when a node
+does not read, or says something that makes no sense, or too much of it, that session ends and no other notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, assert_never
+
+from fleet.errors import Code, FleetError
+from fleet.times import to_ms
+from fleet.v1 import node_pb2, node_pb2_grpc
+from fleet.wire import from_pb_event, from_pb_log_line, from_pb_observed, to_pb_desired
+from orchestrator.nodes import Greeting
+from orchestrator.rpc.auth import principal_node
+from orchestrator.sessions import CallCommand, CommandAnswer, CommandOut, DesiredOut, GoAwayOut, LogsOut
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from orchestrator.blobs import Blobs
+    from orchestrator.clock import Clock
+    from orchestrator.config import Limits
+    from orchestrator.logs import Logs
+    from orchestrator.nodes import Nodes
+    from orchestrator.pki import NodeIdentity
+    from orchestrator.releases import Releases
+    from orchestrator.rpc.interceptor import Context
+    from orchestrator.sessions import Session as NodeSession
+    from orchestrator.sessions import Sessions
+    from orchestrator.workers import Workers
+
+MAX_MESSAGE = 1024 * 1024
+"""Bytes of one message of a node."""
+
+MAX_BATCH = 1_000
+"""Events or log lines in one message."""
+
+MAX_ANSWER = 256 * 1024
+"""Characters of a command's answer."""
+
+HELLO_TIMEOUT_S = 10.0
+"""How long a new stream may take to say hello."""
+
+SILENT_REPORTS = 4
+"""Missed reports after which a session counts as dead; keep-alive pings usually notice earlier."""
+
+_BURST_SECONDS = 4
+
+
+class NodeService(node_pb2_grpc.NodeServiceServicer):
+    """The door for nodes."""
+
+    def __init__(  # noqa: PLR0913 - a composition root calls it once, by keyword
+        self,
+        *,
+        nodes: Nodes,
+        sessions: Sessions,
+        logs: Logs,
+        blobs: Blobs,
+        releases: Releases,
+        workers: Workers,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        self._nodes = nodes
+        self._sessions = sessions
+        self._logs = logs
+        self._blobs = blobs
+        self._releases = releases
+        self._workers = workers
+        self._limits = limits
+        self._clock = clock
+
+    async def Session(  # type: ignore[override]  # noqa: N802 - writes to the context, each message with a deadline
+        self, requests: AsyncIterator[node_pb2.NodeMessage], context: Context
+    ) -> None:
+        """Hold one node's session until either side ends it."""
+        identity = principal_node()
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                hello = _hello(await anext(requests, None))
+        except TimeoutError as error:
+            raise FleetError(Code.DEADLINE_EXCEEDED, "no hello in time", node=identity.name) from error
+        greeting = _greeting(hello)
+        session = self._sessions.open(identity.name, identity.epoch)
+        reason = "the stream ended"
+        try:
+            await self._workers.run(self._nodes.open, identity, session.id, greeting)
+            told = (greeting.accepted_generation, greeting.accepted_digest)
+            await self._hold(session, identity, requests, context, told)
+        except FleetError as error:
+            reason = str(error.code)
+            raise
+        finally:
+            self._sessions.close(session)
+            # Shielded: a cancelled stream must still be noted as closed.
+            await asyncio.shield(self._workers.run(self._nodes.close, identity.name, session.id, reason))
+
+    async def FetchBlob(  # noqa: N802
+        self,
+        request: node_pb2.FetchBlobRequest,
+        context: Context,  # noqa: ARG002
+    ) -> AsyncIterator[node_pb2.BlobChunk]:
+        """Send a blob from an offset on."""
+        total = await self._workers.run(self._blobs.size, request.digest)
+        chunks = self._blobs.chunks(request.digest, request.offset)
+        first = True
+        while (piece := await self._workers.run(next, chunks, None)) is not None or first:
+            yield node_pb2.BlobChunk(data=piece or b"", total=total)
+            first = False
+
+    async def FetchTrust(  # noqa: N802
+        self,
+        request: node_pb2.FetchTrustRequest,
+        context: Context,  # noqa: ARG002
+    ) -> node_pb2.TrustMetadata:
+        """Send the trust metadata that the node lacks."""
+        files = await self._workers.run(self._releases.files_after, request.known_root_version)
+        return node_pb2.TrustMetadata(files=dict(files))
+
+    async def _hold(
+        self,
+        session: NodeSession,
+        identity: NodeIdentity,
+        requests: AsyncIterator[node_pb2.NodeMessage],
+        context: Context,
+        told: tuple[int, str],
+    ) -> None:
+        reader = asyncio.create_task(self._read(session, identity, requests))
+        writer = asyncio.create_task(self._write(session, context, told))
+        try:
+            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (reader, writer):
+                task.cancel()
+            outcomes = await asyncio.gather(reader, writer, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _read(
+        self, session: NodeSession, identity: NodeIdentity, requests: AsyncIterator[node_pb2.NodeMessage]
+    ) -> None:
+        silence_s = SILENT_REPORTS * self._limits.report_interval_ms / 1000 + HELLO_TIMEOUT_S
+        allowance = _Allowance(self._limits.messages_per_second, asyncio.get_running_loop().time())
+        while True:
+            try:
+                async with asyncio.timeout(silence_s):
+                    message = await anext(requests, None)
+            except TimeoutError as error:
+                raise FleetError(Code.DEADLINE_EXCEEDED, f"silent for {silence_s:.0f} s", node=session.node) from error
+            if message is None:
+                return
+            allowance.take(asyncio.get_running_loop().time())
+            await self._take(session, identity, message)
+
+    async def _take(self, session: NodeSession, identity: NodeIdentity, message: node_pb2.NodeMessage) -> None:
+        if message.ByteSize() > MAX_MESSAGE:
+            raise FleetError(Code.LIMIT_EXCEEDED, f"a message of {message.ByteSize()} bytes", limit=MAX_MESSAGE)
+        match message.WhichOneof("message"):
+            case "observed":
+                await self._workers.run(self._nodes.record, session.node, from_pb_observed(message.observed))
+            case "receipt":
+                await self._workers.run(self._nodes.record_receipt, identity, message.receipt)
+            case "events":
+                _check_batch(len(message.events.events))
+                events = [from_pb_event(event) for event in message.events.events]
+                await self._workers.run(self._nodes.record_events, session.node, events)
+            case "logs":
+                _check_batch(len(message.logs.lines))
+                self._logs.append(session.node, (from_pb_log_line(line) for line in message.logs.lines))
+            case "result":
+                session.answer(message.result.id, _answer(message.result))
+            case other:
+                raise FleetError(Code.MESSAGE_INVALID, f"{other or 'nothing known'} is no message here")
+
+    async def _write(self, session: NodeSession, context: Context, told: tuple[int, str]) -> None:
+        now = to_ms(self._clock())
+        welcome = node_pb2.Welcome(report_interval_ms=self._limits.report_interval_ms, now_ms=now)
+        await self._send(session, context, node_pb2.CoordinatorMessage(welcome=welcome))
+        while True:
+            outgoing = await session.next()
+            if isinstance(outgoing, DesiredOut):
+                order = await self._workers.run(self._nodes.order, session.node)
+                if order is None or (order.generation, order.digest) == told:
+                    continue
+                message = node_pb2.CoordinatorMessage(desired=to_pb_desired(order.state))
+                told = (order.generation, order.digest)
+            else:
+                message = _encode(outgoing)
+            await self._send(session, context, message)
+            if isinstance(outgoing, GoAwayOut):
+                return
+
+    async def _send(self, session: NodeSession, context: Context, message: node_pb2.CoordinatorMessage) -> None:
+        try:
+            async with asyncio.timeout(self._limits.write_deadline_ms / 1000):
+                await context.write(message)
+        except TimeoutError as error:
+            raise FleetError(Code.DEADLINE_EXCEEDED, "the node does not read", node=session.node) from error
+
+
+class _Allowance:
+    """How many messages a session may still send now: a bucket that fills with time."""
+
+    def __init__(self, per_second: int, now: float) -> None:
+        self._per_second = per_second
+        self._most = float(per_second * _BURST_SECONDS)
+        self._left = self._most
+        self._at = now
+
+    def take(self, now: float) -> None:
+        self._left = min(self._most, self._left + (now - self._at) * self._per_second)
+        self._at = now
+        if self._left < 1:
+            raise FleetError(Code.LIMIT_EXCEEDED, "too many messages", limit=self._per_second)
+        self._left -= 1
+
+
+def _hello(message: node_pb2.NodeMessage | None) -> node_pb2.Hello:
+    if message is None or message.WhichOneof("message") != "hello":
+        raise FleetError(Code.MESSAGE_INVALID, "a session begins with hello", place="hello")
+    if message.ByteSize() > MAX_MESSAGE:
+        raise FleetError(Code.LIMIT_EXCEEDED, f"a hello of {message.ByteSize()} bytes", limit=MAX_MESSAGE)
+    return message.hello
+
+
+def _greeting(hello: node_pb2.Hello) -> Greeting:
+    return Greeting(
+        agent_version=hello.agent_version,
+        architecture=hello.architecture,
+        accepted_generation=hello.accepted_generation,
+        accepted_digest=hello.accepted_digest,
+        observed=from_pb_observed(hello.observed) if hello.HasField("observed") else None,
+    )
+
+
+def _answer(result: node_pb2.CommandResult) -> CommandAnswer:
+    if len(result.output) > MAX_ANSWER:
+        raise FleetError(Code.LIMIT_EXCEEDED, f"an answer of {len(result.output)} characters", limit=MAX_ANSWER)
+    return CommandAnswer(
+        output=result.output,
+        delivered=result.delivered,
+        error_code=result.error_code,
+        error_message=result.error_message,
+        error_remedy=result.error_remedy,
+    )
+
+
+def _check_batch(count: int) -> None:
+    if count > MAX_BATCH:
+        raise FleetError(Code.LIMIT_EXCEEDED, f"{count} items in one message", limit=MAX_BATCH)
+
+
+def _encode(outgoing: LogsOut | CommandOut | GoAwayOut) -> node_pb2.CoordinatorMessage:
+    match outgoing:
+        case LogsOut():
+            return node_pb2.CoordinatorMessage(logs=node_pb2.LogSubscription(enabled=outgoing.enabled))
+        case GoAwayOut():
+            away = node_pb2.GoAway(retry_after_ms=outgoing.retry_after_ms, reason=outgoing.reason)
+            return node_pb2.CoordinatorMessage(go_away=away)
+        case CommandOut():
+            command = node_pb2.Command(id=outgoing.id, deadline_ms=outgoing.deadline_ms)
+            if isinstance(outgoing.what, CallCommand):
+                command.call.agent = outgoing.what.agent
+                command.call.invocation = outgoing.what.invocation
+            else:
+                command.send.topic = outgoing.what.topic
+                command.send.payloads.extend(outgoing.what.payloads)
+            return node_pb2.CoordinatorMessage(command=command)
+        case _:
+            assert_never(outgoing)

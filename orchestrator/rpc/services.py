@@ -1,0 +1,60 @@
+"""What the doors of ControlService call: every use case, built by `server` and passed as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.audit import AuditLog
+    from orchestrator.blobs import Blobs
+    from orchestrator.changes import Changes
+    from orchestrator.clock import Clock
+    from orchestrator.deployments import Deployments
+    from orchestrator.enrolment import Enrolment
+    from orchestrator.inventory import Inventory
+    from orchestrator.journal import Journal
+    from orchestrator.logs import Logs
+    from orchestrator.nodes import Nodes
+    from orchestrator.releases import Releases
+    from orchestrator.rollouts import Rollouts
+    from orchestrator.sessions import Sessions
+    from orchestrator.store.database import Store
+    from orchestrator.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Use cases and what they share.
+
+    Attributes:
+        enrolment_address: what operators hand out together with a join token.
+        events_changed: moves when an event was stored.
+        rollouts_changed: moves when a deployment or a report changed.
+    """
+
+    store: Store
+    blobs: Blobs
+    log: AuditLog
+    releases: Releases
+    deployments: Deployments
+    rollouts: Rollouts
+    nodes: Nodes
+    inventory: Inventory
+    enrolment: Enrolment
+    sessions: Sessions
+    journal: Journal
+    logs: Logs
+    workers: Workers
+    clock: Clock
+    enrolment_address: str
+    events_changed: Changes
+    rollouts_changed: Changes
+
+
+class Door:
+    """Base of the groups of methods that make up ControlService."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._run = services.workers.run
