@@ -1,0 +1,203 @@
+"""One failing case for each numbered check, and what is handed over when all pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from edge_agent.admission import AdmittedAgent, NodeContext, admit
+from edge_agent.blobs import Blobs
+from edge_agent.disk import LocalDisk
+from fleet.errors import Code, FleetError
+from fleet.grants import Authority, parse_ceiling
+from fleet.model import AssignedAgent, TargetRef
+from fleet.trust import open_release
+from tests.fakes.fleet import FleetWorld, bundle, component, grant
+from tests.fakes.publisher import NOW
+from tests.fakes.runtime import ScriptedRuntime
+
+LOGGING = "wasi:logging/logging@0.1.0-draft"
+KEYVALUE = "wasi:keyvalue/store@0.2.0-draft2"
+STORE_CAPS = "{'wasi:keyvalue/store': [{buckets: [context], ops: [get, set]}]}"
+NAME = "app/one"
+
+
+@dataclass
+class Case:
+    """A node on which `spec` is admitted; tests change one thing."""
+
+    folder: Path
+    world: FleetWorld
+    spec: AssignedAgent
+    now: datetime = NOW
+    fresh_at: datetime = NOW
+    labels: dict[str, str] | None = None
+    ceiling: Authority | None = None
+    runtime: ScriptedRuntime | None = None
+
+    @property
+    def blobs(self) -> Blobs:
+        return Blobs(LocalDisk(), self.folder / "blobs", 10**6)
+
+    async def admit(self) -> AdmittedAgent:
+        publisher = self.world.publisher
+        release = open_release(publisher.files, root=publisher.root, now=NOW, allow_dev=True)
+        context = NodeContext(
+            release=release,
+            fresh_at=self.fresh_at,
+            blobs=self.blobs,
+            labels=self.labels or {},
+            ceiling=self.ceiling,
+            state_root=self.folder / "state",
+            now=self.now,
+        )
+        return await admit(self.spec, context, self.runtime or ScriptedRuntime())
+
+
+Make = Callable[..., Case]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    def build(*imports: str, models: dict[str, bytes] | None = None, name: str = "one", **terms: str) -> Case:
+        world = FleetWorld()
+        built = bundle(name, "1.0.0", *imports, models=models)
+        spec = world.release(built, name, grant(terms.pop("agent", NAME), name, **terms), NAME)
+        case = Case(tmp_path, world, spec)
+        for data in world.blobs.values():
+            case.blobs.put(data)
+        return case
+
+    return build
+
+
+async def refusal(case: Case) -> FleetError:
+    with pytest.raises(FleetError) as caught:
+        await case.admit()
+    return caught.value
+
+
+async def test_everything_that_starting_needs_is_handed_over(make: Make, tmp_path: Path) -> None:
+    case = make(LOGGING, KEYVALUE, models={"anomaly": b"model"}, caps=STORE_CAPS[:-1] + ", 'wasi:logging/logging': []}")
+    case.spec = replace(case.spec, config={"unit": "celsius"})
+    admitted = await case.admit()
+    start = admitted.start
+    assert start.name == NAME
+    assert start.component.read_bytes() == component(LOGGING, KEYVALUE)
+    assert start.models["anomaly"].read_bytes() == b"model"
+    assert start.state_dir == tmp_path / "state" / "app"
+    assert start.config == {"unit": "celsius"}
+    assert Authority.decode(start.authority).allows("wasi:keyvalue/store", bucket="context", op="get")
+    assert admitted.valid_until == datetime.fromisoformat("2027-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("document", ["bundle", "grant", "component"])
+async def test_1_a_missing_document_is_missing(make: Make, document: str) -> None:
+    case = make(LOGGING, caps="{'wasi:logging/logging': []}")
+    digests = {"bundle": case.spec.bundle.digest, "grant": case.spec.grant.digest}
+    digest = digests.get(document) or case.blobs.put(component(LOGGING))
+    case.blobs.path(digest).unlink()
+    assert (await refusal(case)).code is Code.BLOB_MISSING
+
+
+@pytest.mark.parametrize("document", ["bundle", "grant", "component"])
+async def test_1_a_changed_file_is_corrupt_and_removed(make: Make, document: str) -> None:
+    case = make(LOGGING, caps="{'wasi:logging/logging': []}")
+    digests = {"bundle": case.spec.bundle.digest, "grant": case.spec.grant.digest}
+    digest = digests.get(document) or case.blobs.put(component(LOGGING))
+    path = case.blobs.path(digest)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert (await refusal(case)).code is Code.BLOB_CORRUPT
+    assert not case.blobs.has(digest)
+
+
+async def test_2_a_document_that_no_role_lists_is_refused(make: Make) -> None:
+    case = make()
+    case.world.publisher.remove(case.spec.grant.path)
+    case.world.publisher.publish()
+    assert (await refusal(case)).code is Code.TARGET_UNSIGNED
+
+
+async def test_2_other_content_under_a_listed_path_is_refused(make: Make) -> None:
+    case = make()
+    forged = case.blobs.put(grant(NAME, "one", caps=STORE_CAPS))
+    case.spec = replace(case.spec, grant=TargetRef(case.spec.grant.path, forged))
+    assert (await refusal(case)).code is Code.DIGEST_MISMATCH
+
+
+async def test_2_a_grants_role_signs_no_code_and_a_code_role_no_grants(make: Make) -> None:
+    case = make()
+    bundle_ref, grant_ref = case.spec.bundle, case.spec.grant
+    case.spec = replace(case.spec, bundle=grant_ref)
+    assert (await refusal(case)).code is Code.TARGET_UNSIGNED
+    case.spec = replace(case.spec, bundle=bundle_ref, grant=bundle_ref)
+    assert (await refusal(case)).code is Code.TARGET_UNSIGNED
+
+
+async def test_3_a_grant_for_another_agent_does_not_apply(make: Make) -> None:
+    assert (await refusal(make(agent="app/two"))).code is Code.GRANT_NOT_APPLICABLE
+
+
+async def test_3_a_grant_for_other_nodes_does_not_apply(make: Make) -> None:
+    case = make(labels="{labels: {site: oslo}}".removeprefix("{labels: ").removesuffix("}"))
+    assert (await refusal(case)).code is Code.GRANT_NOT_APPLICABLE
+    case.labels = {"site": "oslo"}
+    await case.admit()
+
+
+async def test_3_an_expired_grant_does_not_apply(make: Make) -> None:
+    case = make()
+    case.now = NOW + timedelta(days=999)
+    assert (await refusal(case)).code is Code.GRANT_EXPIRED
+
+
+async def test_4_the_node_ceiling_takes_authority_away(make: Make) -> None:
+    case = make(KEYVALUE, caps=STORE_CAPS)
+    case.ceiling = parse_ceiling(b"schema: fleet.ceiling/v1\ncaps: {}\n", "ceiling.yaml")
+    assert (await refusal(case)).code is Code.IMPORT_NOT_GRANTED
+    narrower = "schema: fleet.ceiling/v1\ncaps: {'wasi:keyvalue/store': [{buckets: [context], ops: [get]}]}\n"
+    case.ceiling = parse_ceiling(narrower.encode(), "ceiling.yaml")
+    authority = Authority.decode((await case.admit()).start.authority)
+    assert authority.allows("wasi:keyvalue/store", bucket="context", op="get")
+    assert not authority.allows("wasi:keyvalue/store", bucket="context", op="set")
+
+
+@pytest.mark.parametrize(
+    ("on_lapse", "before", "after"),
+    [
+        ("continue", datetime.fromisoformat("2027-01-01T00:00:00Z"), None),
+        ("stop", NOW + timedelta(days=1), Code.GRANT_EXPIRED),
+        ("{drop: ['wasi:keyvalue/store']}", NOW + timedelta(days=1), None),
+    ],
+)
+async def test_4_the_lease_decides_how_long_a_node_may_go_without_fresh_metadata(
+    make: Make, on_lapse: str, before: datetime, after: Code | None
+) -> None:
+    case = make(KEYVALUE, caps=STORE_CAPS, lease=f"{{max_stale: 1d, on_lapse: {on_lapse}}}")
+    assert (await case.admit()).valid_until == before
+    case.now = NOW + timedelta(days=1)
+    if after is not None:
+        assert (await refusal(case)).code is after
+        return
+    admitted = await case.admit()
+    allowed = Authority.decode(admitted.start.authority).allows("wasi:keyvalue/store", bucket="context", op="get")
+    assert allowed == (on_lapse == "continue")
+    assert admitted.valid_until == datetime.fromisoformat("2027-01-01T00:00:00Z")
+
+
+async def test_5_an_import_without_a_grant_is_refused_with_the_command_that_grants_it(make: Make) -> None:
+    error = await refusal(make(LOGGING, KEYVALUE, caps="{'wasi:logging/logging': []}"))
+    assert error.code is Code.IMPORT_NOT_GRANTED
+    assert error.remedy == "fleetctl grant propose app/one --bundle one@1.0.0 --add wasi:keyvalue/store"
+
+
+async def test_6_what_the_engine_refuses_is_refused(make: Make) -> None:
+    case = make()
+    case.runtime = ScriptedRuntime()
+    digest = case.blobs.put(component())
+    case.runtime.prepare_faults[digest].append(FleetError(Code.COMPONENT_UNSUPPORTED, "a stream at the boundary"))
+    assert (await refusal(case)).code is Code.COMPONENT_UNSUPPORTED

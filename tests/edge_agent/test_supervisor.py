@@ -1,0 +1,362 @@
+"""The supervisor over a scripted runtime and virtual time: what it starts, stops, restarts, delivers and tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from edge_agent.admission import AdmittedAgent
+from edge_agent.journal import Journal
+from edge_agent.runtime import AgentLogged, AgentStart
+from edge_agent.supervisor import Accepted, Parts, Supervisor
+from edge_agent.triggers import Reading
+from fleet.errors import Code, FleetError
+from fleet.model import (
+    AssignedAgent,
+    EventTrigger,
+    ExitCause,
+    LogLine,
+    ObservedAgent,
+    Phase,
+    RestartPolicy,
+    TargetRef,
+    TelemetryTrigger,
+    TimerTrigger,
+    Trigger,
+)
+from tests.fakes.clock import START, VirtualClock
+from tests.fakes.runtime import ScriptedRuntime
+
+REF = TargetRef("p", "sha256:" + "0" * 64)
+
+
+def spec(name: str, *triggers: Trigger, **config: str) -> AssignedAgent:
+    return AssignedAgent(name, REF, REF, config=config, triggers=triggers, restart=RestartPolicy(1_000, 8_000, 60_000))
+
+
+class OneReading:
+    def read(self, sources: Iterable[str]) -> tuple[Reading, ...]:
+        return tuple(Reading(source, 12.5) for source in sources if source != "absent")
+
+
+@dataclass
+class Bench:
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    runtime: ScriptedRuntime = field(default_factory=ScriptedRuntime)
+    refusals: dict[str, list[FleetError]] = field(default_factory=lambda: defaultdict(list))
+    valid_until: datetime | None = None
+    admissions: list[str] = field(default_factory=list)
+    authority: bytes = b"{}"
+    generation: int = 0
+
+    def __post_init__(self) -> None:
+        self.journal = Journal("node-1", 500)
+        parts = Parts(self.runtime, self.admit, self.journal, self.clock, Random(7), OneReading())
+        self.supervisor = Supervisor(parts)
+
+    async def admit(self, agent: AssignedAgent) -> AdmittedAgent:
+        self.admissions.append(agent.name)
+        await asyncio.sleep(0)
+        if self.refusals[agent.name]:
+            raise self.refusals[agent.name].pop(0)
+        start = AgentStart(agent.name, Path("/c"), "sha256:0", self.authority, Path("/state"), config=agent.config)
+        return AdmittedAgent(start, self.valid_until)
+
+    async def desire(self, *agents: AssignedAgent) -> None:
+        self.generation += 1
+        self.supervisor.desire(Accepted(self.generation, f"sha256:{self.generation}", agents))
+        await self.clock.settle()
+
+    def agent(self, name: str = "app/one") -> ObservedAgent:
+        (found,) = (agent for agent in self.supervisor.observed().agents if agent.name == name)
+        return found
+
+    def phases(self) -> dict[str, Phase]:
+        return {agent.name: agent.phase for agent in self.supervisor.observed().agents}
+
+    def kinds(self, agent: str = "app/one") -> list[str]:
+        return [event.kind for event in self.journal.take_events(1_000, START) if event.agent == agent]
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    running = asyncio.create_task(bench.supervisor.run())
+    await bench.clock.settle()
+    yield bench
+    running.cancel()
+    await asyncio.wait((running,))
+    if not running.cancelled():
+        running.result()
+
+
+async def test_it_runs_what_is_desired_and_tells_so(bench: Bench) -> None:
+    await bench.desire(spec("app/one"), spec("app/two"))
+    observed = bench.supervisor.observed()
+    assert (observed.generation, observed.digest) == (1, "sha256:1")
+    assert bench.phases() == {"app/one": Phase.RUNNING, "app/two": Phase.RUNNING}
+    assert bench.agent().running_since == START
+    assert bench.kinds() == ["agent:instance:started"]
+    assert bench.supervisor.changed.is_set()
+
+
+async def test_stops_come_before_starts(bench: Bench) -> None:
+    await bench.desire(spec("app/old"), spec("app/kept"))
+    bench.runtime.journal.clear()
+    await bench.desire(spec("app/kept"), spec("app/new"))
+    assert bench.runtime.journal == ["stop app/old", "start app/new"]
+    assert bench.phases() == {"app/kept": Phase.RUNNING, "app/new": Phase.RUNNING}
+
+
+async def test_a_changed_agent_is_stopped_and_started_again_as_the_newest(bench: Bench) -> None:
+    bench.runtime.stubborn["app/one"] = asyncio.Event()
+    await bench.desire(spec("app/one", version="1"))
+    await bench.desire(spec("app/one", version="2"))
+    await bench.desire(spec("app/one", version="3"))
+    assert bench.phases() == {"app/one": Phase.STOPPING}
+    bench.runtime.stubborn["app/one"].set()
+    await bench.clock.settle()
+    assert bench.runtime.running["app/one"].config == {"version": "3"}
+    assert bench.runtime.journal.count("start app/one") == 2
+
+
+async def test_a_stop_that_hangs_is_pressed_until_it_works(bench: Bench) -> None:
+    bench.runtime.stubborn["app/one"] = asyncio.Event()
+    await bench.desire(spec("app/one"))
+    await bench.desire()
+    await bench.clock.advance(10)
+    await bench.clock.advance(5)
+    assert bench.runtime.journal.count("stop app/one") == 3
+    assert bench.kinds().count("agent:stop:overdue") == 2
+    bench.runtime.stubborn["app/one"].set()
+    await bench.clock.settle()
+    assert bench.phases() == {}
+
+
+async def test_a_trap_restarts_the_agent_alone(bench: Bench) -> None:
+    await bench.desire(spec("app/one"), spec("app/two"))
+    bench.runtime.trap("app/one", ExitCause.QUOTA, "more than 32 MiB")
+    await bench.clock.settle()
+    agent = bench.agent()
+    assert (agent.phase, agent.last_exit.cause) == (Phase.BACKOFF, ExitCause.QUOTA)  # type: ignore[union-attr]
+    assert agent.next_attempt_at is not None
+    assert START <= agent.next_attempt_at <= START + timedelta(seconds=1)
+    await bench.clock.advance(1)
+    assert (bench.agent().phase, bench.agent().restarts) == (Phase.RUNNING, 1)
+    assert bench.runtime.journal.count("start app/two") == 1
+    assert bench.kinds() == ["agent:instance:started", "agent:trap:caught", "agent:trap:restarted"]
+
+
+async def test_a_trap_inside_a_call_restarts_too(bench: Bench) -> None:
+    await bench.desire(spec("app/one"))
+    bench.runtime.traps.add("crash()")
+    with pytest.raises(FleetError) as caught:
+        await bench.supervisor.call("app/one", "crash()", None)
+    assert caught.value.code is Code.AGENT_TRAPPED
+    await bench.clock.advance(1)
+    assert (bench.agent().phase, bench.agent().restarts) == (Phase.RUNNING, 1)
+    assert await bench.supervisor.call("app/one", "fine()", None) == 'ok("fine")'
+
+
+async def test_restarts_go_on_for_ever_with_capped_delays(bench: Bench) -> None:
+    await bench.desire(spec("app/one"))
+    for _ in range(100):
+        bench.runtime.trap("app/one", ExitCause.UNREACHABLE)
+        await bench.clock.advance(8)
+        assert bench.agent().phase is Phase.RUNNING
+    assert bench.agent().restarts == 100
+
+
+async def test_a_lost_runner_restarts_the_agents_of_its_application_only(bench: Bench) -> None:
+    await bench.desire(spec("app/one"), spec("app/two"), spec("other/three"))
+    bench.runtime.lose_runner("app")
+    await bench.clock.settle()
+    assert bench.phases() == {"app/one": Phase.BACKOFF, "app/two": Phase.BACKOFF, "other/three": Phase.RUNNING}
+    assert bench.kinds("") == ["runner:process:lost"]
+    await bench.clock.advance(1)
+    assert set(bench.phases().values()) == {Phase.RUNNING}
+    assert bench.runtime.journal.count("start other/three") == 1
+
+
+async def test_a_refused_agent_tells_why_and_waits_for_change(bench: Bench) -> None:
+    bench.refusals["app/one"] = [FleetError(Code.IMPORT_NOT_GRANTED, "secret", imports="wasi:x/y", remedy="grant it")]
+    await bench.desire(spec("app/one"))
+    refusal = bench.agent().refusal
+    assert bench.agent().phase is Phase.FAILED
+    assert refusal is not None
+    assert (refusal.code, refusal.remedy) == ("IMPORT_NOT_GRANTED", "grant it")
+    assert "wasi:x/y" in refusal.message
+    assert "secret" not in refusal.message
+    await bench.clock.advance(3_600)
+    assert bench.admissions == ["app/one"]
+    bench.supervisor.reconsider()
+    await bench.clock.settle()
+    assert bench.agent().phase is Phase.RUNNING
+
+
+async def test_a_missing_blob_is_asked_for_and_admission_tried_again(bench: Bench) -> None:
+    bench.refusals["app/one"] = [FleetError(Code.BLOB_MISSING, "gone")]
+    await bench.desire(spec("app/one"))
+    assert bench.supervisor.missing.is_set()
+    assert bench.agent().phase is Phase.BACKOFF
+    await bench.clock.advance(1)
+    assert bench.agent().phase is Phase.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("error", "phase"),
+    [
+        (FleetError(Code.COMPONENT_UNSUPPORTED, "async"), Phase.FAILED),
+        (FleetError(Code.AGENT_TRAPPED, "in start", cause="stack-overflow"), Phase.BACKOFF),
+        (FleetError(Code.RUNNER_LOST, "killed"), Phase.BACKOFF),
+    ],
+)
+async def test_a_start_that_fails(bench: Bench, error: FleetError, phase: Phase) -> None:
+    bench.runtime.start_faults["app/one"] = [error]
+    await bench.desire(spec("app/one"))
+    assert bench.agent().phase is phase
+
+
+async def test_an_agent_that_is_dropped_while_it_starts_is_stopped_afterwards(bench: Bench) -> None:
+    bench.runtime.slow_starts["app/one"] = asyncio.Event()
+    await bench.desire(spec("app/one"))
+    await bench.desire()
+    assert bench.phases() == {"app/one": Phase.STOPPING}
+    bench.runtime.slow_starts["app/one"].set()
+    await bench.clock.settle()
+    assert (bench.phases(), bench.runtime.running) == ({}, {})
+
+
+async def test_a_lapsed_admission_ends_the_instance_and_asks_again(bench: Bench) -> None:
+    bench.valid_until = START + timedelta(hours=2)
+    await bench.desire(spec("app/one"))
+    bench.refusals["app/one"] = [FleetError(Code.GRANT_EXPIRED, "over")]
+    await bench.clock.advance(2 * 3_600)
+    assert bench.agent().phase is Phase.FAILED
+    assert bench.runtime.running == {}
+
+
+async def test_a_lapse_follows_a_wall_clock_that_is_set_forward(bench: Bench) -> None:
+    bench.valid_until = START + timedelta(days=2)
+    await bench.desire(spec("app/one"))
+    bench.refusals["app/one"] = [FleetError(Code.GRANT_EXPIRED, "over")]
+    bench.clock.wall += timedelta(days=3)
+    await bench.clock.advance(60)
+    assert bench.agent().phase is Phase.FAILED
+
+
+async def test_reconsidering_extends_ends_or_replaces_what_runs(bench: Bench) -> None:
+    bench.valid_until = START + timedelta(hours=1)
+    await bench.desire(spec("app/one"))
+    bench.valid_until = START + timedelta(hours=3)
+    bench.supervisor.reconsider()
+    await bench.clock.advance(2 * 3_600)
+    assert bench.runtime.journal == ["start app/one"]
+    bench.authority = b"less"
+    bench.supervisor.reconsider()
+    await bench.clock.settle()
+    assert bench.runtime.journal == ["start app/one", "stop app/one", "start app/one"]
+    assert bench.runtime.running["app/one"].authority == b"less"
+    bench.refusals["app/one"] = [FleetError(Code.TARGET_UNSIGNED, "withdrawn") for _ in range(2)]
+    bench.supervisor.reconsider()
+    await bench.clock.settle()
+    assert (bench.agent().phase, bench.runtime.running) == (Phase.FAILED, {})
+
+
+async def test_a_generation_is_applied_when_every_agent_has_settled(bench: Bench) -> None:
+    bench.runtime.slow_starts["app/one"] = asyncio.Event()
+    await bench.desire(spec("app/one"))
+    assert bench.supervisor.applied is None
+    bench.runtime.slow_starts["app/one"].set()
+    await bench.clock.settle()
+    assert bench.supervisor.applied is not None
+    assert bench.supervisor.applied.generation == 1
+    await bench.desire()
+    assert bench.supervisor.applied.generation == 2
+
+
+@pytest.mark.parametrize("name", ["app/absent", "app/refused"])
+async def test_only_a_running_agent_can_be_called(bench: Bench, name: str) -> None:
+    bench.refusals["app/refused"] = [FleetError(Code.GRANT_EXPIRED, "over")]
+    await bench.desire(spec("app/refused"))
+    with pytest.raises(FleetError) as caught:
+        await bench.supervisor.call(name, "f()", None)
+    assert caught.value.code is Code.AGENT_NOT_RUNNING
+
+
+async def test_timers_fire_while_the_agent_runs(bench: Bench) -> None:
+    await bench.desire(spec("app/one", TimerTrigger(500, "tick", "{n: 1}")))
+    await bench.clock.advance(1.6)
+    assert bench.runtime.calls["app/one"] == ["tick({n: 1})"] * 3
+    assert bench.agent().last_output == 'ok("tick")'
+    await bench.desire()
+    await bench.clock.advance(5)
+    assert len(bench.runtime.calls["app/one"]) == 3
+
+
+async def test_telemetry_hands_over_a_record_for_each_source_that_exists(bench: Bench) -> None:
+    await bench.desire(spec("app/one", TelemetryTrigger(1_000, "handle-data", ("cpu", "absent", "memory"))))
+    await bench.clock.advance(1)
+    seconds = int(START.timestamp()) + 1
+    assert bench.runtime.calls["app/one"] == [
+        f'handle-data({{source: "cpu", value: 12.5, timestamp: {seconds}}})',
+        f'handle-data({{source: "memory", value: 12.5, timestamp: {seconds}}})',
+    ]
+
+
+async def test_a_local_event_reaches_its_listeners_in_order(bench: Bench) -> None:
+    await bench.desire(
+        spec("app/one", EventTrigger("t", "f")), spec("app/two", EventTrigger("t", "g")), spec("app/three")
+    )
+    assert await bench.supervisor.publish("t", ["1", "2"]) == 4
+    assert await bench.supervisor.publish("nobody", ["1"]) == 0
+    assert bench.runtime.calls["app/one"] == ["f(1)", "f(2)"]
+    assert bench.runtime.calls["app/two"] == ["g(1)", "g(2)"]
+
+
+async def test_one_trigger_call_is_in_flight_and_the_rest_is_dropped_and_counted(bench: Bench) -> None:
+    bench.runtime.slow_calls["app/one"] = asyncio.Event()
+    await bench.desire(spec("app/one", TimerTrigger(100, "tick", "")))
+    await bench.clock.advance(1.05)
+    assert bench.runtime.calls["app/one"] == ["tick()"]
+    assert bench.supervisor.dropped("app/one") == 9
+    bench.runtime.slow_calls.pop("app/one").set()
+    await bench.clock.advance(0.1)
+    assert bench.runtime.calls["app/one"] == ["tick()"] * 2
+
+
+async def test_a_trigger_that_keeps_failing_is_told_once(bench: Bench) -> None:
+    await bench.desire(spec("app/one", TimerTrigger(100, "absent", "")))
+    bench.kinds()
+
+    async def refuse(*_: object) -> None:
+        raise FleetError(Code.EXPORT_NOT_FOUND, "no such export")
+
+    bench.runtime.call = refuse  # type: ignore[assignment]
+    await bench.clock.advance(1)
+    assert bench.kinds() == ["agent:trigger:failed"]
+
+
+async def test_logs_of_agents_are_kept_with_the_name_of_the_node(bench: Bench) -> None:
+    for number in range(600):
+        bench.runtime.events.put_nowait(AgentLogged(LogLine(START, "", "app/one", "info", "", str(number))))
+    await bench.clock.settle()
+    for _ in range(20):
+        await bench.clock.settle()
+    lines = bench.journal.lines("app/one")
+    assert (len(lines), lines[0].message, lines[-1].message, lines[0].node) == (500, "100", "599", "node-1")
+
+
+async def test_a_restart_keeps_the_specification_that_was_accepted(bench: Bench) -> None:
+    wanted = replace(spec("app/one"), config={"unit": "celsius"})
+    await bench.desire(wanted)
+    bench.runtime.trap("app/one", ExitCause.DEADLINE)
+    await bench.clock.advance(2)
+    assert bench.runtime.running["app/one"].config == {"unit": "celsius"}
