@@ -6,10 +6,14 @@ back, so that one call converts the value four times: argument and result, of gu
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import zip_longest
 
 from wasmtime import wat2wasm
 
+from edge_agent.runner.engine import TICK_SECONDS, Engine
 from fleet.wit_types import (
     EnumType,
     FlagsType,
@@ -48,6 +52,24 @@ ALLOCATOR = """
 
 OPTIONS = '(memory (core memory $a "memory")) (realloc (core func $a "realloc"))'
 """Canonical options for an instance `$a` of a module with `ALLOCATOR`."""
+
+
+@contextmanager
+def ticking(engine: Engine) -> Iterator[None]:
+    """A thread that keeps the engine's time."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(TICK_SECONDS):
+            engine.tick()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def wasm(text: str) -> bytes:

@@ -5,6 +5,10 @@ a supervisor cannot be built on them. This package keeps what it needs: compile 
 `Component`), offer it host functions (`HostInterface`, `HostFunction`), run it with limits (`Instance`, `Limits`), and
 say why it stopped (`Trap`). Values are mapped as tabled in `fleet.wit_types`.
 
+Rules for the caller: tick the engine about every `TICK_SECONDS`, or deadlines do not hold; run guests in threads with
+the default stack (2 MiB is safe, 512 KiB is not); close every instance. `list<u8>` crosses the C API as one engine
+value per byte, about 0.1 microseconds each, and a guest can hand over at most 2.8 million of them at once.
+
 Read `instance` first, then `component`; `ffi` is the only module that declares C functions.
 
     engine = Engine()

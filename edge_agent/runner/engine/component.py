@@ -83,6 +83,21 @@ class Component:
             for name, kind in exported.functions.items()
         }
 
+    def find(self, function: str) -> str:
+        """Full name of an exported function that is given by its full or its bare name.
+
+        Raises:
+            FleetError: EXPORT_NOT_FOUND when no function, or more than one, has the name.
+        """
+        exports = self.exports
+        if function in exports:
+            return function
+        found = [name for name in exports if name.rpartition("#")[2] == function]
+        if len(found) != 1:
+            reason = f"several functions '{function}': {', '.join(found)}" if found else f"no function '{function}'"
+            raise FleetError(Code.EXPORT_NOT_FOUND, f"the component exports {reason}", function=function)
+        return found[0]
+
     def plan(self, function: str) -> ExportPlan:
         """How to call an exported function.
 

@@ -53,7 +53,8 @@ class Limits:
         table_elements: elements of each table.
         instances: core instances the component is made of.
         resources: host resources the guest may hold at one time.
-        call_seconds: wall-clock time of one call, host functions included; none for no limit.
+        call_seconds: wall-clock time of one call, host functions included; none for no limit. A guest is stopped when
+            it next runs: a host function that waits must watch its own time.
         fuel_per_call: instructions of one call, on an engine that counts them; none for no limit.
     """
 
@@ -102,7 +103,8 @@ class Instance:
         self._component = component
         self._limits = limits
         self._call_seconds = math.inf if limits.call_seconds is None else limits.call_seconds
-        self._fuel = (limits.fuel_per_call or _UNLIMITED_FUEL) if component.engine.fuel else None
+        fuel = _UNLIMITED_FUEL if limits.fuel_per_call is None else limits.fuel_per_call
+        self._fuel = fuel if component.engine.fuel else None
         self._slot = AgentSlot(functions, destructors, limits.resources, component.engine.clock)
         self._lock = threading.RLock()
         self._depth = 0
@@ -212,14 +214,17 @@ class Instance:
         if len(arguments) != len(params):
             raise FleetError(Code.VALUE_INVALID, f"expected {len(params)} arguments, got {len(arguments)}")
         slot.arena.reset()
+        slot.lent = []
         name, at = "", 0
         try:
             for (name, lower), value in zip(params, arguments, strict=True):  # noqa: B007 - names the place
                 lower(value, bound.buffer, at, slot)
                 at += ffi.VAL_SIZE
         except Mismatch as mismatch:
+            slot.take_back()
             raise mismatch.as_fleet_error(name) from None
         except QuotaError as error:
+            slot.take_back()
             raise FleetError(Code.VALUE_INVALID, str(error), place=name) from None
 
     def _take_result(self, lift: Lift, plain: bool) -> WitValue:  # noqa: FBT001 - of the plan, not of a caller

@@ -36,6 +36,7 @@ class AgentSlot:
         deadline: monotonic second at which the running call must end; infinite when it need not.
         interrupted: set by another thread to stop the guest at the next check.
         live: numbers of the resources the guest holds, by resource number.
+        lent: those of them that were handed over since the last call from outside began.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class AgentSlot:
         "failure",
         "functions",
         "interrupted",
+        "lent",
         "live",
         "number",
         "resource_limit",
@@ -72,6 +74,7 @@ class AgentSlot:
         self.deadline = float("inf")
         self.interrupted = False
         self.live: set[tuple[int, int]] = set()
+        self.lent: list[tuple[int, int]] = []
 
     def lend(self, resource: int, rep: int) -> None:
         """Note that the guest now owns a resource.
@@ -82,6 +85,11 @@ class AgentSlot:
         if len(self.live) >= self.resource_limit:
             raise QuotaError(f"the guest holds {self.resource_limit} resources, its limit")
         self.live.add((resource, rep))
+        self.lent.append((resource, rep))
+
+    def take_back(self) -> None:
+        """The call did not come about: what it would have given to the guest is still the host's."""
+        self.live.difference_update(self.lent)
 
     def drop(self, resource: int, rep: int) -> None:
         """The guest dropped a resource it owned: run its destructor."""

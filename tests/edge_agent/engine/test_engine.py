@@ -101,7 +101,7 @@ def _instance() -> Instance:
 def test_calls_leak_nothing() -> None:
     """The smallest leak known of the stock bindings is 48 bytes per value; each call here moves about 60 values."""
     instance = _instance()
-    calls = 20_000
+    calls = 10_000
 
     def run(times: int) -> WitValue:
         for _ in range(times):

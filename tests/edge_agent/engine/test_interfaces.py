@@ -58,6 +58,7 @@ GUEST = wasm(f"""(component
   (func (export "give") (call $give (call $bucket)))
   (func (export "die") (drop (call $bucket)) unreachable)
   (func (export "many") (loop $l (drop (call $bucket)) (br $l)))
+  (func (export "pair") (param i32 i32))
   (func (export "pass") (param i32) (result i32) (local.get 0))
   (func (export "look") (param i32) (result i32) (local $n i32)
     (local.set $n (call $size (local.get 0))) (call $drop (local.get 0)) (local.get $n)))
@@ -70,6 +71,7 @@ GUEST = wasm(f"""(component
  (func (export "die") (canon lift (core func $i "die")))
  (func (export "many") (canon lift (core func $i "many")))
  (func (export "pass") (param "bucket" (own $b)) (result (own $b)) (canon lift (core func $i "pass")))
+ (func (export "pair") (param "bucket" (own $b)) (param "n" u8) (canon lift (core func $i "pair")))
  (func (export "look") (param "bucket" (borrow $b)) (result u32) (canon lift (core func $i "look"))))""")
 
 ENGINE = Engine()
@@ -189,6 +191,19 @@ def test_resource_numbers_are_checked(store: Store, number: WitValue) -> None:
     with pytest.raises(FleetError) as caught:
         start(store).call("look", number)
     assert caught.value.code is Code.VALUE_INVALID
+
+
+def test_a_resource_given_in_a_call_that_was_refused_stays_the_hosts(store: Store) -> None:
+    instance = start(store)
+    with pytest.raises(FleetError):
+        instance.call("pair", 7, 256)
+    instance.close()
+    assert store.dropped == []
+
+
+def test_a_resource_given_beyond_the_limit_is_refused(store: Store) -> None:
+    with pytest.raises(FleetError, match="holds 0 resources"):
+        start(store, resources=0).call("pair", 7, 1)
 
 
 def test_a_destructor_that_raises_ends_the_agent(store: Store) -> None:
@@ -312,8 +327,24 @@ def test_exported_interfaces_are_called_by_interface_and_function() -> None:
      (instance $h (export "f" (func $f)))
      (export "test:kv/handler@0.1.0" (instance $h)))""")
     instance = Instance(ENGINE.load(ENGINE.compile(nested)), [], Limits())
+    component = instance._component
+    assert component.find("f") == component.find("test:kv/handler@0.1.0#f") == "test:kv/handler@0.1.0#f"
+    with pytest.raises(FleetError, match="no function 'g'"):
+        component.find("g")
     assert list(instance.exports) == ["test:kv/handler@0.1.0#f"]
     assert instance.call("test:kv/handler@0.1.0#f") == 7
+
+
+def test_a_bare_name_must_be_unique() -> None:
+    twice = wasm("""(component
+     (core module $m (func (export "f")))
+     (core instance $i (instantiate $m))
+     (func $f (canon lift (core func $i "f")))
+     (instance $a (export "f" (func $f)))
+     (instance $b (export "f" (func $f)))
+     (export "test:kv/a" (instance $a)) (export "test:kv/b" (instance $b)))""")
+    with pytest.raises(FleetError, match="several functions 'f': test:kv/a#f, test:kv/b#f"):
+        ENGINE.load(ENGINE.compile(twice)).find("f")
 
 
 def test_resources_of_the_guest_are_refused_when_called() -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
 from edge_agent.runner.engine import (
-    TICK_SECONDS,
     Component,
     Engine,
     HostFunction,
@@ -18,10 +16,12 @@ from edge_agent.runner.engine import (
     Limits,
     Trap,
 )
+from edge_agent.runner.engine.errors import EngineError
+from edge_agent.runner.engine.traps import classify
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 from fleet.wit_text import parse_signature
-from tests.fakes.components import wasm
+from tests.fakes.components import ticking, wasm
 
 HOST = "test:traps/host"
 GUEST = wasm(f"""(component
@@ -68,24 +68,6 @@ def start(
     call: Callable[[int], object] = lambda n: n, limits: Limits = SMALL, component: Component = COMPONENT
 ) -> Instance:
     return Instance(component, [HostInterface(HOST, {"call": HostFunction(CALL, call)})], limits)
-
-
-@contextmanager
-def ticking(engine: Engine) -> Iterator[None]:
-    """A thread that keeps the engine's time."""
-    stop = threading.Event()
-
-    def run() -> None:
-        while not stop.wait(TICK_SECONDS):
-            engine.tick()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -325,6 +307,38 @@ def test_exceptions_and_traps_of_many_threads_never_mix() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_an_exit_status_is_a_guest_exit() -> None:
+    """No interface that can exit is linked yet; the engine reports one by its status, whatever the text."""
+    assert classify(EngineError("anything", 3)).cause is ExitCause.GUEST_EXIT
+
+
+def test_a_signal_while_the_clock_is_read_is_kept_for_the_caller() -> None:
+    readings = iter([0.0, 0.0])
+
+    def clock() -> float:
+        try:
+            return next(readings)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    engine = Engine(clock=clock)
+    instance = start(component=engine.load(engine.compile(GUEST)))
+    with ticking(engine), pytest.raises(KeyboardInterrupt):
+        instance.call("loop")
+    assert not instance.alive
+
+
+def test_a_host_function_without_result_must_not_return_one() -> None:
+    text = """(component (import "f" (func $f)) (core func $f (canon lower (func $f)))
+     (core module $m (import "h" "f" (func $f)) (func (export "g") (call $f)))
+     (core instance $i (instantiate $m (with "h" (instance (export "f" (func $f))))))
+     (func (export "g") (canon lift (core func $i "g"))))"""
+    host = HostInterface("", {"f": HostFunction(parse_signature("func()"), lambda: 1)})
+    instance = Instance(ENGINE.load(ENGINE.compile(wasm(text))), [host], SMALL)
+    with pytest.raises(Trap, match="expected no result"):
+        instance.call("g")
 
 
 def test_exports_are_listed_with_their_types() -> None:
