@@ -48,6 +48,8 @@ _NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,19}")
 
 _SCHEMA_VERSION = 1
 
+# The value is the last column, since SQLite walks through all pages of a large one to reach a column behind it; and
+# `register` has row numbers, since a search in a table without them compares whole rows, values included.
 _SCHEMA = (
     """CREATE TABLE writer (
         agent TEXT PRIMARY KEY, actor INTEGER NOT NULL UNIQUE,
@@ -55,10 +57,10 @@ _SCHEMA = (
     ) STRICT""",
     "CREATE TABLE bucket (name TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     """CREATE TABLE register (
-        bucket TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,
-        clock INTEGER NOT NULL, actor INTEGER NOT NULL, sequence INTEGER NOT NULL,
-        PRIMARY KEY (bucket, key)
-    ) STRICT, WITHOUT ROWID""",
+        bucket TEXT NOT NULL, key TEXT NOT NULL,
+        clock INTEGER NOT NULL, actor INTEGER NOT NULL, sequence INTEGER NOT NULL, value BLOB NOT NULL,
+        UNIQUE (bucket, key)
+    ) STRICT""",
     f"PRAGMA user_version = {_SCHEMA_VERSION}",
 )
 
@@ -279,8 +281,10 @@ class _Writer:
             _check_quota("bucket holds", self._bucket_bytes, quota.bucket_bytes)
             _check_quota("agent keeps", self._agent_bytes, quota.agent_bytes)
         self._database.execute(
-            "INSERT OR REPLACE INTO register (bucket, key, value, clock, actor, sequence) VALUES (?, ?, ?, ?, ?, ?)",
-            (self._bucket, key, value, self._clock, self._actor, self._sequence),
+            "INSERT INTO register (bucket, key, clock, actor, sequence, value) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (bucket, key) DO UPDATE SET clock = excluded.clock, actor = excluded.actor,"
+            " sequence = excluded.sequence, value = excluded.value",
+            (self._bucket, key, self._clock, self._actor, self._sequence, value),
         )
 
     def remove(self, key: str) -> None:

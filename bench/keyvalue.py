@@ -1,0 +1,127 @@
+"""Cost of wasi:keyvalue calls against plain SQLite with the same settings and the same durability.
+
+    python -m bench.keyvalue [DIRECTORY]
+
+DIRECTORY should lie on the disk that matters, since a write is mostly the disk's time. Prints one JSON object per line.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.capabilities import keyvalue
+from edge_agent.capabilities.base import AgentContext
+from fleet.grants import Authority
+from fleet.grants.rules import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 300
+SIZES = {"100B": 100, "64KiB": 65_536, "1MiB": 1_048_576}
+VERSION = "0.2.0-draft2"
+
+
+def guest(directory: Path) -> dict[str, Callable]:
+    """Functions of an agent that may do everything."""
+    everything = {f"wasi:keyvalue/{name}": (Rule({}),) for name in ("store", "atomics", "batch")}
+    context = AgentContext(
+        "app/agent", "app", Authority(everything), {}, directory / "state", {}, lambda _line: None, time
+    )
+    return {
+        name: function.call
+        for interface in keyvalue.interfaces(context)
+        if interface.name.endswith(f"@{VERSION}")
+        for name, function in interface.functions.items()
+    }
+
+
+def plain(directory: Path) -> sqlite3.Connection:
+    """The smallest table that could do the job."""
+    database = sqlite3.connect(directory / "plain.db", isolation_level=None)
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "journal_size_limit = 4194304", "cache_size = -512"):
+        database.execute(f"PRAGMA {pragma}")
+    database.execute("CREATE TABLE pair (bucket TEXT, key TEXT, value BLOB, UNIQUE (bucket, key)) STRICT")
+    return database
+
+
+def fresh(i: int, size: int) -> bytes:
+    """A value that no other round has."""
+    return i.to_bytes(8, "little") + bytes(size - 8)
+
+
+def pairs(i: int) -> list[tuple[str, bytes]]:
+    """A batch that no other round has."""
+    return [(f"many{key}", fresh(i, 100)) for key in range(100)]
+
+
+def compare(name: str, ours: Callable[[int], object], reference: Callable[[int], object], rounds: int) -> None:
+    """Run both in turns, so that both see the same weather, and print their medians."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for i in range(rounds):
+        for call, spent in zip((ours, reference), times, strict=True):
+            begin = time.perf_counter()
+            call(i)
+            spent.append(time.perf_counter() - begin)
+    median, against = (statistics.median(spent) * 1e6 for spent in times)
+    row = {
+        "name": name,
+        "median_us": round(median, 1),
+        "reference_us": round(against, 1),
+        "ratio": round(median / against, 3),
+    }
+    print(json.dumps(row), flush=True)
+
+
+def main(directory: Path) -> None:
+    calls = guest(directory)
+    bucket = calls["open"]("bench").value
+    put, get, increment = calls["[method]bucket.set"], calls["[method]bucket.get"], calls["increment"]
+    set_many = calls["set-many"]
+    database = plain(directory)
+    write = "INSERT INTO pair VALUES ('bench', ?, ?) ON CONFLICT (bucket, key) DO UPDATE SET value = excluded.value"
+    read = "SELECT value FROM pair WHERE bucket = 'bench' AND key = ?"
+
+    def reference_many(pairs: list[tuple[str, bytes]]) -> None:
+        database.execute("BEGIN IMMEDIATE")
+        database.executemany(write, pairs)
+        database.execute("COMMIT")
+
+    def reference_increment(_i: int) -> None:
+        database.execute("BEGIN IMMEDIATE")
+        (found,) = database.execute(read, ("n",)).fetchone() or (b"0",)
+        database.execute(write, ("n", str(int(found) + 1).encode()))
+        database.execute("COMMIT")
+
+    # SQLite writes nothing for a row that stays the same, so every value is a new one.
+    for name, size in SIZES.items():
+        rounds = ROUNDS if size < 100_000 else ROUNDS // 5
+        compare(
+            f"set {name}",
+            lambda i, size=size: put(bucket, f"k{i % 10}", fresh(i, size)),
+            lambda i, size=size: database.execute(write, (f"k{i % 10}", fresh(i, size))),
+            rounds,
+        )
+        compare(
+            f"get {name}",
+            lambda i: get(bucket, f"k{i % 10}"),
+            lambda i: database.execute(read, (f"k{i % 10}",)).fetchone(),
+            rounds * 5,
+        )
+    compare(
+        "set-many 100 x 100B", lambda i: set_many(bucket, pairs(i)), lambda i: reference_many(pairs(i)), ROUNDS // 3
+    )
+    compare("increment", lambda _: increment(bucket, "n", 1), reference_increment, ROUNDS)
+    database.close()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as scratch:
+        main(Path(scratch))
