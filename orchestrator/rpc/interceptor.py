@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc import aio
 
-Context = aio.ServicerContext[Any, Any]
+if TYPE_CHECKING:
+    # Generic in the stubs only: gRPC's own classes cannot be subscripted.
+    Context = aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    ServerInterceptor = aio.ServerInterceptor[Any, Any]
+else:
+    Context = aio.ServicerContext
+    ServerInterceptor = aio.ServerInterceptor
+
 Around = Callable[[str, Context], AbstractAsyncContextManager[None]]
 """Given the method's full name and the call's context, returns what to run the call inside of."""
 
-Handler = grpc.RpcMethodHandler[Any, Any]
 
-
-class AroundInterceptor(aio.ServerInterceptor[Any, Any]):
+class AroundInterceptor(ServerInterceptor):
     """Runs every call inside `around`."""
 
     def __init__(self, around: Around) -> None:
