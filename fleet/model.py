@@ -50,6 +50,7 @@ class ExitCause(StrEnum):
     UNREACHABLE = "unreachable"
     OUT_OF_BOUNDS = "out-of-bounds"
     DIVIDE = "divide"
+    TRAP = "trap"
     HOST_ERROR = "host-error"
     GUEST_EXIT = "guest-exit"
     ENGINE_CRASH = "engine-crash"
