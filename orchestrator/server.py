@@ -101,12 +101,12 @@ class Coordinator:
         self,
         services: Services,
         servers: tuple[aio.Server, aio.Server],
+        addresses: tuple[Endpoint, Endpoint],
         health: HealthServicer,
         conductor: asyncio.Task[None],
     ) -> None:
         self.services = services
-        self.session = Endpoint("", 0)
-        self.enrolment = Endpoint("", 0)
+        self.session, self.enrolment = addresses
         self._servers = servers
         self._health = health
         self._conductor = conductor
@@ -129,7 +129,7 @@ async def start(settings: Settings, clock: Clock = system_clock) -> Coordinator:
     Raises:
         FleetError: CONFIG_INVALID for a missing or wrong file, or a port that cannot be had.
     """
-    services, node_authority = await asyncio.to_thread(_build, settings, clock, asyncio.get_running_loop())
+    services, node_authority = await asyncio.to_thread(build, settings, clock, asyncio.get_running_loop())
     files = settings.files
     operator_authority = _read(files.operator_authority)
 
@@ -208,7 +208,8 @@ def _name(module: ModuleType, service: str) -> str:
     return name
 
 
-def _build(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop) -> tuple[Services, KeyPair]:
+def build(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop) -> tuple[Services, KeyPair]:
+    """Build every use case; returns them and the node authority."""
     files = settings.files
     files.database.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = Store.open(files.database)

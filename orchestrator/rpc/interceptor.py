@@ -6,27 +6,23 @@ no servicer context, therefore the handler itself is wrapped.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc import aio
 
-if TYPE_CHECKING:
-    # Generic in the stubs only: gRPC's own classes cannot be subscripted.
+if TYPE_CHECKING:  # gRPC's classes are generic in its stubs only
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
+
     Context = aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
-    ServerInterceptor = aio.ServerInterceptor[Any, Any]
-else:
-    Context = aio.ServicerContext
-    ServerInterceptor = aio.ServerInterceptor
-
-Around = Callable[[str, Context], AbstractAsyncContextManager[None]]
-"""Given the method's full name and the call's context, returns what to run the call inside of."""
+    Around = Callable[[str, Context], AbstractAsyncContextManager[None]]
+    """Given the method's full name and the call's context, returns what to run the call inside of."""
 
 
-class AroundInterceptor(ServerInterceptor):
+class AroundInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Runs every call inside `around`."""
 
     def __init__(self, around: Around) -> None:
