@@ -177,7 +177,7 @@ def push(session: Session, source: Path) -> None:
             role = code_role(DEFAULT_TEAM)
             keys = RoleKeys({r: (directory.role_key(r),) for r in (role, "snapshot", "timestamp")})
             files = add_target(release.files, keys, path, opened.index, {}, session.now())
-            publish(directory, client, sign_release(files, keys, session.now()), {path: opened.index})
+            publish(directory, client, sign_release(files, keys, session.now()), {path: opened.index}, session.now())
     session.output.text(f"{verified.name}@{verified.version}  {verified.digest}")
 
 

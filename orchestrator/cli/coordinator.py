@@ -12,6 +12,7 @@ import click
 from fleet.errors import Code, FleetError
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli import background
+from orchestrator.cli.trust import TrustDirectory, publish
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +55,14 @@ def wait_until_serving(session: Session, pid_file: Path, log_file: Path) -> None
             return
 
 
+def _seed(session: Session) -> None:
+    """Give a new coordinator the release that `fleetctl init` signed, so that nodes can verify it from the start."""
+    directory = TrustDirectory(session.context().trust)
+    with session.connect() as client:
+        if not client.call(client.stub.GetTrust, pb.GetTrustRequest()).files:
+            publish(directory, client, directory.files(), {}, session.now())
+
+
 @click.group()
 def coordinator() -> None:
     """Run the embedded coordinator on this machine."""
@@ -77,6 +86,7 @@ def up(session: Session, foreground: bool) -> int:  # noqa: FBT001 - click's own
         return 0
     background.start(command, pid_file, log_file)
     wait_until_serving(session, pid_file, log_file)
+    _seed(session)
     session.output.note(f"The coordinator serves at {session.context().address}; its log is {log_file}.")
     return 0
 

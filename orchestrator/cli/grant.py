@@ -136,7 +136,7 @@ def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - c
         path = grant_path(proposed.agent, proposed.revision)
         keys = RoleKeys({r: (directory.role_key(r),) for r in (grants_role(DEFAULT_TEAM), "snapshot", "timestamp")})
         files = add_target(release.files, keys, path, data, {}, session.now())
-        publish(directory, client, sign_release(files, keys, session.now()), {path: data})
+        publish(directory, client, sign_release(files, keys, session.now()), {path: data}, session.now())
     session.output.note(f"{proposed.agent} has grant revision {proposed.revision}, in effect from the next deploy on.")
     return ExitCode.OK
 

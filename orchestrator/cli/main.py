@@ -25,10 +25,11 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells report it (128 + SIGINT)."""
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+FORMATS = click.Choice([form.value for form in Format])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--output", "-o", "form", type=click.Choice(list(Format)), default=Format.TABLE, show_default=True)
+@click.option("--output", "-o", "form", type=FORMATS, default="table", show_default=True)
 @click.option("--context", envvar="FLEET_CONTEXT", metavar="NAME", help="Context of the config file.")
 @click.option("--address", envvar="FLEET_ADDRESS", metavar="HOST:PORT", help="Address of the coordinator.")
 @click.option("--ca", envvar="FLEET_CA", type=FILE, help="Certificate that the coordinator is checked against.")
@@ -38,7 +39,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 @click.version_option(version("edge-fleet-orchestrator"), prog_name="fleetctl")
 @click.pass_context
-def fleetctl(ctx: click.Context, /, form: Format, quiet: bool, **connection: Path | str | None) -> None:  # noqa: FBT001
+def fleetctl(ctx: click.Context, /, form: str, quiet: bool, **connection: Path | str | None) -> None:  # noqa: FBT001
     """Run signed WebAssembly agents on a fleet of edge nodes.
 
     Every connection option has an environment variable: FLEET_CONTEXT, FLEET_ADDRESS, FLEET_CA, FLEET_CERTIFICATE,
@@ -47,7 +48,7 @@ def fleetctl(ctx: click.Context, /, form: Format, quiet: bool, **connection: Pat
     ctx.obj = Session(
         home=fleet_home(os.environ),
         overrides=Overrides(**connection),  # type: ignore[arg-type]  # click converted each to its field's type
-        output=Output(form, quiet=quiet),
+        output=Output(Format(form), quiet=quiet),
         now=lambda: datetime.now(UTC),
     )
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
-from fleet.oci import digest_of
 from fleet.signing import SigningKey
 from fleet.targets import TRUST_PATH
 from fleet.trust import open_fleet_trust, open_release
@@ -124,23 +123,30 @@ def synchronise(directory: TrustDirectory, client: Client, now: datetime) -> Rel
 
 
 def publish(
-    directory: TrustDirectory, client: Client, files: Mapping[str, bytes], documents: Mapping[str, bytes]
+    directory: TrustDirectory, client: Client, files: Mapping[str, bytes], documents: Mapping[str, bytes], now: datetime
 ) -> pb.PublishReply:
-    """Send new metadata and documents to the coordinator, and keep them once it has accepted them.
+    """Send new metadata to the coordinator with the documents it lacks, and keep both once it has accepted them.
 
     Args:
         directory: where the operator keeps the repository.
         client: connection to the coordinator.
         files: all metadata files of the new release.
         documents: target path to bytes, for the targets that are new.
+        now: time of verification; what does not verify here is not sent.
 
     Raises:
-        FleetError: whatever the coordinator refuses; nothing is kept then.
+        FleetError: whatever `fleet.trust.open_release` or the coordinator refuses; nothing is kept then.
     """
-    request = pb.PublishRequest(files=dict(files))
-    request.documents.extend(model_pb2.Blob(digest=digest_of(data), content=data) for data in documents.values())
+    release = open_release(files, root=directory.root, now=now, previous=directory.files(), allow_dev=True)
+    paths = {target.digest: target.path for target in release.targets("")}
+    missing = client.call(client.stub.HasBlobs, pb.HasBlobsRequest(digests=sorted(paths))).missing
+    request = pb.PublishRequest(files=dict(release.files))
+    for digest in missing:
+        path = paths[digest]
+        content = documents[path] if path in documents else directory.document(path)
+        request.documents.append(model_pb2.Blob(digest=digest, content=content))
     reply = client.call(client.stub.Publish, request)
-    directory.save(files)
+    directory.save(release.files)
     for path, data in documents.items():
         directory.write(f"documents/{path}", data)
     return reply
