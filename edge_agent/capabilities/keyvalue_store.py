@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 ROW_BYTES = 64
 """What a key counts for beyond its own bytes and its value's, so that a quota also bounds tiny keys."""
 
-BUSY_MS = 5_000
+SYNCHRONOUS = "FULL"
+"""SQLite's setting under which a commit in the write-ahead log is on disk when it returns (pragma.html#synchronous)."""
+
+BUSY_MS = 2_000
 """How long a write waits for another agent's write."""
 
 CACHE_KIB = 512
@@ -86,7 +89,7 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How far a write may make things grow; a write that shrinks them always succeeds.
+    """How far a write may make things grow; what does not grow may stay above its quota.
 
     Attributes:
         bucket_bytes: for the bucket, whoever wrote to it; None leaves that to the agents' own quotas.
@@ -119,9 +122,9 @@ class KeyValueFile:
     ) -> None:
         self._agent = agent
         self._now_ms = now_ms
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
         with _opening, _translated():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
             # The agent's thread is the only user, but it need not be the thread that closes.
             self._database = sqlite3.connect(
                 path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False, factory=connection
@@ -133,7 +136,7 @@ class KeyValueFile:
                 raise
 
     def _prepare(self) -> None:
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY"):
+        for pragma in ("journal_mode = WAL", f"synchronous = {SYNCHRONOUS}", "temp_store = MEMORY"):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
@@ -272,14 +275,14 @@ class _Writer:
         Raises:
             FleetError: LIMIT_EXCEEDED when the quota does not leave room.
         """
-        cost = _cost(key, len(value))
-        replaced = self._take_off(key)
+        bucket_bytes, agent_bytes = self._bucket_bytes, self._agent_bytes
+        self._take_off(key)
         self._stamp()
+        cost = _cost(key, len(value))
         self._bucket_bytes += cost
         self._agent_bytes += cost
-        if cost > replaced:
-            _check_quota("bucket holds", self._bucket_bytes, quota.bucket_bytes)
-            _check_quota("agent keeps", self._agent_bytes, quota.agent_bytes)
+        _check_quota("bucket holds", bucket_bytes, self._bucket_bytes, quota.bucket_bytes)
+        _check_quota("agent keeps", agent_bytes, self._agent_bytes, quota.agent_bytes)
         self._database.execute(
             "INSERT INTO register (bucket, key, clock, actor, sequence, value) VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (bucket, key) DO UPDATE SET clock = excluded.clock, actor = excluded.actor,"
@@ -313,13 +316,13 @@ class _Writer:
         self._sequence += 1
         self._clock += 1
 
-    def _take_off(self, key: str) -> int:
-        """Take the row under `key` off the counts and return what it cost. The next stamp will be above its own."""
+    def _take_off(self, key: str) -> bool:
+        """Take the row under `key` off the counts, if there is one. The next stamp will be above its own."""
         row = self._database.execute(
             "SELECT length(value), actor, clock FROM register WHERE bucket = ? AND key = ?", (self._bucket, key)
         ).fetchone()
         if row is None:
-            return 0
+            return False
         cost = _cost(key, row[0])
         self._clock = max(self._clock, row[2])
         self._bucket_bytes -= cost
@@ -327,12 +330,12 @@ class _Writer:
             self._agent_bytes -= cost
         else:
             self._database.execute("UPDATE writer SET bytes = bytes - ? WHERE actor = ?", (cost, row[1]))
-        return cost
+        return True
 
 
-def _check_quota(what: str, held: int, most: int | None) -> None:
-    if most is not None and held > most:
-        raise FleetError(Code.LIMIT_EXCEEDED, f"quota: the {what} {most} bytes at most, {held} would be needed")
+def _check_quota(what: str, before: int, after: int, most: int | None) -> None:
+    if most is not None and after > max(before, most):
+        raise FleetError(Code.LIMIT_EXCEEDED, f"quota: the {what} {most} bytes at most, {after} would be needed")
 
 
 def _cost(key: str, value_bytes: int) -> int:

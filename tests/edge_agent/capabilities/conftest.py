@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.capabilities import keyvalue_store
 from tests.fakes.agents import Node
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests stand in for a power cut by copying files, so they need not wait until the disk has them."""
+    monkeypatch.setattr(keyvalue_store, "SYNCHRONOUS", "OFF")
 
 
 @pytest.fixture

@@ -262,6 +262,7 @@ class TestContract:
         first.set(first.bucket(), "a", bytes(800))
         assert second.set(second.bucket(), "b", bytes(800)) == Ok(None), "its own limit, not shared"
         assert refused_with(first.set(first.bucket(), "c", bytes(200)), "quota")
+        assert refused_with(second.set(second.bucket(), "a", bytes(800)), "quota"), "no larger, but now its own"
         second.set(second.bucket(), "a", b"")
         assert first.set(first.bucket(), "c", bytes(200)) == Ok(None)
 
@@ -500,8 +501,8 @@ class KeyValueMachine(RuleBasedStateMachine):
 
 
 MACHINE_SETTINGS = settings(
-    max_examples=12,
-    stateful_step_count=20,
+    max_examples=40,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

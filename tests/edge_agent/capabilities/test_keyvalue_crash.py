@@ -189,6 +189,20 @@ def test_full_disk_is_said_and_leaves_the_old_state(tmp_path: Path) -> None:
     assert content(tmp_path / "state")[0] == {**OLD, "small": b"1"}
 
 
+def test_a_commit_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    seen: list[object] = []
+
+    class Watched(sqlite3.Connection):
+        def close(self) -> None:
+            seen.extend(self.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous"))
+            super().close()
+
+    open_file(tmp_path, Watched).close()
+    full = 2
+    assert seen == ["wal", full]
+
+
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     open_file(tmp_path / "state").close()
     database = sqlite3.connect(tmp_path / "state" / "keyvalue.db")
