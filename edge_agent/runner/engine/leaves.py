@@ -145,7 +145,8 @@ def lower_bytes(value: object, buffer: bytearray, start: int, slot: AgentSlot) -
     if not isinstance(value, bytes | bytearray | memoryview):
         raise expected(BYTES, value)
     raw = bytes(value)
-    inner = bytearray(_BYTE * len(raw))
+    inner = bytearray(_BYTE)
+    inner *= len(raw)
     inner[8::_VAL] = raw
     pair(buffer, start + 8, len(raw), slot.arena.keep(inner) if raw else 0)
 
@@ -166,7 +167,8 @@ def numbers(element: Primitive) -> Lower:
         if not isinstance(value, list | tuple | array.array):
             value = sequence(kind, value)
         count = len(value)
-        inner = bytearray(blank * count)
+        inner = bytearray(blank)
+        inner *= count
         try:
             if not set(map(type, value)) <= allowed:
                 raise TypeError  # noqa: TRY301 - the same remedy as for what struct refuses

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import array
 import struct
-from ctypes import addressof, string_at
+from ctypes import Array, addressof, c_char, string_at
 from typing import TYPE_CHECKING, TypeAlias
 
 from edge_agent.runner.engine import ffi
@@ -45,6 +45,8 @@ Lift: TypeAlias = "Callable[[bytes | bytearray, int, AgentSlot], object]"
 """Reads one value: `(raw, start, slot)`."""
 
 _VAL = ffi.VAL_SIZE
+_IN_PLACE = 1 << 14
+"""Number of values from which making a ctypes array type costs less than copying them."""
 _word = struct.Struct("<Q").unpack_from
 _pair = struct.Struct("<QQ").unpack_from
 _triple = struct.Struct("<QQQ").unpack_from
@@ -119,7 +121,18 @@ def _list(kind: ListType, resources: Mapping[str, int]) -> Lift:
 
 def _bytes(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> bytes:
     count, address = _pair(raw, start + 8)
-    return string_at(address, count * _VAL)[8::_VAL] if count else b""
+    return _stride(_block(address, count), 8) if count else b""
+
+
+def _block(address: int, count: int) -> bytes | Array[c_char]:
+    """The memory of many values, to be sliced: copied when small, seen in place when a copy would cost most."""
+    size = count * _VAL
+    return string_at(address, size) if count < _IN_PLACE else (c_char * size).from_address(address)
+
+
+def _stride(block: bytes | Array[c_char], offset: int) -> bytes:
+    """The byte at `offset` of every value of a block."""
+    return block[offset::_VAL]  # type: ignore[return-value]  # a slice of c_char is bytes, which the stubs do not say
 
 
 def _numbers(element: Primitive) -> Lift:
@@ -131,10 +144,10 @@ def _numbers(element: Primitive) -> Lift:
         count, address = _pair(raw, start + 8)
         if not count:
             return []
-        inner = string_at(address, count * _VAL)
+        inner = _block(address, count)
         packed = bytearray(count * width)
         for byte in range(width):
-            packed[byte::width] = inner[8 + byte :: _VAL]
+            packed[byte::width] = _stride(inner, 8 + byte)
         return array.array(code, packed).tolist()
 
     return lift

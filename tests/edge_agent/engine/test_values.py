@@ -223,6 +223,11 @@ def test_wrong_number_of_arguments() -> None:
         Echo(parse_type("u8")).instance.call("echo", 1, 2)
 
 
+def test_long_lists_of_numbers_pass() -> None:
+    numbers = [at * 7 for at in range(20_000)]
+    assert Echo(parse_type("list<u32>"))(numbers) == numbers
+
+
 def test_a_megabyte_of_bytes_passes() -> None:
     data = bytes(range(256)) * 4096
     assert Echo(parse_type("list<u8>"))(data) == data
