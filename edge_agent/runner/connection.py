@@ -125,7 +125,8 @@ class Connection:
         """
         with self._sending:
             sent = socket.send_fds(self._socket, [frame], list(descriptors)) if descriptors else 0
-            self._socket.sendall(frame[sent:])
+            if sent < len(frame):  # a peer that has its message may be gone: nothing more is written to it
+                self._socket.sendall(frame[sent:])
 
     def receive(self) -> Received | None:
         """Wait for the next message; None at the end of the stream.

@@ -129,6 +129,7 @@ class RunnerHost:
         runner = await self._runner(agent.application)
         message = StartAgent(
             agent=agent.name,
+            component=agent.component_digest,
             authority=agent.authority.decode(),
             deny_stubs=agent.deny_stubs,
             config=dict(agent.config),

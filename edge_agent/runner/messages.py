@@ -165,10 +165,11 @@ class CompileFailed(_Message):
 
 @dataclass(frozen=True, slots=True)
 class StartAgent(_Message):
-    """Start an agent; the descriptor is the sealed memory file with its machine code."""
+    """Start an agent; the descriptor is the sealed memory file with the machine code of `component` (a digest)."""
 
     FDS: ClassVar[int] = 1
     agent: str
+    component: str
     authority: str
     deny_stubs: tuple[str, ...]
     config: Mapping[str, str]

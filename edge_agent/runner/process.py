@@ -12,6 +12,7 @@ import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from edge_agent.runner import memory_file
 from edge_agent.runner.agent_thread import AgentPlan, AgentThread, RunnerServices
@@ -64,7 +65,7 @@ class Runner:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._services = RunnerServices(Outbox(connection), Ticker(), MemoryMeter())
-        self._engines: dict[bool, Engine] = {}
+        self._components = Components()
         self._agents: dict[str, AgentThread] = {}
         self._changed = threading.Lock()
 
@@ -120,26 +121,48 @@ class Runner:
             models={name: Path(path) for name, path in message.models.items()},
             state_dir=Path(message.state_dir),
         )
-        engine = self._engine(fuel=authority.limits.fuel_per_call is not None)
-        agent = AgentThread(plan, partial(_load, engine, module), self._services, partial(self._forget, plan.name))
+        load = partial(
+            self._components.load, message.component, module, fuel=authority.limits.fuel_per_call is not None
+        )
+        agent = AgentThread(plan, load, self._services, partial(self._forget, plan.name))
         with self._changed:
             self._agents[plan.name] = agent
         agent.thread.start()
-
-    def _engine(self, *, fuel: bool) -> Engine:
-        if fuel not in self._engines:
-            self._engines[fuel] = Engine(fuel=fuel)
-        return self._engines[fuel]
 
     def _forget(self, name: str) -> None:
         with self._changed:
             self._agents.pop(name, None)
 
 
-def _load(engine: Engine, module: int) -> Component:
-    """Load machine code that the supervisor has verified; nobody can have changed it since (see `compiled_cache`)."""
-    try:
-        memory_file.check_sealed(module, MAX_MODULE_BYTES)
-        return engine.load(memory_file.read(module, MAX_MODULE_BYTES))
-    finally:
-        os.close(module)
+class Components:
+    """Loaded components, shared by the agents that run them; one that nobody runs is freed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._engines: dict[bool, Engine] = {}
+        self._loaded: WeakValueDictionary[tuple[str, bool], Component] = WeakValueDictionary()
+
+    def load(self, digest: str, module: int, *, fuel: bool) -> Component:
+        """Return the component `digest`, from the memory file `module` if it is not loaded; closes the file.
+
+        The supervisor has verified the machine code, and nobody can have changed it since (see `compiled_cache`).
+
+        Raises:
+            FleetError: MESSAGE_INVALID, COMPONENT_INVALID, COMPONENT_UNSUPPORTED.
+        """
+        try:
+            with self._lock:
+                component = self._loaded.get((digest, fuel))
+                if component is None:
+                    memory_file.check_sealed(module, MAX_MODULE_BYTES)
+                    engine = self._engine(fuel=fuel)
+                    component = engine.load(memory_file.read(module, MAX_MODULE_BYTES))
+                    self._loaded[digest, fuel] = component
+                return component
+        finally:
+            os.close(module)
+
+    def _engine(self, *, fuel: bool) -> Engine:
+        if fuel not in self._engines:
+            self._engines[fuel] = Engine(fuel=fuel)
+        return self._engines[fuel]

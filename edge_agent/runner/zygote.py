@@ -138,6 +138,8 @@ def run_child(message: Fork, control: int, parent: int) -> NoReturn:
         confine(control, f"fleet-{message.name}", parent)
         _MAIN[message.role](Connection(socket.socket(fileno=control)))
         status = 0
+    except ConnectionError:  # the supervisor has ended, or wants no answer any more
+        status = 0
     except BaseException:  # noqa: BLE001 - the edge of a process: nothing may return into the zygote's code
         traceback.print_exc()
     finally:

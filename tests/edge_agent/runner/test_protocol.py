@@ -189,7 +189,7 @@ def test_descriptors_arrive_with_their_own_message(ends):
     files = [os.memfd_create(name) for name in ("one", "two")]
     for file, text in zip(files, (b"one", b"two"), strict=True):
         os.write(file, text)
-    start = StartAgent("app/a", "{}", (), {}, {}, "/")
+    start = StartAgent("app/a", "sha256:0", "{}", (), {}, {}, "/")
     left.send(Kill(1))
     left.send(Fork(1, Role.RUNNER, "app"), files[:1])
     left.send(Kill(2))
