@@ -8,6 +8,7 @@ power cut left on disk. Where bytes come from is behind `Remote`; nothing that a
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -150,7 +151,7 @@ class Adoption:
             adopted, entry = self._stores.trust.adopted, self._stores.ledger.entry
             if adopted is not None and entry is not None:
                 verified = self._open(entry.desired, adopted, entry.accepted_at)
-                self._kept = await self._fetch(verified.assignment, remote)
+                self._kept = await self._fetch(verified.assignment, remote, verify=True)
 
     def _now(self) -> datetime:
         return self._stores.trust.floor(self._clock.now())
@@ -188,32 +189,40 @@ class Adoption:
         self._reconsider()
         return adopted
 
-    async def _fetch(self, assignment: Assignment, remote: Remote) -> frozenset[str]:
-        """Fetch everything that the agents need and return the digests."""
-        blobs, needed = self._stores.blobs, set[str]()
+    async def _fetch(self, assignment: Assignment, remote: Remote, *, verify: bool = False) -> frozenset[str]:
+        """Fetch everything that the agents need and return the digests; `verify` hashes what is there already."""
+        needed: set[str] = set()
         for agent in assignment.agents:
             for digest in (agent.bundle.digest, agent.grant.digest):
-                await blobs.store(digest, remote.fetch_blob)
+                await self._obtain(digest, remote, verify=verify)
                 needed.add(digest)
-            needed |= await self._fetch_bundle(agent.bundle.digest, remote)
+            parts = await self._parts(agent.bundle.digest, remote)
+            for digest in sorted(parts):
+                await self._obtain(digest, remote, verify=verify)
+            needed |= parts
         return frozenset(needed)
 
-    async def _fetch_bundle(self, digest: str, remote: Remote) -> set[str]:
+    async def _obtain(self, digest: str, remote: Remote, *, verify: bool) -> None:
+        blobs = self._stores.blobs
+        if verify:
+            # A blob that is missing or does not match is removed by the check, and fetched by the next line.
+            with suppress(FleetError):
+                await asyncio.to_thread(blobs.path, digest)
+        await blobs.store(digest, remote.fetch_blob)
+
+    async def _parts(self, digest: str, remote: Remote) -> set[str]:
+        """Digests of everything below a bundle's index; fetches the documents that name them."""
         blobs = self._stores.blobs
         while True:
             try:
                 bundle = open_bundle(blobs.read(digest), blobs.read)
             except FleetError as error:
                 lacking = str(error.detail.get("digest", ""))
-                if error.code is not Code.BLOB_MISSING or not lacking:
+                if error.code not in (Code.BLOB_MISSING, Code.BLOB_CORRUPT) or not lacking:
                     raise
                 await blobs.store(lacking, remote.fetch_blob)
             else:
-                break
-        needed = {blob.digest for blob in bundle.blobs}
-        for wanted in sorted(needed):
-            await blobs.store(wanted, remote.fetch_blob)
-        return needed
+                return {blob.digest for blob in bundle.blobs}
 
     def _open(self, desired: DesiredState, adopted: Adopted, now: datetime) -> VerifiedAssignment:
         return open_assignment(desired, adopted.fleet, node=self._identity.node, epoch=self._identity.epoch, now=now)

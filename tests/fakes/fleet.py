@@ -116,10 +116,10 @@ class FleetWorld:
         self.publisher.publish()
         return AssignedAgent(agent, TargetRef(path, self.put(built.index)), TargetRef(permit, self.put(document)))
 
-    def agent(self, agent: str = "app/one", version: str = "1.0.0") -> AssignedAgent:
-        """A released agent without imports."""
+    def agent(self, agent: str = "app/one", version: str = "1.0.0", **terms: str) -> AssignedAgent:
+        """A released agent without imports; `terms` are terms of its grant."""
         name = agent.partition("/")[2]
-        return self.release(bundle(name, version), name, grant(agent, name), agent, version)
+        return self.release(bundle(name, version), name, grant(agent, name, **terms), agent, version)
 
     def assign(self, *agents: AssignedAgent, generation: int = 1, now: datetime = NOW, epoch: int = 1) -> DesiredState:
         """Order a node to run agents."""

@@ -1,0 +1,188 @@
+"""Joining and renewing against real TLS: the pin comes first, and a lost reply costs nothing."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from edge_agent.disk import LocalDisk
+from edge_agent.identity import Identity, IdentityStore, make_request
+from edge_agent.link.enrolment import join, parse_token, renew
+from fleet.errors import Code, FleetError
+from orchestrator import pki
+from tests.fakes.coordinator import FakeCoordinator
+from tests.fakes.refusals import code_of
+
+
+@pytest.fixture
+async def coordinator() -> AsyncIterator[FakeCoordinator]:
+    coordinator = FakeCoordinator()
+    await coordinator.open()
+    yield coordinator
+    await coordinator.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> IdentityStore:
+    return IdentityStore(LocalDisk(), tmp_path)
+
+
+async def joined(coordinator: FakeCoordinator, store: IdentityStore) -> Identity:
+    return await join(store, coordinator.enrolment_address, parse_token(coordinator.token()), "0.1.0")
+
+
+async def code_of_join(store: IdentityStore, address: str, token: str) -> Code | None:
+    try:
+        await join(store, address, parse_token(token), "0.1.0")
+    except FleetError as error:
+        return error.code
+    return None
+
+
+async def test_a_machine_becomes_a_node(coordinator: FakeCoordinator, store: IdentityStore, tmp_path: Path) -> None:
+    identity = await joined(coordinator, store)
+    assert (identity.node, identity.fleet, identity.epoch, identity.sequence) == ("node-1", "demo", 1, 1)
+    assert identity.labels == {"site": "oslo"}
+    assert store.load() == identity
+    tls = store.tls()
+    assert tls is not None
+    assert x509.load_pem_x509_certificate(tls.certificate).subject.rfc4514_string().endswith("CN=node-1")
+    assert store.bound_key().public_key().public_bytes_raw() == coordinator.bound_key
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "keys").iterdir()} == {0o600}
+
+
+async def test_the_certificate_is_renewed_at_two_thirds_of_its_life(
+    coordinator: FakeCoordinator, store: IdentityStore
+) -> None:
+    await joined(coordinator, store)
+    tls = store.tls()
+    assert tls is not None
+    life = tls.not_after - tls.not_before
+    assert tls.renew_at == tls.not_before + life * 2 / 3
+
+
+async def test_nothing_is_sent_to_a_port_that_the_token_does_not_name(
+    coordinator: FakeCoordinator, store: IdentityStore
+) -> None:
+    token = coordinator.token(pin=bytes(32))
+    assert await code_of_join(store, coordinator.enrolment_address, token) is Code.CERTIFICATE_INVALID
+    assert (coordinator.bound_key, store.load()) == (b"", None)
+
+
+async def test_a_wrong_secret_is_refused_by_the_coordinator(coordinator: FakeCoordinator, store: IdentityStore) -> None:
+    token = coordinator.token(secret=bytes(32))
+    assert await code_of_join(store, coordinator.enrolment_address, token) is Code.TOKEN_INVALID
+    assert store.load() is None
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [("127.0.0.1:1", Code.UNAVAILABLE), ("nowhere", Code.CONFIG_INVALID), ("", Code.CONFIG_INVALID)],
+)
+async def test_an_address_where_nothing_listens(
+    coordinator: FakeCoordinator, store: IdentityStore, address: str, code: Code
+) -> None:
+    assert await code_of_join(store, address, coordinator.token()) is code
+
+
+@pytest.mark.parametrize(
+    "text", ["", "flt1", "flt1.a.b.c", "flt2.x.y.z", "flt1.." + "A" * 43, "flt1.é.i.s", "x" * 300, "flt1.a.b.c.d"]
+)
+def test_a_malformed_token_is_refused_without_repeating_it(text: str) -> None:
+    with pytest.raises(FleetError) as caught:
+        parse_token(text)
+    assert caught.value.code is Code.TOKEN_INVALID
+    assert len(text) < 5 or text not in str(caught.value)
+
+
+def test_a_token_is_taken_apart() -> None:
+    part = base64.urlsafe_b64encode(bytes(range(200, 232))).rstrip(b"=").decode()
+    token = parse_token(f"flt1.{part}.id7.{part}\n")
+    assert (token.pin, token.id, token.secret) == (bytes(range(200, 232)), "id7", bytes(range(200, 232)))
+
+
+async def test_renewal_moves_the_join_state(coordinator: FakeCoordinator, store: IdentityStore) -> None:
+    identity = await joined(coordinator, store)
+    first = store.tls()
+    identity = await renew(store, identity)
+    assert (identity.sequence, store.load()) == (2, identity)
+    assert store.tls() != first
+    assert (await renew(store, identity)).sequence == 3
+    assert coordinator.renewals == [(1, 1), (1, 2)]
+
+
+async def test_a_lost_reply_costs_nothing(coordinator: FakeCoordinator, store: IdentityStore) -> None:
+    identity = await joined(coordinator, store)
+    coordinator.lose_replies = 2
+    for _ in range(2):
+        with pytest.raises(FleetError):
+            await renew(store, identity)
+    assert store.load() == identity
+    assert (await renew(store, identity)).sequence == 4
+
+
+async def test_a_restored_disk_is_locked_out(coordinator: FakeCoordinator, store: IdentityStore) -> None:
+    old = await joined(coordinator, store)
+    await renew(store, await renew(store, old))
+    with pytest.raises(FleetError) as caught:
+        await renew(store, old)
+    assert caught.value.code is Code.NODE_LOCKED
+
+
+async def test_labels_do_not_change_by_renewal(coordinator: FakeCoordinator, store: IdentityStore) -> None:
+    identity = replace(await joined(coordinator, store), labels={"site": "bergen"})
+    assert (await renew(store, identity)).labels == {"site": "bergen"}
+
+
+async def test_the_enrolment_key_stays_pinned_for_renewals(coordinator: FakeCoordinator, store: IdentityStore) -> None:
+    identity = replace(await joined(coordinator, store), enrolment_pin="00" * 32)
+    with pytest.raises(FleetError) as caught:
+        await renew(store, identity)
+    assert caught.value.code is Code.CERTIFICATE_INVALID
+    assert coordinator.renewals == []
+
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+IDENTITY = Identity("node-1", "demo", 1, 1, "a:1", "b:2", "00" * 32)
+
+
+@pytest.mark.parametrize("fault", ["key", "node", "issuer", "text"])
+def test_a_certificate_that_is_not_this_nodes_is_never_stored(store: IdentityStore, fault: str) -> None:
+    authority, other = pki.new_authority("a", NOW), pki.new_authority("a", NOW)
+    key, another = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    request = make_request(another if fault == "key" else key)
+    named = pki.NodeIdentity("node-2" if fault == "node" else "node-1", 1, NOW + timedelta(days=1))
+    certificate = b"?" if fault == "text" else pki.issue_node(authority, "demo", named, request, NOW)
+    ca = (other if fault == "issuer" else authority).certificate
+    assert code_of(store.save, IDENTITY, key, certificate, ca) is Code.CERTIFICATE_INVALID
+    assert store.load() is None
+
+
+def test_a_spoiled_identity_is_not_believed(store: IdentityStore, tmp_path: Path) -> None:
+    for spoil in (b"{}", b"\xff", b'{"schema":"fleet.node/v2"}'):
+        (tmp_path / "node.json").write_bytes(spoil)
+        assert code_of(store.load) is Code.CONFIG_INVALID
+
+
+def test_a_spoiled_certificate_is_renewed_not_fatal(store: IdentityStore, tmp_path: Path) -> None:
+    assert store.tls() is None
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "tls.pem").write_bytes(b"half")
+    (tmp_path / "keys" / "ca.pem").write_bytes(b"half")
+    assert store.tls() is None
+
+
+def test_a_bound_key_of_another_kind_is_refused(store: IdentityStore, tmp_path: Path) -> None:
+    store.bound_key()
+    path = tmp_path / "keys" / "bound.pem"
+    path.write_bytes(pki.new_authority("a", NOW).key)
+    assert code_of(store.bound_key) is Code.CERTIFICATE_INVALID
+    path.write_bytes(b"half")
+    assert code_of(store.bound_key) is Code.CERTIFICATE_INVALID
