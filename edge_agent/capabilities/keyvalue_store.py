@@ -360,4 +360,4 @@ def _translated() -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise FleetError(Code.STORAGE_FULL, "there is no room left on the device") from error
-        raise
+        raise FleetError(Code.STATE_CORRUPT, f"the store cannot be used ({type(error).__name__})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -201,6 +202,23 @@ def test_a_commit_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
     open_file(tmp_path, Watched).close()
     full = 2
     assert seen == ["wal", full]
+
+
+def test_no_room_for_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(FleetError) as refused:
+        open_file(tmp_path / "state")
+    assert refused.value.code is Code.STORAGE_FULL
+
+
+def test_a_file_where_the_directory_should_be(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"")
+    with pytest.raises(FleetError) as refused:
+        open_file(tmp_path / "state")
+    assert refused.value.code is Code.STATE_CORRUPT
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
