@@ -7,6 +7,7 @@ does not read, or says something that makes no sense, or too much of it, that se
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from fleet.errors import Code, FleetError
@@ -171,7 +172,8 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
                 await self._workers.run(self._nodes.record_events, session.node, events)
             case "logs":
                 _check_batch(len(message.logs.lines))
-                self._logs.append(session.node, (from_pb_log_line(line) for line in message.logs.lines))
+                lines = [replace(from_pb_log_line(line), node=session.node) for line in message.logs.lines]
+                self._logs.append(session.node, lines)
             case "result":
                 session.answer(message.result.id, _answer(message.result))
             case other:

@@ -1,7 +1,7 @@
 """A complete coordinator from nothing: keys, certificates, release repository and data directory in a folder.
 
-`FleetFixture` plays `fleetctl init` and the publisher; `serving` runs the coordinator on the loop of the test; `Operator`
-and `NodeClient` are clients over real mutual TLS on loopback.
+`FleetFixture` plays `fleetctl init` and the publisher; `serving` runs the coordinator on the loop of the test;
+`Operator` and `NodeClient` are clients over real mutual TLS on loopback.
 """
 
 from __future__ import annotations
@@ -210,7 +210,11 @@ def channel(fleet: FleetFixture, coordinator: Coordinator, identity: pki.KeyPair
     credentials = grpc.ssl_channel_credentials(
         fleet.node_ca.certificate, identity and identity.key, identity and identity.certificate
     )
-    options = (("grpc.ssl_target_name_override", SERVER_NAME), ("grpc.use_local_subchannel_pool", 1))
+    options = (
+        ("grpc.ssl_target_name_override", SERVER_NAME),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.http2.bdp_probe", 0),  # keeps the receive window at 64 KiB, so that not reading is felt soon
+    )
     return aio.secure_channel(str(coordinator.session), credentials, options=options)
 
 
@@ -247,12 +251,9 @@ class Operator:
 
     async def watch(self, deployment: str) -> control_pb2.Deployment:
         """Wait for the end of a deployment."""
-        last = None
         request = control_pb2.WatchDeploymentRequest(id=deployment)
-        async for last in self.control.WatchDeployment(request, timeout=CALL_S):
-            pass
-        assert last is not None
-        return last
+        seen = [message async for message in self.control.WatchDeployment(request, timeout=CALL_S)]
+        return seen[-1]
 
     async def token(self, node: str, labels: Mapping[str, str] | None = None, ttl_s: int = 3600) -> str:
         """A join token."""

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+from grpc import aio
+
+from fleet.errors import Code
 from fleet.model import Phase
+from fleet.v1 import control_pb2, node_pb2
 from orchestrator.server import Coordinator
 from tests.fakes.fleet_fixture import (
+    CALL_S,
     MANIFEST,
     FleetFixture,
     NodeClient,
     Operator,
+    ShiftedClock,
+    error_of,
+    serving,
 )
 
 
@@ -18,6 +29,17 @@ async def joined(fleet: FleetFixture, coordinator: Coordinator, operator: Operat
         await node.join(await operator.token(node.name))
         await node.connect()
     return nodes
+
+
+async def drain(node: NodeClient) -> None:
+    while await node.stream.read() is not aio.EOF:
+        pass
+
+
+async def flood(node: NodeClient) -> None:
+    for _ in range(1000):
+        await node.stream.write(node_pb2.NodeMessage(logs={}))
+    await drain(node)
 
 
 async def test_a_deploy_reaches_every_node_wave_by_wave(
@@ -61,3 +83,228 @@ async def test_a_failing_first_wave_is_rolled_back_and_the_rest_never_touched(
     assert second.generation == 1
     for node in (first, second):
         await node.close()
+
+
+async def test_a_restarted_coordinator_resumes_and_pushes_nothing_twice(fleet: FleetFixture) -> None:
+    async with serving(fleet) as before:
+        operator = Operator(fleet, before)
+        fleet.release()
+        await operator.push()
+        first, second = await joined(fleet, before, operator, "n1", "n2")
+        deployment = await operator.deploy()
+        await first.accept()
+        await operator.channel.close()
+    async with serving(fleet) as after:
+        operator = Operator(fleet, after)
+        await first.connect(after)
+        await second.connect(after)
+        await first.report()
+        opened = await second.run()  # the second wave begins: the rollout came back from the store
+        assert opened.assignment.generation == 1
+        assert (await operator.watch(deployment)).state == "succeeded"
+        # What the node said in hello is what is stored, so the next message is an answer to a question, not a push.
+        task = operator.control.SendEvent(control_pb2.SendEventRequest(topic="t", node="n1"), timeout=CALL_S)
+        message = await first.receive()
+        assert message.WhichOneof("message") == "command"
+        result = node_pb2.CommandResult(id=message.command.id, delivered=2)
+        await first.stream.write(node_pb2.NodeMessage(result=result))
+        assert (await task).delivered == 2
+        for node in (first, second):
+            await node.close()
+        await operator.channel.close()
+
+
+async def test_a_node_that_stops_reading_delays_nobody_and_is_cut_off(fleet: FleetFixture) -> None:
+    async with serving(fleet, write_deadline_ms=300, report_interval_ms=60_000) as coordinator:
+        operator = Operator(fleet, coordinator)
+        # Orders of about 50 KiB fill the stalled node's 64 KiB window within two pushes.
+        fleet.release()
+        await operator.push()
+        stalled, healthy = await joined(fleet, coordinator, operator, "n1", "n2")
+        filler = "x" * 4000
+        lines = "\n".join(f"      key{i}: {filler}" for i in range(9))
+        for number in range(8):
+            manifest = MANIFEST.replace("[1, 100%]", "[100%]") + ""
+            manifest = manifest.replace(
+                "bundle: context@1.0.0", f"bundle: context@1.0.0\n    config:\n      n: '{number}'\n{lines}"
+            )
+            deployment = await operator.deploy(manifest)
+            async with asyncio.timeout(5):
+                assert (await healthy.accept()).assignment.generation == 2 * number + 1
+            await operator.control.CancelDeployment(control_pb2.CancelDeploymentRequest(id=deployment), timeout=CALL_S)
+            async with asyncio.timeout(5):
+                await healthy.accept()
+        async with asyncio.timeout(5):
+            events = operator.control.ListEvents(control_pb2.ListEventsRequest(follow=True, node="n1"))
+            while (event := await events.read()).kind != "node:session:offline":
+                pass
+            assert event.message == "DEADLINE_EXCEEDED"
+            events.cancel()
+        for node in (stalled, healthy):
+            await node.close()
+        await operator.channel.close()
+
+
+NONSENSE = {
+    "second hello": node_pb2.NodeMessage(hello=node_pb2.Hello()),
+    "empty": node_pb2.NodeMessage(),
+    "unknown phase": node_pb2.NodeMessage(
+        observed={"generation": 1, "at_ms": 1, "agents": [{"name": "a/b", "phase": 77}]}
+    ),
+    "bad digest": node_pb2.NodeMessage(observed={"generation": 1, "at_ms": 1, "digest": "sha1:x"}),
+    "no time": node_pb2.NodeMessage(observed={"generation": 1}),
+    "bad event": node_pb2.NodeMessage(events={"events": [{"kind": "not a kind", "at_ms": 1}]}),
+    "too many lines": node_pb2.NodeMessage(logs={"lines": [{}] * 1001}),
+    "too large": node_pb2.NodeMessage(receipt=b"x" * (1024 * 1024 + 1)),
+    "no receipt": node_pb2.NodeMessage(receipt=b"{}"),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+async def test_nonsense_ends_that_session_only(
+    fleet: FleetFixture, coordinator: Coordinator, operator: Operator, name: str
+) -> None:
+    bad, good = await joined(fleet, coordinator, operator, "n1", "n2")
+    await bad.stream.write(NONSENSE[name])
+    with pytest.raises(aio.AioRpcError) as caught:
+        await drain(bad)
+    assert error_of(caught.value).code in {Code.MESSAGE_INVALID, Code.LIMIT_EXCEEDED, Code.GENERATION_STALE}
+    states = await operator.control.ListNodes(control_pb2.ListNodesRequest(), timeout=CALL_S)
+    assert {node.name: node.state for node in states.nodes}["n2"] == "online"
+    await bad.connect()  # it may come back
+    for node in (bad, good):
+        await node.close()
+
+
+async def test_a_flood_is_cut_off(fleet: FleetFixture) -> None:
+    async with serving(fleet, messages_per_second=5) as coordinator:
+        operator = Operator(fleet, coordinator)
+        (node,) = await joined(fleet, coordinator, operator, "n1")
+        with pytest.raises(aio.AioRpcError) as caught:
+            await flood(node)
+        assert caught.value.code().name == "RESOURCE_EXHAUSTED"
+        await node.close()
+        await operator.channel.close()
+
+
+async def test_the_newest_session_of_a_node_wins(
+    fleet: FleetFixture, coordinator: Coordinator, operator: Operator
+) -> None:
+    (old,) = await joined(fleet, coordinator, operator, "n1")
+    new = NodeClient(fleet, coordinator, "n1")
+    new.identity, new.epoch = old.identity, old.epoch
+    await new.connect()
+    assert (await old.receive()).WhichOneof("message") == "go_away"
+    assert await old.stream.read() is aio.EOF
+    node = await operator.control.GetNode(control_pb2.GetNodeRequest(name="n1"), timeout=CALL_S)
+    assert node.state == "online"
+    for client in (old, new):
+        await client.close()
+
+
+async def test_calls_are_routed_and_refusals_pass_through(
+    fleet: FleetFixture, coordinator: Coordinator, operator: Operator
+) -> None:
+    fleet.release()
+    await operator.push()
+    (node,) = await joined(fleet, coordinator, operator, "n1")
+    await operator.deploy()
+    await node.run()
+    request = control_pb2.CallAgentRequest(agent="climate/context", node="n1", invocation="get()", deadline_ms=5000)
+    call = operator.control.CallAgent(request, timeout=CALL_S)
+    command = (await node.receive()).command
+    assert (command.call.agent, command.call.invocation) == ("climate/context", "get()")
+    await node.stream.write(node_pb2.NodeMessage(result={"id": "another", "output": "no"}))
+    await node.stream.write(node_pb2.NodeMessage(result={"id": command.id, "output": "42"}))
+    assert (await call).output == "42"
+    call = operator.control.CallAgent(request, timeout=CALL_S)
+    command = (await node.receive()).command
+    refusal = node_pb2.CommandResult(id=command.id, error_code="AGENT_TRAPPED", error_message="m", error_remedy="r")
+    await node.stream.write(node_pb2.NodeMessage(result=refusal))
+    with pytest.raises(aio.AioRpcError) as caught:
+        await call
+    detail = error_of(caught.value)
+    assert (detail.code, detail.remedy, detail.detail["node"]) == ("AGENT_TRAPPED", "r", "n1")
+    request.deadline_ms = 50
+    with pytest.raises(aio.AioRpcError) as caught:
+        await operator.control.CallAgent(request, timeout=CALL_S)
+    assert error_of(caught.value).code == Code.DEADLINE_EXCEEDED
+    await node.close()
+
+
+async def test_a_call_fails_at_once_when_the_session_ends(
+    fleet: FleetFixture, coordinator: Coordinator, operator: Operator
+) -> None:
+    (node,) = await joined(fleet, coordinator, operator, "n1")
+    request = control_pb2.CallAgentRequest(agent="climate/context", node="n1", invocation="get()")
+    call = operator.control.CallAgent(request, timeout=CALL_S)
+    await node.receive()
+    await node.close()
+    with pytest.raises(aio.AioRpcError) as caught:
+        await call
+    assert error_of(caught.value).code == Code.NODE_OFFLINE
+
+
+async def test_events_and_logs_are_followed_and_carry_the_sender(
+    fleet: FleetFixture, coordinator: Coordinator, operator: Operator
+) -> None:
+    events = operator.control.ListEvents(control_pb2.ListEventsRequest(follow=True, node="n1"), timeout=CALL_S)
+    (node,) = await joined(fleet, coordinator, operator, "n1")
+    spoken = {"kind": "agent:trap:restarted", "at_ms": 5, "node": "somebody-else", "message": "m"}
+    await node.stream.write(node_pb2.NodeMessage(events={"events": [spoken]}))
+    kinds = []
+    async for event in events:
+        kinds.append((event.kind, event.node))
+        if event.kind == "agent:trap:restarted":
+            break
+    assert kinds == [
+        ("node:identity:enrolled", "n1"),
+        ("node:session:online", "n1"),
+        ("agent:trap:restarted", "n1"),
+    ]
+    logs = operator.control.StreamLogs(control_pb2.StreamLogsRequest(follow=True, agent="a/b"), timeout=CALL_S)
+    line = {"at_ms": 7, "agent": "a/b", "level": "info", "message": "hello", "node": "somebody-else"}
+    other = {"at_ms": 6, "agent": "a/c", "level": "info", "message": "no"}
+    reading = asyncio.create_task(logs.read())
+    await node.stream.write(node_pb2.NodeMessage(logs={"lines": [other, line]}))
+    while not reading.done():  # the follower may have come after the line: it is then in nobody's tail
+        await asyncio.wait({reading}, timeout=0.05)
+        if not reading.done():
+            await node.stream.write(node_pb2.NodeMessage(logs={"lines": [line]}))
+    assert ((await reading).message, (await reading).node) == ("hello", "n1")
+    events.cancel()
+    logs.cancel()
+    await node.close()
+
+
+async def test_an_order_is_signed_again_before_it_is_too_old(fleet: FleetFixture, clock: ShiftedClock) -> None:
+    async with serving(fleet, clock, assignment_lifetime_s=120) as coordinator:
+        operator = Operator(fleet, coordinator)
+        fleet.release()
+        await operator.push()
+        (node,) = await joined(fleet, coordinator, operator, "n1")
+        deployment = await operator.deploy()
+        old = await node.run()
+        await operator.watch(deployment)
+        clock.advance(seconds=90)
+        await node.connect()
+        new = await node.accept()
+        assert new.assignment.generation == 2
+        assert new.assignment.agents == old.assignment.agents
+        assert new.assignment.expires > old.assignment.expires
+        await node.close()
+        await operator.channel.close()
+
+
+async def test_a_coordinator_from_a_backup_does_not_fall_behind_its_nodes(
+    fleet: FleetFixture, coordinator: Coordinator, operator: Operator
+) -> None:
+    fleet.release()
+    await operator.push()
+    (node,) = await joined(fleet, coordinator, operator, "n1")
+    await operator.deploy()
+    await node.run()
+    node.generation, node.digest = 9, "sha256:" + "0" * 64  # accepted from what the backup does not know
+    await node.connect()
+    assert (await node.accept()).assignment.generation == 10
+    await node.close()
