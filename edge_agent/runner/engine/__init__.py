@@ -14,7 +14,7 @@ Read `instance` first, then `component`; `ffi` is the only module that declares 
     engine = Engine()
     component = engine.load(engine.compile(wasm))
     instance = Instance(component, [clock_interface], Limits(memory_bytes=16 << 20))
-    instance.call("syuthd:agent-mesh/sensor-handler@0.1.0#handle-data", {"source": "a", "value": 1.5, "timestamp": 3})
+    instance.call("syuthd:agent-mesh/sensor-handler#handle-data", {"source": "a", "value": 1.5, "timestamp": 3})
 """
 
 from edge_agent.capabilities.base import HostFunction, HostInterface

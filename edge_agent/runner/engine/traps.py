@@ -75,6 +75,7 @@ def delete_store_and_measure(store: int) -> int:
 
     The C API cannot be asked, and a denied `memory.grow` leaves no trace, so the process's mappings are compared before
     and after: the readable ranges that vanish are the store's memories. Costs a few milliseconds; only for the dead.
+    A guess in one direction: where another thread maps the same addresses in between, the memory looks smaller.
     """
     with _teardown:
         before = _writable()
