@@ -52,6 +52,24 @@ def authorities() -> st.SearchStrategy[Authority]:
     return st.builds(Authority, capabilities(), limits())
 
 
+def questions() -> st.SearchStrategy[tuple[Authority, Authority, str, dict[str, str]]]:
+    """Two authorities over one and the same interface, and a full request to it: dense where `authorities` is broad."""
+
+    def of(interface: str) -> st.SearchStrategy[tuple[Authority, Authority, str, dict[str, str]]]:
+        some = st.lists(rules(interface), min_size=1, max_size=2)
+        authority = some.map(lambda found: Authority({interface: tuple(found)}))
+        request = st.fixed_dictionaries(
+            {
+                spec.request: st.sampled_from(sorted(spec.values) if spec.values else WORDS)
+                for spec in VOCABULARY[interface].values()
+                if spec.request
+            }
+        )
+        return st.tuples(authority, authority, st.just(interface), request)
+
+    return st.sampled_from(sorted(name for name, specs in VOCABULARY.items() if specs)).flatmap(of)
+
+
 def requests() -> st.SearchStrategy[tuple[str, dict[str, str]]]:
     """An interface and what a call names; sometimes a keyword is left out."""
 

@@ -12,10 +12,10 @@ from fleet.grants.constraints import Constraint, Literals, Maximum, Patterns
 from fleet.grants.limits import DEFAULT_LIMITS, HIGHEST_LIMITS, LIMITS
 from fleet.grants.rules import normal, write_constraint
 from fleet.grants.vocabulary import BASELINE, ConstraintSpec, Kind
-from tests.fakes.grant_strategies import authorities, capabilities, limits, requests
+from tests.fakes.grant_strategies import authorities, capabilities, limits, questions, requests
 from tests.fakes.refusals import refusal
 
-LAW = settings(max_examples=120, deadline=None)
+LAW = settings(max_examples=80, deadline=None)
 
 STORE = "wasi:keyvalue/store"
 FRAMES = Rule(
@@ -48,6 +48,22 @@ def test_meet_allows_exactly_what_both_allow(a, b, call):
     assert both.allows(interface, **request) == (a.allows(interface, **request) and b.allows(interface, **request))
     for mine, one, two in zip(*(maxima(x, interface, request) for x in (both, a, b)), strict=True):
         assert mine == (one if two is None else two if one is None else min(one, two))
+
+
+@settings(max_examples=250, deadline=None)
+@given(questions())
+def test_the_laws_hold_within_one_interface(question):
+    a, b, interface, request = question
+    both = meet(a, b)
+    assert both.allows(interface, **request) == (a.allows(interface, **request) and b.allows(interface, **request))
+    widened = diff(a, b).widened
+    assert bool(widened) != subset(b, a)
+    if subset(a, b) and a.allows(interface, **request):
+        assert b.allows(interface, **request)
+    for mine, one, two in zip(*(maxima(x, interface, request) for x in (both, a, b)), strict=True):
+        assert mine == (one if two is None else two if one is None else min(one, two))
+        assert below(one, two) or not subset(a, b)
+        assert below(two, one) or widened
 
 
 @LAW
