@@ -85,11 +85,15 @@ class AgentThread:
         plan: what to run with.
         load: gives the component; called in the agent's thread.
         services: shared with the other agents.
-        ended: called last, in the agent's thread.
+        ended: called last, in the agent's thread, with this object.
     """
 
     def __init__(
-        self, plan: AgentPlan, load: Callable[[], Component], services: RunnerServices, ended: Callable[[], None]
+        self,
+        plan: AgentPlan,
+        load: Callable[[], Component],
+        services: RunnerServices,
+        ended: Callable[[AgentThread], None],
     ) -> None:
         self._plan = plan
         self._load = load
@@ -97,17 +101,25 @@ class AgentThread:
         self._ended = ended
         self._changed = threading.Condition()
         self._queue: deque[CallAgent] = deque()
-        self._stopping = False
+        self._ordered = False
+        """Whether a stop was ordered."""
+        self._over = False
+        """Whether the last word is said; nothing comes from the thread after it."""
         self._instance: Instance | None = None
         self._engine: Engine | None = None
         self._calls = 0
         self._errors = 0
         self.thread = threading.Thread(target=self._run, name=plan.name, daemon=True)
 
+    @property
+    def name(self) -> str:
+        """`application/agent`."""
+        return self._plan.name
+
     def submit(self, call: CallAgent) -> None:
         """Queue a call, or answer at once that the agent is busy or stopping."""
         with self._changed:
-            if self._stopping:
+            if self._ordered or self._over:
                 fault = Fault(Code.AGENT_NOT_RUNNING, f"{self._plan.name} is stopping")
             elif len(self._queue) >= self._plan.authority.limits.queue:
                 fault = Fault(Code.AGENT_BUSY, f"{len(self._queue)} calls wait for {self._plan.name}")
@@ -118,9 +130,12 @@ class AgentThread:
         self._answer_failed(call, fault)
 
     def stop(self, grace_ms: int) -> None:
-        """Take no more calls; interrupt the one that runs after `grace_ms`."""
+        """Take no more calls; interrupt the one that runs after `grace_ms`; `AgentStopped` is the answer."""
         with self._changed:
-            self._stopping = True
+            if self._over:
+                self._services.outbox.post(AgentStopped(self._plan.name))
+                return
+            self._ordered = True
             self._changed.notify()
         timer = threading.Timer(grace_ms / 1000, self._interrupt)
         timer.daemon = True
@@ -135,32 +150,33 @@ class AgentThread:
 
     def _run(self) -> None:
         context = self._context()
-        ended = AgentEnded(self._plan.name, ExitCause.STOPPED, "stopped", "")
+        last_word: AgentEnded | StartFailed | AgentStopped = AgentStopped(self._plan.name)
         try:
-            if self._start(context):
-                while (call := self._next()) is not None:
-                    self._call(call)
+            self._start(context)
+            while (call := self._next()) is not None:
+                self._call(call)
         except Trap as trap:
-            ended = AgentEnded(self._plan.name, trap.cause, trap.message, trap.backtrace[:MAX_BACKTRACE])
+            last_word = self._ended_by(trap)
+        except FleetError as error:
+            last_word = StartFailed(self._plan.name, Fault.of(error))
         except BaseException as error:  # noqa: BLE001 - the edge of a thread: a fault of ours ends this agent only
             _log.exception("%s", self._plan.name)
-            ended = AgentEnded(self._plan.name, ExitCause.HOST_ERROR, f"{type(error).__name__}: {error}", "")
+            last_word = self._ended_by(Trap(ExitCause.HOST_ERROR, f"{type(error).__name__}: {error}"))
         finally:
-            self._close(context, ended)
+            self._close(context, last_word)
 
-    def _start(self, context: AgentContext) -> bool:
-        try:
-            component = self._load()
-            interfaces = link(component, context, self._plan.authority, self._plan.deny_stubs)
-            self._engine = component.engine
-            with self._services.ticker.running(component.engine), self._services.memory.attributing(self._plan.name):
-                self._instance = self._instantiate(component, interfaces)
-        except FleetError as error:
-            self._services.outbox.post(StartFailed(self._plan.name, Fault.of(error)))
-            self._stopping = True
-            return False
+    def _ended_by(self, trap: Trap) -> AgentEnded | StartFailed:
+        if self._instance is None:
+            return StartFailed(self._plan.name, Fault.of(trap))
+        return AgentEnded(self._plan.name, trap.cause, trap.message, trap.backtrace[:MAX_BACKTRACE])
+
+    def _start(self, context: AgentContext) -> None:
+        component = self._load()
+        self._engine = component.engine
+        interfaces = link(component, context, self._plan.authority, self._plan.deny_stubs)
+        with self._services.ticker.running(component.engine), self._services.memory.attributing(self._plan.name):
+            self._instance = self._instantiate(component, interfaces)
         self._services.outbox.post(AgentStarted(self._plan.name, self._counters()))
-        return True
 
     def _instantiate(self, component: Component, interfaces: list[HostInterface]) -> Instance:
         """Make the instance. The engine bounds each linear memory; the grant bounds their sum."""
@@ -181,9 +197,9 @@ class AgentThread:
 
     def _next(self) -> CallAgent | None:
         with self._changed:
-            while not self._queue and not self._stopping:
+            while not self._queue and not self._ordered:
                 self._changed.wait()
-            return None if self._stopping else self._queue.popleft()
+            return None if self._ordered else self._queue.popleft()
 
     def _call(self, call: CallAgent) -> None:
         instance, engine = self._instance, self._engine
@@ -205,21 +221,22 @@ class AgentThread:
         except FleetError as error:
             self._answer_failed(call, Fault.of(error))
 
-    def _close(self, context: AgentContext, ended: AgentEnded) -> None:
+    def _close(self, context: AgentContext, last_word: AgentEnded | StartFailed | AgentStopped) -> None:
         """Free everything; the supervisor hears of it last, so that a restart finds nothing in use."""
-        with self._changed:
-            stopped = self._stopping
-            self._stopping = True
-            waiting = tuple(self._queue)
-            self._queue.clear()
-        for call in waiting:
-            self._answer_failed(call, Fault(Code.AGENT_NOT_RUNNING, f"{self._plan.name} has ended"))
         if self._instance is not None:
             self._instance.close()
         context.close()
         self._services.memory.forget(self._plan.name)
-        self._ended()
-        self._services.outbox.post(AgentStopped(self._plan.name) if stopped else ended)
+        with self._changed:
+            self._over = True
+            for call in self._queue:
+                self._answer_failed(call, Fault(Code.AGENT_NOT_RUNNING, f"{self._plan.name} has ended"))
+            self._queue.clear()
+            if not isinstance(last_word, AgentStopped):
+                self._services.outbox.post(last_word)
+            if self._ordered:
+                self._services.outbox.post(AgentStopped(self._plan.name))
+        self._ended(self)
 
     def _context(self) -> AgentContext:
         plan = self._plan

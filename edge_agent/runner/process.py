@@ -124,14 +124,15 @@ class Runner:
         load = partial(
             self._components.load, message.component, module, fuel=authority.limits.fuel_per_call is not None
         )
-        agent = AgentThread(plan, load, self._services, partial(self._forget, plan.name))
+        agent = AgentThread(plan, load, self._services, self._forget)
         with self._changed:
             self._agents[plan.name] = agent
         agent.thread.start()
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, ended: AgentThread) -> None:
         with self._changed:
-            self._agents.pop(name, None)
+            if self._agents.get(ended.name) is ended:  # it may have been started again already
+                del self._agents[ended.name]
 
 
 class Components:

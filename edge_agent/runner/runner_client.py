@@ -138,14 +138,14 @@ class RunnerClient:
             raise FleetError(Code.ALREADY_EXISTS, f"{message.agent} is running", agent=message.agent)
         channel = self._open_channel()
         agent = self._agents[message.agent] = _Agent(self._loop.create_future())
+        agent.watch = self._loop.call_later(START_TIMEOUT_S, self._wedged, message.agent, "its start")
         try:
             channel.send(message, [module])
-            agent.watch = self._loop.call_later(START_TIMEOUT_S, self._wedged, message.agent, "its start")
-            await agent.started
         except FleetError:
-            if agent.stopped is None:
-                self._forget(message.agent)
+            self._forget(message.agent)
             raise
+        try:
+            await agent.started
         except asyncio.CancelledError:
             self._request_stop(message.agent, agent, 0)
             raise
@@ -213,7 +213,12 @@ class RunnerClient:
                     self._unwatch(agent)
                 _resolve(agent.started, None)
             case StartFailed():
-                _fail(self._known(message.agent).started, message.fault.error())
+                agent = self._known(message.agent)
+                if agent.started.done():
+                    raise FleetError(Code.MESSAGE_INVALID, f"{message.agent} has started already")
+                _fail(agent.started, message.fault.error())
+                if agent.stopped is None:
+                    self._forget(message.agent)
             case CallDone():
                 call = self._answered(message)
                 if call is not None:
@@ -223,6 +228,8 @@ class RunnerClient:
                 if call is not None:
                     _fail(call.result, message.fault.error())
             case AgentStopped():
+                if self._known(message.agent).stopped is None:
+                    raise FleetError(Code.MESSAGE_INVALID, f"{message.agent} stopped without an order")
                 self._forget(message.agent)
             case AgentEnded():
                 if message.backtrace:
@@ -262,8 +269,7 @@ class RunnerClient:
         if cause is ExitCause.STOPPED:  # asked for by `close`: nobody needs to hear of it
             agents = ()
         lost = FleetError(Code.RUNNER_LOST, f"the runner of {self.application} ended: {message}", cause=cause)
-        for name, agent in tuple(self._agents.items()):
-            _fail(agent.started, lost)
+        for name in tuple(self._agents):
             self._forget(name, lost)
         self._owner.runner_ended(self, agents, cause, message)
 
@@ -292,9 +298,12 @@ class RunnerClient:
         return agent
 
     def _answered(self, message: CallDone | CallFailed) -> _Call | None:
-        agent = self._known(message.agent)
+        """Return the call that a message answers; None for one whose agent ended while the call was on its way."""
+        agent = self._agents.get(message.agent)
+        if agent is None or message.call not in agent.calls:
+            return None
         agent.counters = message.counters
-        call = agent.calls.pop(message.call, None)
+        call = agent.calls.pop(message.call)
         if agent.stopped is None:
             self._watch(message.agent, agent)
         return call
@@ -306,6 +315,7 @@ class RunnerClient:
         self._unwatch(agent)
         self._owner.agent_gone(name, agent.counters)
         error = reason or FleetError(Code.AGENT_NOT_RUNNING, f"{name} has ended", agent=name)
+        _fail(agent.started, error)
         for call in agent.calls.values():
             _fail(call.result, error)
         if agent.stopped is not None:
