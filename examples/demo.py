@@ -3,7 +3,8 @@
 Usage: python examples/demo.py [--check | --stop]
 
 Every step is a fleetctl command, shown as a user would type it, and is checked: the run fails if the fleet does not do
-what the text says. `--check` also stops the fleet at the end, for CI. Needs no root, no Rust and no network but loopback.
+what the text says. `--check` also stops the fleet at the end, for CI. Needs no root, no Rust and no network beyond
+loopback.
 """
 
 from __future__ import annotations
@@ -49,15 +50,22 @@ def fleetctl(*arguments: str, expect: int = 0, show: bool = True) -> subprocess.
         sys.stderr.write(f"$ fleetctl {' '.join(_quoted(a) for a in arguments)}\n")
     environment = os.environ | {"FLEET_HOME": str(HOME)}
     done = subprocess.run(
-        [str(FLEETCTL), *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False
+        [str(FLEETCTL), *arguments],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if show else subprocess.PIPE,  # one stream, so that lines keep their order
+        text=True,
+        timeout=180,
+        check=False,
     )
     if show:
-        sys.stderr.write(done.stderr)
         sys.stderr.flush()
         sys.stdout.write(done.stdout)
         sys.stdout.flush()
     if done.returncode != expect:
-        raise Failed(f"`fleetctl {' '.join(arguments)}` ended with {done.returncode}, expected {expect}\n{done.stderr}")
+        said = done.stdout + (done.stderr or "")
+        raise Failed(f"`fleetctl {' '.join(arguments)}` ended with {done.returncode}, expected {expect}\n{said}")
     return done
 
 
@@ -184,8 +192,8 @@ def refuse() -> None:
     """Show that an import beyond the grant never starts."""
     say("7. An agent that asks for more than its grant is refused, with the command that would grant it")
     done = fleetctl("deploy", "examples/nosy/fleet.yaml", expect=REFUSED)
-    check("the refusal names the interface", holds="wasi:config/store" in done.stderr)
-    check("the refusal names the command", holds="fleetctl grant propose nosy/reader" in done.stderr)
+    check("the refusal names the interface", holds="wasi:config/store" in done.stdout)
+    check("the refusal names the command", holds="fleetctl grant propose nosy/reader" in done.stdout)
     check("nothing was deployed", holds=ask("agents", "nosy") == [])
 
 

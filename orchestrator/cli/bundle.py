@@ -172,7 +172,7 @@ def push(session: Session, source: Path) -> None:
         missing = client.call(client.stub.HasBlobs, pb.HasBlobsRequest(digests=sorted(sizes))).missing
         for digest in missing:
             client.put_blob(digest, opened.read(digest, sizes[digest]))
-            session.output.step(f"{short_digest(digest)}  {size(sizes[digest])}", "uploaded")
+        session.output.note(f"{len(missing)} of {len(sizes)} blobs sent, {size(sum(sizes[d] for d in missing))}.")
         if listed is None:
             role = code_role(DEFAULT_TEAM)
             keys = RoleKeys({r: (directory.role_key(r),) for r in (role, "snapshot", "timestamp")})

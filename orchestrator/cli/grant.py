@@ -96,7 +96,7 @@ def propose(session: Session, agent: str, reference: str, add: tuple[str, ...], 
 def _show_difference(session: Session, proposed: Grant, old: Grant | None) -> None:
     output = session.output
     against = f"revision {old.revision}" if old else "no authority at all"
-    output.note(f"{proposed.agent}, revision {proposed.revision}, compared with {against}:")
+    output.text(f"{proposed.agent}, revision {proposed.revision}, compared with {against}:")
     change = diff_grants(old, proposed)
     for text in change.widened:
         output.line(("  + ", "green"), (text, ""))

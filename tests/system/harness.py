@@ -22,6 +22,26 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 60.0
 
+CAPABILITIES: dict[str, list[object]] = {
+    "wasi:logging/logging": [],
+    "wasi:config/store": [{"keys": ["*"]}],
+    "wasi:keyvalue/store": [{"buckets": ["context"], "ops": ["get", "set"]}],
+    "wasi:nn/graph": [{"models": ["context"], "devices": ["cpu"]}],
+    "wasi:nn/tensor": [],
+    "wasi:nn/inference": [],
+}
+"""What grants of these tests give, per interface."""
+
+LOG = ("wasi:logging/logging",)
+NEEDS = {
+    "context-agent": tuple(i for i in CAPABILITIES if i != "wasi:config/store"),
+    "nosy-agent": (*LOG, "wasi:config/store"),
+    "hungry-agent": LOG,
+    "spinner-agent": LOG,
+    "crasher-agent": LOG,
+}
+"""What each sample component imports."""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -112,14 +132,21 @@ class RealFleet:
             self.ctl("bundle", "build", f"components/{name}", "--to", str(folder))
             self.ctl("bundle", "push", str(folder))
 
-    def approve(self, agent: str, bundle: str, **changes: str) -> None:
-        """Propose, change and approve a grant; `changes` replace texts of the draft."""
+    def approve(self, agent: str, bundle: str, *interfaces: str, **limits: str) -> None:
+        """Approve a first grant: what the bundle's component needs, or exactly the `interfaces` that are named."""
+        name = bundle.partition("@")[0]
+        document = {
+            "schema": "fleet.grant/v1",
+            "agent": agent,
+            "revision": 1,
+            "applies_to": {"bundle": {"name": name, "versions": ">=0.1,<0.2"}},
+            "validity": {"not_before": "2026-01-01T00:00:00Z", "not_after": "2036-01-01T00:00:00Z"},
+            "lease": {"max_stale": "30d", "on_lapse": "stop"},
+            "caps": {i: CAPABILITIES[i] for i in interfaces or NEEDS[name]},
+            "limits": limits,
+        }
         file = self.home / f"{agent.replace('/', '-')}.yaml"
-        self.ctl("grant", "propose", agent, "--bundle", bundle, "--file", str(file))
-        text = file.read_text()
-        for old, new in changes.items():
-            text = text.replace(old, new)
-        file.write_text(text)
+        file.write_text(json.dumps(document))
         self.ctl("grant", "approve", "--yes", str(file))
 
     def manifest(self, application: str, *agents: dict[str, object], **rollout: object) -> Path:

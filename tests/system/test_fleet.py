@@ -45,9 +45,7 @@ def test_a_bad_deploy_is_rolled_back_by_itself(fleet: RealFleet) -> None:
     fleet.approve("shop/main", "context-agent@0.1.0")
     good = fleet.manifest("shop", _agent("main", "context-agent"))
     fleet.ctl("deploy", str(good))
-    crasher = fleet.home / "crasher.yaml"
-    fleet.ctl("grant", "propose", "shop/other", "--bundle", "crasher-agent@0.1.0", "--file", str(crasher))
-    fleet.ctl("grant", "approve", "--yes", str(crasher))
+    fleet.approve("shop/other", "crasher-agent@0.1.0")
     tick = [{"timer": {"every": "100ms", "function": "handle-data", "arguments": READING}}]
     bad = fleet.manifest(
         "shop",
@@ -153,7 +151,7 @@ def test_an_agent_beyond_its_grant_is_refused_and_nothing_is_half_applied(fleet:
     fleet.publish("nosy-agent")
     done = fleet.ctl("deploy", str(fleet.manifest("nosy", _agent("reader", "nosy-agent"))), expect=6)
     assert "GRANT_MISSING" in done.stderr
-    fleet.approve("nosy/reader", "nosy-agent@0.1.0", **{"  wasi:config/store:": "  # wasi:config/store:"})
+    fleet.approve("nosy/reader", "nosy-agent@0.1.0", "wasi:logging/logging")
     done = fleet.ctl("deploy", str(fleet.manifest("nosy", _agent("reader", "nosy-agent"))), expect=6)
     assert "fleetctl grant propose nosy/reader --bundle nosy-agent@0.1.0 --add wasi:config/store" in done.stderr
     assert fleet.agents() == []
@@ -165,7 +163,7 @@ def test_a_spinner_and_a_crasher_harm_nobody_else(fleet: RealFleet) -> None:
     fleet.publish("context-agent", "spinner-agent", "crasher-agent", "hungry-agent")
     names = ("context", "spinner", "crasher", "hungry")
     for name in names:
-        fleet.approve(f"zoo/{name}", f"{name}-agent@0.1.0", **{"deadline: 5s": "deadline: 500ms"})
+        fleet.approve(f"zoo/{name}", f"{name}-agent@0.1.0", deadline="500ms", memory="8MiB")
     fleet.ctl("deploy", str(fleet.manifest("zoo", *(_agent(name, f"{name}-agent") for name in names))))
     fleet.ctl("send", "readings", READING)
 
