@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,7 +26,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
-_FIRST_FREE_DESCRIPTOR = 3
+_STANDARD_ERROR = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -65,8 +66,10 @@ def close_descriptors(keep: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    os.closerange(_FIRST_FREE_DESCRIPTOR, keep)
-    os.closerange(keep + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        if number > _STANDARD_ERROR and number != keep:
+            with suppress(OSError):  # the listing names the descriptor of the listing itself
+                os.close(number)
 
 
 def confine(control: int, name: str, parent: int) -> None:
@@ -83,7 +86,8 @@ def confine(control: int, name: str, parent: int) -> None:
     os.umask(0o077)
     Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE), encoding="ascii")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
+    files = min(MAX_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     drop_privileges()
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 1.0
 """Sizes are read at most this often: with a thousand memories it takes milliseconds."""
 
+PATIENCE_SECONDS = 1.0
+"""How long one start waits for another to be attributed."""
+
 _RESERVED_BYTES = 1 << 30
 """A range without access of at least this size behind a readable one marks a linear memory."""
 
@@ -29,6 +32,7 @@ class MemoryMeter:
     """Sizes of all linear memories of the process, by agent. May be used from any thread."""
 
     def __init__(self) -> None:
+        self._instantiating = threading.Lock()
         self._lock = threading.Lock()
         self._starts: dict[str, frozenset[int]] = {}
         self._sizes: dict[int, int] = {}
@@ -36,20 +40,29 @@ class MemoryMeter:
 
     @contextmanager
     def attributing(self, agent: str) -> Iterator[None]:
-        """Attribute memories that appear in the block to `agent`; one block at a time in the whole process."""
-        with self._lock:
+        """Attribute memories that appear in the block to `agent`.
+
+        Blocks of several threads follow one another, so that each sees its own memories only. One that waits too long
+        for a slow start goes ahead and stays unattributed: a figure is not worth holding an agent up.
+        """
+        if not self._instantiating.acquire(timeout=PATIENCE_SECONDS):
+            yield
+            return
+        try:
             before = linear_memories().keys()
             yield
-            self._sizes = linear_memories()
-            self._starts[agent] = frozenset(self._sizes.keys() - before)
-            self._read_at = time.monotonic()
+            sizes = linear_memories()
+            with self._lock:
+                self._starts[agent] = frozenset(sizes.keys() - before)
+                self._sizes, self._read_at = sizes, time.monotonic()
+        finally:
+            self._instantiating.release()
 
     def bytes_of(self, agent: str) -> int:
         """Bytes of linear memory of an agent, as of at most `REFRESH_SECONDS` ago."""
         with self._lock:
             if time.monotonic() - self._read_at >= REFRESH_SECONDS:
-                self._sizes = linear_memories()
-                self._read_at = time.monotonic()
+                self._sizes, self._read_at = linear_memories(), time.monotonic()
             return sum(self._sizes.get(start, 0) for start in self._starts.get(agent, ()))
 
     def forget(self, agent: str) -> None:

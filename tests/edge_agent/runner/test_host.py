@@ -11,9 +11,10 @@ import psutil
 import pytest
 
 from edge_agent.clock import SystemClock
-from edge_agent.runner import runner_client
+from edge_agent.runner import compilation, runner_client
 from edge_agent.runner.host import RunnerHost
 from edge_agent.runner.memory_meter import REFRESH_SECONDS
+from edge_agent.runner.messages import Hello
 from edge_agent.runtime import AgentExited, AgentStats, RunnerLost
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
@@ -249,6 +250,26 @@ async def test_a_file_that_changed_or_is_gone_is_refused(host, tiny):
     assert (await failure(host.prepare(tiny.path, tiny.digest))).code is Code.DIGEST_MISMATCH
     tiny.path.unlink()
     assert (await failure(host.prepare(tiny.path, tiny.digest))).code is Code.BLOB_MISSING
+
+
+async def test_a_compilation_that_takes_too_long_is_given_up(host, tiny, tmp_path, monkeypatch):
+    await host.prepare(tiny.path, tiny.digest)
+    monkeypatch.setattr(compilation, "COMPILE_TIMEOUT_S", 0.0)
+    other = component(tmp_path / "other.wasm", wasm("(component (core module))"))
+    assert (await failure(host.prepare(other.path, other.digest))).code is Code.LIMIT_EXCEEDED
+    monkeypatch.undo()
+    await host.prepare(other.path, other.digest)
+
+
+async def test_a_zygote_that_is_told_nonsense_ends_with_its_children(host, tiny):
+    await host.start(tiny.start("app/a"))
+    runner, zygote = psutil.Process(host.runner_pid("app")), psutil.Process(host.zygote_pid)
+    host._zygote._channel.send(Hello(1))
+    lost = await event(host)
+    assert isinstance(lost, RunnerLost)
+    await until(lambda: gone(runner) and gone(zygote), "their end")
+    await host.start(tiny.start("app/a"))
+    assert await answers(host, "app/a")
 
 
 async def test_an_import_that_is_not_granted_is_not_linked(host, tmp_path):

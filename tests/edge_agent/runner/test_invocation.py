@@ -1,0 +1,66 @@
+import pytest
+
+from edge_agent.runner.invocation import evaluate, resolve_export
+from edge_agent.runner.memory_meter import linear_memories
+from fleet.errors import Code, FleetError
+from fleet.wit_text import parse_signature
+from fleet.wit_types import Ok
+
+NOTHING = parse_signature("func()")
+NAMES = ("run", "a:b/one@0.1.0#get", "a:b/two@0.1.0#get", "a:b/two@0.1.0#set", "a:b/plain#put", "a:b/two@0.1.0#run")
+EXPORTS = dict.fromkeys(NAMES, NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("run", "run"),
+        ("set", "a:b/two@0.1.0#set"),
+        ("put", "a:b/plain#put"),
+        ("a:b/two#get", "a:b/two@0.1.0#get"),
+        ("a:b/two@0.1.0#get", "a:b/two@0.1.0#get"),
+    ],
+)
+def test_a_name_may_be_as_short_as_it_is_clear(name, full):
+    assert resolve_export(EXPORTS, name) == full
+
+
+@pytest.mark.parametrize("name", ["get", "absent", "a:b/two@0.2.0#get", "two#get", "", "#get"])
+def test_an_unclear_or_unknown_name_is_refused(name):
+    with pytest.raises(FleetError) as caught:
+        resolve_export(EXPORTS, name)
+    assert caught.value.code is Code.EXPORT_NOT_FOUND
+    assert ("candidates" in caught.value.detail) == (name == "get")
+
+
+class Adder:
+    """An instance that adds, and remembers what it was asked."""
+
+    def __init__(self):
+        sums = parse_signature("func(a: u32, b: u32) -> result<u32, string>")
+        self.exports = {"a:b/c@1.0.0#add": sums, "done": NOTHING}
+        self.asked = []
+
+    def call(self, function, *arguments, seconds):
+        self.asked.append((function, arguments, seconds))
+        return Ok(sum(arguments)) if arguments else None
+
+
+def test_text_in_text_out():
+    adder = Adder()
+    assert evaluate(adder, "add(2, 3)", 0.5) == "ok(5)"
+    assert adder.asked == [("a:b/c@1.0.0#add", (2, 3), 0.5)]
+    assert evaluate(adder, "done()", 0.5) == ""
+
+
+@pytest.mark.parametrize("text", ["add(2)", "add(2, 3", "add(-1, 2)", "add", "add(2, 3) x", ""])
+def test_a_malformed_call_never_reaches_the_guest(text):
+    adder = Adder()
+    with pytest.raises(FleetError) as caught:
+        evaluate(adder, text, 0.5)
+    assert caught.value.code in {Code.WAVE_INVALID, Code.EXPORT_NOT_FOUND}
+    assert adder.asked == []
+
+
+def test_a_process_without_guests_has_no_linear_memory():
+    assert linear_memories() == {}
