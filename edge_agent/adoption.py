@@ -85,27 +85,19 @@ class Adoption:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._kept: frozenset[str] = frozenset()
+        self._acted = False
 
     def boot(self) -> None:
         """Act on what is on disk, verified as of when it was accepted: expiry gates adopting, not continuing.
 
         What cannot be read or does not verify is set aside and told; the node then asks its coordinator again.
         """
-        trust, ledger = self._stores.trust, self._stores.ledger
-        try:
-            adopted, entry = trust.load(), ledger.load()
-        except FleetError as error:
-            self._tell("node:boot:incomplete", error)
-            return
-        if adopted is None or entry is None:
-            return
-        try:
-            verified = self._open(entry.desired, adopted, entry.accepted_at)
-        except FleetError as error:
-            ledger.discard()
-            self._tell("assignment:ledger:refused", error)
-            return
-        self._act(verified)
+        for load in (self._stores.ledger.load, self._stores.trust.load):
+            try:
+                load()
+            except FleetError as error:
+                self._tell("node:boot:incomplete", error)
+        self._resume()
 
     async def refresh(self, remote: Remote) -> None:
         """Adopt the newest release; an unchanged one counts as fresh again.
@@ -186,6 +178,7 @@ class Adoption:
         if before is None or before.release.versions != adopted.release.versions:
             version = str(adopted.release.versions["timestamp"])
             self._journal.event(now, "", "trust:release:adopted", f"timestamp version {version}", version=version)
+        self._resume()
         self._reconsider()
         return adopted
 
@@ -229,6 +222,7 @@ class Adoption:
 
     def _act(self, verified: VerifiedAssignment) -> None:
         assignment = verified.assignment
+        self._acted = True
         self._journal.event(
             self._clock.now(),
             "",
@@ -237,6 +231,19 @@ class Adoption:
             generation=str(assignment.generation),
         )
         self._desire(Accepted(assignment.generation, verified.digest, assignment.agents))
+
+    def _resume(self) -> None:
+        """Act on the ledger, once there is a release to verify it with."""
+        adopted, entry = self._stores.trust.adopted, self._stores.ledger.entry
+        if self._acted or adopted is None or entry is None:
+            return
+        try:
+            verified = self._open(entry.desired, adopted, entry.accepted_at)
+        except FleetError as error:
+            self._stores.ledger.discard()
+            self._tell("assignment:ledger:refused", error)
+            return
+        self._act(verified)
 
     def _tell(self, kind: str, error: FleetError) -> None:
         self._journal.event(self._clock.now(), "", kind, error.public, code=str(error.code))

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from fleet.grants import Authority
     from fleet.model import AssignedAgent
 
-FOLDERS = ("keys", "trust", "ledger", "blobs", "state", "cache/compiled", "run")
+FOLDERS = ("keys", "trust", "ledger", "blobs", "state", "cache", "cache/compiled", "run")
 """What a data directory consists of, beside `node.json`, `agent.toml` and `ceiling.yaml`."""
 
 MAX_CEILING = 256 * 1024

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edge_agent import lifecycle, reconciler
+from edge_agent import lifecycle_events as events
 from edge_agent.admission import AdmittedAgent
 from edge_agent.runtime import AgentExited, AgentLogged, RunnerLost
 from edge_agent.triggers import Telemetry, Triggers
@@ -113,7 +114,8 @@ class Supervisor:
         self._group: asyncio.TaskGroup | None = None
         self._triggers = Triggers(self.deliver, parts.telemetry, parts.clock, parts.shortest_period_ms)
         self.changed = asyncio.Event()
-        """Set whenever `observed` may differ from before; whoever reports clears it."""
+        """Set when something that `observed` tells has changed, other than by a call: counters and outputs go with the
+        next full report, or every call of an agent would make a message. Whoever reports clears it."""
         self.missing = asyncio.Event()
         """Set when admission lacked a blob; whoever fetches clears it."""
 
@@ -132,7 +134,7 @@ class Supervisor:
         """Ask admission again about every agent that was refused or runs: what it depends on has changed."""
         for name, state in list(self._states.items()):
             if state.phase is Phase.FAILED and state.spec is not None:
-                self._feed(name, lifecycle.Desired(state.spec))
+                self._feed(name, events.Desired(state.spec))
             elif state.phase is Phase.RUNNING and state.spec is not None:
                 self._spawn(self._work[name], self._reconsider(name, state.attempt, state.spec))
 
@@ -163,13 +165,13 @@ class Supervisor:
         result = await self._runtime.call(agent, invocation, deadline_ms)
         if (work := self._work.get(agent)) is not None:
             work.last_output = result.output[:MAX_OUTPUT]
-        self.changed.set()
         return result.output
 
     async def deliver(self, agent: str, invocation: str) -> bool:
         """Call an agent for a trigger unless a trigger's call is in flight; return whether it took the call.
 
-        What is not taken is dropped and counted. A fault is told once, until another one or a success follows.
+        What is not taken is dropped and counted. A fault is told once, until another one or a success follows; a trap
+        is told by the exit that it causes.
         """
         work = self._work.get(agent)
         if work is None:
@@ -184,7 +186,7 @@ class Supervisor:
             if error.code is Code.AGENT_BUSY:
                 work.dropped += 1
                 return False
-            if str(error) != work.last_fault:
+            if error.code is not Code.AGENT_TRAPPED and str(error) != work.last_fault:
                 work.last_fault = str(error)
                 self._report(agent, "agent:trigger:failed", f"{invocation.partition('(')[0]}: {error.public}")
             return error.code is Code.AGENT_TRAPPED
@@ -237,7 +239,7 @@ class Supervisor:
             self._applied = self._accepted
             self.changed.set()
 
-    def _feed(self, name: str, event: lifecycle.Event) -> None:
+    def _feed(self, name: str, event: events.Event) -> None:
         """Apply one event and begin what follows from it: the only place where an agent's state changes."""
         before = self._states.get(name)
         if before is None:
@@ -254,24 +256,24 @@ class Supervisor:
         self._wake.set()
         self.changed.set()
 
-    def _carry_out(self, name: str, action: lifecycle.Action) -> None:
+    def _carry_out(self, name: str, action: events.Action) -> None:
         work = self._work[name]
         match action:
-            case lifecycle.Admit():
+            case events.Admit():
                 self._spawn(work, self._admit(name, action))
-            case lifecycle.Start():
+            case events.Start():
                 work.starting = self._spawn(work, self._start(name, action))
-            case lifecycle.Interrupt():
+            case events.Interrupt():
                 self._spawn(work, self._interrupt(name, action))
-            case lifecycle.SetTimer():
+            case events.SetTimer():
                 if work.timer is not None:
                     work.timer.cancel()
                 work.timer = self._spawn(work, self._wait(name, action))
-            case lifecycle.Release():
+            case events.Release():
                 for task in work.tasks:
                     task.cancel()
                 del self._states[name], self._work[name]
-            case lifecycle.Report():
+            case events.Report():
                 self._report(name, action.kind, action.message)
 
     def _spawn(self, work: _Work, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
@@ -282,7 +284,7 @@ class Supervisor:
         task.add_done_callback(work.tasks.discard)
         return task
 
-    async def _admit(self, name: str, action: lifecycle.Admit) -> None:
+    async def _admit(self, name: str, action: events.Admit) -> None:
         try:
             async with self._admissions:
                 admitted = await self._parts.admit(action.spec)
@@ -293,7 +295,7 @@ class Supervisor:
             return
         if self._states[name].attempt == action.attempt:
             self._work[name].admitted = admitted
-        self._feed(name, lifecycle.Admitted(action.attempt, admitted.valid_until))
+        self._feed(name, events.Admitted(action.attempt, admitted.valid_until))
 
     async def _reconsider(self, name: str, attempt: int, spec: AssignedAgent) -> None:
         """Extend what still may run as it does; end what may not, so that admission says why."""
@@ -302,15 +304,15 @@ class Supervisor:
                 admitted = await self._parts.admit(spec)
         except FleetError as error:
             if not error.row.retryable:
-                self._feed(name, lifecycle.Lapsed(attempt))
+                self._feed(name, events.Lapsed(attempt))
             return
         before = self._work[name].admitted
         if before is not None and admitted.start == before.start:
-            self._feed(name, lifecycle.Admitted(attempt, admitted.valid_until))
+            self._feed(name, events.Admitted(attempt, admitted.valid_until))
         else:
-            self._feed(name, lifecycle.Lapsed(attempt))
+            self._feed(name, events.Lapsed(attempt))
 
-    async def _start(self, name: str, action: lifecycle.Start) -> None:
+    async def _start(self, name: str, action: events.Start) -> None:
         work = self._work[name]
         if work.admitted is None:
             raise RuntimeError(f"{name} starts without admission")
@@ -319,13 +321,13 @@ class Supervisor:
             await self._runtime.start(work.admitted.start)
         except FleetError as error:
             if error.code in (Code.AGENT_TRAPPED, Code.RUNNER_LOST):
-                self._feed(name, lifecycle.Exited(action.attempt, self._exit_of(error)))
+                self._feed(name, events.Exited(action.attempt, self._exit_of(error)))
             else:
                 self._feed(name, _rejected(action.attempt, error))
             return
-        self._feed(name, lifecycle.Started(action.attempt))
+        self._feed(name, events.Started(action.attempt))
 
-    async def _interrupt(self, name: str, action: lifecycle.Interrupt) -> None:
+    async def _interrupt(self, name: str, action: events.Interrupt) -> None:
         end = asyncio.create_task(self._end(name, action))
         patience = asyncio.create_task(self._clock.sleep(action.patience_ms / 1000))
         try:
@@ -333,14 +335,14 @@ class Supervisor:
             if end.done():
                 end.result()
                 stopped = Exit(ExitCause.STOPPED, "stopped by order", self._clock.now())
-                self._feed(name, lifecycle.Exited(action.attempt, stopped))
+                self._feed(name, events.Exited(action.attempt, stopped))
             else:
-                self._feed(name, lifecycle.StopTimedOut(action.attempt))
+                self._feed(name, events.StopTimedOut(action.attempt))
         finally:
             end.cancel()
             patience.cancel()
 
-    async def _end(self, name: str, action: lifecycle.Interrupt) -> None:
+    async def _end(self, name: str, action: events.Interrupt) -> None:
         """Stop the instance of this attempt: after its start has ended, and only while it is still the current one."""
         starting = self._work[name].starting
         if starting is not None and not starting.done():
@@ -348,13 +350,13 @@ class Supervisor:
         if name in self._states and self._states[name].attempt == action.attempt:
             await self._runtime.stop(name, action.grace_ms)
 
-    async def _wait(self, name: str, action: lifecycle.SetTimer) -> None:
+    async def _wait(self, name: str, action: events.SetTimer) -> None:
         """Sleep until the time by the monotonic clock or by the wall clock, whichever comes first."""
         left = (action.at - self._clock.now()).total_seconds()
         while left > 0 and self._clock.now() < action.at:
             await self._clock.sleep(min(left, LONGEST_SLEEP_S))
             left -= LONGEST_SLEEP_S
-        self._feed(name, lifecycle.TimerFired(action.attempt))
+        self._feed(name, events.TimerFired(action.attempt))
 
     async def _listen(self) -> None:
         while True:
@@ -372,7 +374,7 @@ class Supervisor:
     def _lose(self, agent: str, ended: Exit) -> None:
         work = self._work.get(agent)
         if work is not None:
-            self._feed(agent, lifecycle.Exited(work.instance, ended))
+            self._feed(agent, events.Exited(work.instance, ended))
 
     def _exit_of(self, error: FleetError) -> Exit:
         known = {cause.value: cause for cause in ExitCause}
@@ -383,6 +385,6 @@ class Supervisor:
         self._journal.event(self._clock.now(), agent, kind, message, **detail)
 
 
-def _rejected(attempt: int, error: FleetError) -> lifecycle.Rejected:
+def _rejected(attempt: int, error: FleetError) -> events.Rejected:
     refusal = Refusal(str(error.code), error.public, error.remedy)
-    return lifecycle.Rejected(attempt, refusal, retryable=error.row.retryable)
+    return events.Rejected(attempt, refusal, retryable=error.row.retryable)

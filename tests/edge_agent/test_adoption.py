@@ -203,6 +203,19 @@ async def test_a_corrupt_ledger_is_set_aside_and_the_node_starts_empty(node: Nod
     assert node.accepted[1] == node.accepted[0]
 
 
+async def test_with_corrupt_trust_metadata_the_order_waits_for_a_release_and_keeps_its_number(
+    node: NodeUnderTest,
+) -> None:
+    agent = node.world.agent()
+    await node.accept(node.world.assign(agent, generation=5))
+    (node.folder / "trust" / "metadata.json").write_bytes(b"{}")
+    node.start()
+    assert (len(node.accepted), node.kinds()) == (1, ["node:boot:incomplete"])
+    await node.adoption.refresh(node.world)
+    assert node.accepted[1] == node.accepted[0]
+    assert await node.accept(node.world.assign(agent, generation=4)) is Code.GENERATION_STALE
+
+
 async def test_an_order_on_disk_that_verifies_no_more_is_set_aside(node: NodeUnderTest) -> None:
     await node.accept(node.world.assign(node.world.agent()))
     path = node.folder / "ledger" / "desired.json"

@@ -1,0 +1,63 @@
+"""The program's edges: exit codes, what it says, and what it must not import before the zygote runs."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent.agent import main, prepare_data_dir
+from fleet.errors import ExitCode
+
+
+@pytest.fixture(autouse=True)
+def _quiet_root_logger() -> Iterator[None]:
+    """`main` configures the process's logging; a test run has its own."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def test_grpc_is_not_imported_before_the_zygote_is_started() -> None:
+    check = "import sys, edge_agent.agent; sys.exit(any(name in sys.modules for name in sys.argv[1:]))"
+    heavy = ("grpc", "google.protobuf", "wasmtime", "onnxruntime", "numpy", "sqlalchemy")
+    assert subprocess.run([sys.executable, "-c", check, *heavy], check=False).returncode == 0
+
+
+def test_a_data_directory_is_private(tmp_path: Path) -> None:
+    prepare_data_dir(tmp_path / "node")
+    folders = [tmp_path / "node", *(tmp_path / "node").rglob("*")]
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
+    prepare_data_dir(tmp_path / "node")
+
+
+def test_running_before_joining_says_how_to_join(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["run", "--data-dir", str(tmp_path)]) == ExitCode.USAGE
+    assert "edge-agent join" in caplog.text
+
+
+def test_a_bad_token_is_refused_without_being_repeated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "token").write_text("flt1.secret")
+    (tmp_path / "root.json").write_text("{}")
+    arguments = ["--coordinator", "127.0.0.1:1", "--token-file", str(tmp_path / "token")]
+    code = main(["join", "--data-dir", str(tmp_path / "n"), "--root", str(tmp_path / "root.json"), *arguments])
+    assert code == ExitCode.ERROR
+    assert "TOKEN_INVALID" in caplog.text
+    assert "flt1.secret" not in caplog.text
+
+
+@pytest.mark.parametrize("pair", ["nonsense", "unknown=1", "coalesce_ms=often"])
+def test_a_bad_setting_is_a_usage_error(tmp_path: Path, pair: str) -> None:
+    assert main(["run", "--data-dir", str(tmp_path), "--set", pair]) == ExitCode.USAGE
+
+
+def test_a_missing_root_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    token = ".".join(("flt1", "A" * 43, "id", "A" * 43))
+    arguments = ["--coordinator", "127.0.0.1:1", "--token", token, "--root", str(tmp_path / "absent.json")]
+    assert main(["join", "--data-dir", str(tmp_path), *arguments]) == ExitCode.USAGE
+    assert "absent.json" in caplog.text
