@@ -146,7 +146,8 @@ class Components:
     def load(self, digest: str, module: int, *, fuel: bool) -> Component:
         """Return the component `digest`, from the memory file `module` if it is not loaded; closes the file.
 
-        The supervisor has verified the machine code, and nobody can have changed it since (see `compiled_cache`).
+        The supervisor has verified the machine code, and nobody can have changed it since (see `compiled_cache`). It
+        is mapped, so that runners with the same component share its pages.
 
         Raises:
             FleetError: MESSAGE_INVALID, COMPONENT_INVALID, COMPONENT_UNSUPPORTED.
@@ -157,7 +158,7 @@ class Components:
                 if component is None:
                     memory_file.check_sealed(module, MAX_MODULE_BYTES)
                     engine = self._engine(fuel=fuel)
-                    component = engine.load(memory_file.read(module, MAX_MODULE_BYTES))
+                    component = engine.load_file(f"/proc/self/fd/{module}")
                     self._loaded[digest, fuel] = component
                 return component
         finally:

@@ -92,6 +92,21 @@ class Engine:
         )
         return Component(self, pointer.value or 0)
 
+    def load_file(self, path: str) -> Component:
+        """Load compiled code by mapping a file, whose pages all processes that map it share.
+
+        The caller vouches for every byte as in `load`, and for nobody changing the file while the component lives.
+
+        Raises:
+            FleetError: as `load` does.
+        """
+        pointer = ffi.Pointer()
+        check(
+            ffi.component_deserialize_file(self.pointer, path.encode(), addressof(pointer)),
+            Code.COMPONENT_INVALID,
+        )
+        return Component(self, pointer.value or 0)
+
     @property
     def fingerprint(self) -> str:
         """Names engine version, configuration and CPU features: code compiled under one loads under no other.

@@ -125,6 +125,9 @@ component_serialize = _declare(_waiting, "wasmtime_component_serialize", c_void_
 component_deserialize = _declare(
     _waiting, "wasmtime_component_deserialize", c_void_p, c_void_p, c_void_p, c_size_t, c_void_p
 )
+component_deserialize_file = _declare(
+    _waiting, "wasmtime_component_deserialize_file", c_void_p, c_void_p, ctypes.c_char_p, c_void_p
+)
 component_delete = _declare(_waiting, "wasmtime_component_delete", None, c_void_p)
 component_type = _declare(_quick, "wasmtime_component_type", c_void_p, c_void_p)
 export_index = _declare(

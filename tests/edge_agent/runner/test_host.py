@@ -321,7 +321,10 @@ async def test_a_runner_holds_nothing_that_is_not_its_own(host, tiny, tmp_path):
         sockets = [name for name in held if name.startswith("socket:")]
         assert len(sockets) == 1, "its control socket and no other"
         others = held - set(sockets) - {os.devnull, str((Path("/proc/self/fd") / "2").readlink())}
-        assert {name for name in others if not name.startswith(("pipe:", "anon_inode:"))} == set()
+        # The engine keeps the sealed file of the machine code open: it is the initial content of memories.
+        assert {name for name in others if not name.startswith(("pipe:", "anon_inode:"))} == {
+            "/memfd:compiled (deleted)"
+        }
         status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
         assert status["NoNewPrivs"] == "1"
         assert {int(status[name], 16) for name in ("CapPrm", "CapEff", "CapInh")} == {0}
@@ -345,6 +348,28 @@ def test_a_zygote_imports_no_server_database_or_inference():
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+async def test_a_zygote_may_be_a_unit_of_its_own(paths, tiny):
+    paths.socket.parent.mkdir(parents=True)
+    zygote = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-m", "edge_agent.runner.zygote", str(paths.socket)
+    )
+    host = RunnerHost(paths, node="node-1", clock=SystemClock(), spawn_zygote=False)
+    await host.open()
+    assert paths.socket.stat().st_mode & 0o777 == 0o600
+    await host.start(tiny.start("app/a"))
+    assert await answers(host, "app/a")
+    runner = psutil.Process(host.runner_pid("app"))
+    await host.close()
+    async with asyncio.timeout(20):
+        assert await zygote.wait() == 0
+    assert gone(runner)
+
+
+def test_a_supervisor_never_imports_the_engine():
+    code = "import sys, edge_agent.runner.host; sys.exit('wasmtime' in sys.modules)"
+    assert subprocess.run([sys.executable, "-I", "-c", code], check=False).returncode == 0
 
 
 async def test_a_zygote_ends_with_its_supervisor(paths, tiny, tmp_path):
