@@ -163,7 +163,7 @@ class Deployments:
         now = self._clock()
         stored = _new_deployment(self._new_id(), draft, operator, now)
         with self._store.control.write() as connection:
-            if draft.plan.changes and _marks(connection) != draft.marks:
+            if _marks(connection) != draft.marks:
                 raise FleetError(Code.GENERATION_CONFLICT, "a node changed while planning")
             rows.insert_deployment(connection, stored)
             leaf = event_leaf(
@@ -176,7 +176,11 @@ class Deployments:
                 nodes=[node.node for node in stored.nodes],
             )
             self._log.append(connection, [leaf])
-            ordered = self._rollouts.begin_wave(connection, stored, 1, now) if draft.plan.changes else []
+            if draft.plan.changes:
+                ordered = self._rollouts.begin_wave(connection, stored, 1, now)
+            else:  # stored as running first: while another rollout runs, what is current is not settled
+                rows.finish(connection, stored.head.id, DeploymentState.SUCCEEDED, "nothing to change", to_ms(now))
+                ordered = []
         detail = {"deployment": stored.head.id, "application": draft.application.name}
         message = f"{len(stored.nodes)} nodes in {len(stored.waves)} waves, by {operator}"
         self._journal(Event(now, "", "", "rollout:deployment:created", message, detail))
@@ -265,16 +269,14 @@ class Deployments:
 
 
 def _new_deployment(identifier: str, draft: Draft, operator: str, now: datetime) -> StoredDeployment:
-    changed = draft.plan.changes
     head = DeploymentRow(
         id=identifier,
         application=draft.application.name,
-        state=DeploymentState.RUNNING if changed else DeploymentState.SUCCEEDED,
-        reason="" if changed else "nothing to change",
+        state=DeploymentState.RUNNING,
+        reason="",
         operator=operator,
         policy=encode_policy(draft.application.rollout),
         created_ms=to_ms(now),
-        finished_ms=None if changed else to_ms(now),
     )
     nodes = tuple(
         DeploymentNodeRow(change.node, change.wave, encode_agents(change.after), encode_agents(change.before))
