@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_agent import lifecycle
+from edge_agent import lifecycle_events as events
 from fleet.model import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from edge_agent import lifecycle
     from fleet.model import AssignedAgent
 
 
@@ -24,14 +25,14 @@ class Change:
     """One event for one agent."""
 
     agent: str
-    event: lifecycle.Desired | lifecycle.Undesired
+    event: events.Desired | events.Undesired
 
 
 def diff(desired: Iterable[AssignedAgent], known: Mapping[str, lifecycle.AgentState]) -> tuple[Change, ...]:
     """Return the changes in the order to apply them: ends, replacements, beginnings; each by name."""
     wanted = {spec.name: spec for spec in desired}
     ends = [
-        Change(name, lifecycle.Undesired())
+        Change(name, events.Undesired())
         for name, state in known.items()
         if name not in wanted and (state.wanted is not None or state.phase is Phase.PENDING)
     ]
@@ -40,9 +41,9 @@ def diff(desired: Iterable[AssignedAgent], known: Mapping[str, lifecycle.AgentSt
     for name, spec in wanted.items():
         state = known.get(name)
         if state is None or state.phase in (Phase.PENDING, Phase.STOPPED):
-            beginnings.append(Change(name, lifecycle.Desired(spec)))
+            beginnings.append(Change(name, events.Desired(spec)))
         elif state.wanted != spec:
-            replacements.append(Change(name, lifecycle.Desired(spec)))
+            replacements.append(Change(name, events.Desired(spec)))
     return tuple(change for group in (ends, replacements, beginnings) for change in sorted(group, key=_by_name))
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent import lifecycle as life
+from edge_agent import lifecycle_events as on
 from fleet.model import AssignedAgent, Exit, ExitCause, Phase, Refusal, TargetRef
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -26,9 +27,9 @@ REFUSAL = Refusal("IMPORT_NOT_GRANTED", "imports", "fleetctl grant propose")
 NAME = "app/one"
 
 
-def drive(*events: life.Event, state: life.AgentState | None = None) -> tuple[life.AgentState, list[life.Action]]:
+def drive(*events: on.Event, state: life.AgentState | None = None) -> tuple[life.AgentState, list[on.Action]]:
     state = state or life.AgentState(NAME)
-    actions: list[life.Action] = []
+    actions: list[on.Action] = []
     for event in events:
         state, more = life.step(state, event, MOMENT)
         actions = list(more)
@@ -37,52 +38,52 @@ def drive(*events: life.Event, state: life.AgentState | None = None) -> tuple[li
 
 def at(phase: Phase) -> life.AgentState:
     """An agent that came to a phase in the usual way."""
-    paths: dict[Phase, tuple[life.Event, ...]] = {
+    paths: dict[Phase, tuple[on.Event, ...]] = {
         Phase.PENDING: (),
-        Phase.ADMITTING: (life.Desired(SPEC),),
-        Phase.STARTING: (life.Desired(SPEC), life.Admitted(1)),
-        Phase.RUNNING: (life.Desired(SPEC), life.Admitted(1), life.Started(1)),
-        Phase.STOPPING: (life.Desired(SPEC), life.Admitted(1), life.Started(1), life.Undesired()),
-        Phase.BACKOFF: (life.Desired(SPEC), life.Admitted(1), life.Started(1), life.Exited(1, TRAP)),
-        Phase.FAILED: (life.Desired(SPEC), life.Rejected(1, REFUSAL, retryable=False)),
-        Phase.STOPPED: (life.Desired(SPEC), life.Undesired()),
+        Phase.ADMITTING: (on.Desired(SPEC),),
+        Phase.STARTING: (on.Desired(SPEC), on.Admitted(1)),
+        Phase.RUNNING: (on.Desired(SPEC), on.Admitted(1), on.Started(1)),
+        Phase.STOPPING: (on.Desired(SPEC), on.Admitted(1), on.Started(1), on.Undesired()),
+        Phase.BACKOFF: (on.Desired(SPEC), on.Admitted(1), on.Started(1), on.Exited(1, TRAP)),
+        Phase.FAILED: (on.Desired(SPEC), on.Rejected(1, REFUSAL, retryable=False)),
+        Phase.STOPPED: (on.Desired(SPEC), on.Undesired()),
     }
     state, _ = drive(*paths[phase])
     assert state.phase is phase
     return state
 
 
-def event(kind: type[life.Event], attempt: int) -> life.Event:
-    samples: dict[type[life.Event], life.Event] = {
-        life.Desired: life.Desired(OTHER),
-        life.Undesired: life.Undesired(),
-        life.Admitted: life.Admitted(attempt),
-        life.Rejected: life.Rejected(attempt, REFUSAL, retryable=False),
-        life.Started: life.Started(attempt),
-        life.Exited: life.Exited(attempt, TRAP),
-        life.StopTimedOut: life.StopTimedOut(attempt),
-        life.TimerFired: life.TimerFired(attempt),
-        life.Lapsed: life.Lapsed(attempt),
+def event(kind: type[on.Event], attempt: int) -> on.Event:
+    samples: dict[type[on.Event], on.Event] = {
+        on.Desired: on.Desired(OTHER),
+        on.Undesired: on.Undesired(),
+        on.Admitted: on.Admitted(attempt),
+        on.Rejected: on.Rejected(attempt, REFUSAL, retryable=False),
+        on.Started: on.Started(attempt),
+        on.Exited: on.Exited(attempt, TRAP),
+        on.StopTimedOut: on.StopTimedOut(attempt),
+        on.TimerFired: on.TimerFired(attempt),
+        on.Lapsed: on.Lapsed(attempt),
     }
     return samples[kind]
 
 
 KINDS = (
-    life.Desired,
-    life.Undesired,
-    life.Admitted,
-    life.Rejected,
-    life.Started,
-    life.Exited,
-    life.StopTimedOut,
-    life.TimerFired,
-    life.Lapsed,
+    on.Desired,
+    on.Undesired,
+    on.Admitted,
+    on.Rejected,
+    on.Started,
+    on.Exited,
+    on.StopTimedOut,
+    on.TimerFired,
+    on.Lapsed,
 )
 EVERY_PAIR = [(phase, kind) for phase in Phase for kind in KINDS]
 
 
 @pytest.mark.parametrize(("phase", "kind"), EVERY_PAIR)
-def test_every_pair_has_a_row_or_is_refused_with_the_story(phase: Phase, kind: type[life.Event]) -> None:
+def test_every_pair_has_a_row_or_is_refused_with_the_story(phase: Phase, kind: type[on.Event]) -> None:
     state = at(phase)
     happening = event(kind, state.attempt)
     if (phase, kind) in life.TRANSITIONS:
@@ -94,8 +95,8 @@ def test_every_pair_has_a_row_or_is_refused_with_the_story(phase: Phase, kind: t
 
 
 @pytest.mark.parametrize("phase", Phase)
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in (life.Desired, life.Undesired)])
-def test_what_belongs_to_an_older_attempt_changes_nothing(phase: Phase, kind: type[life.Event]) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in (on.Desired, on.Undesired)])
+def test_what_belongs_to_an_older_attempt_changes_nothing(phase: Phase, kind: type[on.Event]) -> None:
     state = at(phase)
     assert life.step(state, event(kind, state.attempt - 1), MOMENT) == (state, ())
 
@@ -103,78 +104,78 @@ def test_what_belongs_to_an_older_attempt_changes_nothing(phase: Phase, kind: ty
 @pytest.mark.parametrize(
     ("phase", "happening", "expected", "actions"),
     [
-        (Phase.PENDING, life.Desired(SPEC), Phase.ADMITTING, [life.Admit(1, SPEC)]),
-        (Phase.ADMITTING, life.Desired(SPEC), Phase.ADMITTING, []),
-        (Phase.ADMITTING, life.Desired(OTHER), Phase.ADMITTING, [life.Admit(2, OTHER)]),
-        (Phase.ADMITTING, life.Admitted(1), Phase.STARTING, [life.Start(1)]),
-        (Phase.ADMITTING, life.Undesired(), Phase.STOPPED, [life.Release()]),
-        (Phase.STARTING, life.Desired(SPEC), Phase.STARTING, []),
-        (Phase.STARTING, life.Desired(OTHER), Phase.STOPPING, [life.Interrupt(1, 5_000, 10_000)]),
-        (Phase.RUNNING, life.Desired(SPEC), Phase.RUNNING, []),
-        (Phase.RUNNING, life.Desired(OTHER), Phase.STOPPING, [life.Interrupt(1, 5_000, 10_000)]),
-        (Phase.RUNNING, life.Undesired(), Phase.STOPPING, [life.Interrupt(1, 5_000, 10_000)]),
-        (Phase.RUNNING, life.Lapsed(1), Phase.STOPPING, [life.Interrupt(1, 5_000, 10_000)]),
-        (Phase.STOPPING, life.Exited(1, STOPPED), Phase.STOPPED, [life.Release()]),
-        (Phase.STOPPING, life.Started(1), Phase.STOPPING, []),
-        (Phase.BACKOFF, life.Desired(SPEC), Phase.BACKOFF, []),
-        (Phase.BACKOFF, life.Desired(OTHER), Phase.ADMITTING, [life.Admit(3, OTHER)]),
-        (Phase.BACKOFF, life.TimerFired(2), Phase.ADMITTING, [life.Admit(3, SPEC)]),
-        (Phase.FAILED, life.Desired(SPEC), Phase.ADMITTING, [life.Admit(3, SPEC)]),
-        (Phase.FAILED, life.Undesired(), Phase.STOPPED, [life.Release()]),
+        (Phase.PENDING, on.Desired(SPEC), Phase.ADMITTING, [on.Admit(1, SPEC)]),
+        (Phase.ADMITTING, on.Desired(SPEC), Phase.ADMITTING, []),
+        (Phase.ADMITTING, on.Desired(OTHER), Phase.ADMITTING, [on.Admit(2, OTHER)]),
+        (Phase.ADMITTING, on.Admitted(1), Phase.STARTING, [on.Start(1)]),
+        (Phase.ADMITTING, on.Undesired(), Phase.STOPPED, [on.Release()]),
+        (Phase.STARTING, on.Desired(SPEC), Phase.STARTING, []),
+        (Phase.STARTING, on.Desired(OTHER), Phase.STOPPING, [on.Interrupt(1, 5_000, 10_000)]),
+        (Phase.RUNNING, on.Desired(SPEC), Phase.RUNNING, []),
+        (Phase.RUNNING, on.Desired(OTHER), Phase.STOPPING, [on.Interrupt(1, 5_000, 10_000)]),
+        (Phase.RUNNING, on.Undesired(), Phase.STOPPING, [on.Interrupt(1, 5_000, 10_000)]),
+        (Phase.RUNNING, on.Lapsed(1), Phase.STOPPING, [on.Interrupt(1, 5_000, 10_000)]),
+        (Phase.STOPPING, on.Exited(1, STOPPED), Phase.STOPPED, [on.Release()]),
+        (Phase.STOPPING, on.Started(1), Phase.STOPPING, []),
+        (Phase.BACKOFF, on.Desired(SPEC), Phase.BACKOFF, []),
+        (Phase.BACKOFF, on.Desired(OTHER), Phase.ADMITTING, [on.Admit(3, OTHER)]),
+        (Phase.BACKOFF, on.TimerFired(2), Phase.ADMITTING, [on.Admit(3, SPEC)]),
+        (Phase.FAILED, on.Desired(SPEC), Phase.ADMITTING, [on.Admit(3, SPEC)]),
+        (Phase.FAILED, on.Undesired(), Phase.STOPPED, [on.Release()]),
     ],
 )
 def test_the_actions_of_a_transition(
-    phase: Phase, happening: life.Event, expected: Phase, actions: list[life.Action]
+    phase: Phase, happening: on.Event, expected: Phase, actions: list[on.Action]
 ) -> None:
     state, given_actions = life.step(at(phase), happening, MOMENT)
     assert (state.phase, list(given_actions)) == (expected, actions)
 
 
 def test_an_exit_backs_off_and_a_restart_is_told_as_one() -> None:
-    state, actions = life.step(at(Phase.RUNNING), life.Exited(1, TRAP), MOMENT)
+    state, actions = life.step(at(Phase.RUNNING), on.Exited(1, TRAP), MOMENT)
     due = NOW + timedelta(milliseconds=250)
-    assert actions == (life.SetTimer(2, due), life.Report("agent:trap:caught", "unreachable: unreachable"))
+    assert actions == (on.SetTimer(2, due), on.Report("agent:trap:caught", "unreachable: unreachable"))
     assert (state.failures, state.last_exit, state.next_attempt_at) == (1, TRAP, due)
-    state, actions = drive(life.TimerFired(2), life.Admitted(3), life.Started(3), state=state)
-    assert actions == [life.Report("agent:trap:restarted", "restart 1 after unreachable")]
+    state, actions = drive(on.TimerFired(2), on.Admitted(3), on.Started(3), state=state)
+    assert actions == [on.Report("agent:trap:restarted", "restart 1 after unreachable")]
     assert (state.restarts, state.running_since, state.next_attempt_at) == (1, NOW, None)
 
 
 def test_only_the_newest_specification_is_kept_while_stopping() -> None:
-    state, _ = drive(life.Desired(OTHER), life.Desired(THIRD), state=at(Phase.RUNNING))
-    state, actions = life.step(state, life.Exited(1, STOPPED), MOMENT)
-    assert (state.phase, actions) == (Phase.ADMITTING, (life.Admit(2, THIRD),))
-    state, _ = drive(life.Desired(OTHER), life.Undesired(), state=at(Phase.RUNNING))
-    assert life.step(state, life.Exited(1, STOPPED), MOMENT)[0].phase is Phase.STOPPED
+    state, _ = drive(on.Desired(OTHER), on.Desired(THIRD), state=at(Phase.RUNNING))
+    state, actions = life.step(state, on.Exited(1, STOPPED), MOMENT)
+    assert (state.phase, actions) == (Phase.ADMITTING, (on.Admit(2, THIRD),))
+    state, _ = drive(on.Desired(OTHER), on.Undesired(), state=at(Phase.RUNNING))
+    assert life.step(state, on.Exited(1, STOPPED), MOMENT)[0].phase is Phase.STOPPED
 
 
 def test_a_stop_that_is_overdue_is_pressed() -> None:
-    state, actions = life.step(at(Phase.STOPPING), life.StopTimedOut(1), MOMENT)
+    state, actions = life.step(at(Phase.STOPPING), on.StopTimedOut(1), MOMENT)
     assert state.phase is Phase.STOPPING
-    assert actions[0] == life.Interrupt(1, 0, 5_000)
+    assert actions[0] == on.Interrupt(1, 0, 5_000)
 
 
 def test_a_refusal_waits_for_change_or_tries_again_by_its_kind() -> None:
-    state, _ = life.step(at(Phase.ADMITTING), life.Rejected(1, REFUSAL, retryable=False), MOMENT)
+    state, _ = life.step(at(Phase.ADMITTING), on.Rejected(1, REFUSAL, retryable=False), MOMENT)
     assert (state.phase, state.refusal) == (Phase.FAILED, REFUSAL)
-    state, actions = life.step(at(Phase.ADMITTING), life.Rejected(1, REFUSAL, retryable=True), MOMENT)
-    assert (state.phase, type(actions[0])) == (Phase.BACKOFF, life.SetTimer)
-    state, _ = drive(life.TimerFired(2), state=state)
+    state, actions = life.step(at(Phase.ADMITTING), on.Rejected(1, REFUSAL, retryable=True), MOMENT)
+    assert (state.phase, type(actions[0])) == (Phase.BACKOFF, on.SetTimer)
+    state, _ = drive(on.TimerFired(2), state=state)
     assert state.refusal is None
 
 
 def test_an_admission_lapses_unless_it_is_extended() -> None:
     end, later = NOW + timedelta(hours=1), NOW + timedelta(hours=2)
-    state, actions = drive(life.Desired(SPEC), life.Admitted(1, end), life.Started(1))
-    assert life.SetTimer(1, end) in actions
-    state, actions = drive(life.Admitted(1, later), state=state)
-    assert (state.valid_until, actions) == (later, [life.SetTimer(1, later)])
-    state, _ = drive(life.TimerFired(1), state=state)
+    state, actions = drive(on.Desired(SPEC), on.Admitted(1, end), on.Started(1))
+    assert on.SetTimer(1, end) in actions
+    state, actions = drive(on.Admitted(1, later), state=state)
+    assert (state.valid_until, actions) == (later, [on.SetTimer(1, later)])
+    state, _ = drive(on.TimerFired(1), state=state)
     assert (state.phase, state.next_spec) == (Phase.STOPPING, SPEC)
 
 
 def test_a_changed_specification_owes_nothing_to_old_failures() -> None:
-    state, _ = drive(life.Desired(OTHER), state=replace(at(Phase.BACKOFF), failures=9))
+    state, _ = drive(on.Desired(OTHER), state=replace(at(Phase.BACKOFF), failures=9))
     assert state.failures == 0
 
 
@@ -184,15 +185,15 @@ def test_the_diagram_is_drawn_from_the_table() -> None:
 
 specs = st.sampled_from((SPEC, OTHER, THIRD))
 happenings = st.one_of(
-    specs.map(life.Desired),
-    st.just(life.Undesired()),
-    st.sampled_from([kind for kind in KINDS if kind not in (life.Desired, life.Undesired)]),
+    specs.map(on.Desired),
+    st.just(on.Undesired()),
+    st.sampled_from([kind for kind in KINDS if kind not in (on.Desired, on.Undesired)]),
 )
 
 
 @given(st.lists(st.tuples(happenings, st.integers(0, 1), st.floats(0, 1, exclude_max=True)), max_size=60))
 def test_any_sequence_of_possible_events_keeps_the_invariants(
-    sequence: list[tuple[life.Event | type[life.Event], int, float]],
+    sequence: list[tuple[on.Event | type[on.Event], int, float]],
 ) -> None:
     state = life.AgentState(NAME)
     wanted: AssignedAgent | None = None
@@ -200,9 +201,9 @@ def test_any_sequence_of_possible_events_keeps_the_invariants(
         happening = event(chosen, state.attempt - age) if isinstance(chosen, type) else chosen
         if age == 0 and (state.phase, type(happening)) not in life.TRANSITIONS:
             continue
-        if isinstance(happening, life.Desired | life.Undesired):
-            wanted = happening.spec if isinstance(happening, life.Desired) else None
-        if isinstance(happening, life.Desired | life.Undesired) and (
+        if isinstance(happening, on.Desired | on.Undesired):
+            wanted = happening.spec if isinstance(happening, on.Desired) else None
+        if isinstance(happening, on.Desired | on.Undesired) and (
             (state.phase, type(happening)) not in life.TRANSITIONS
         ):
             continue
@@ -214,6 +215,6 @@ def test_any_sequence_of_possible_events_keeps_the_invariants(
         assert (state.next_attempt_at is not None) == (state.phase is Phase.BACKOFF)
         assert (state.phase is Phase.BACKOFF) <= (state.running_since is None)
         assert len(state.story) <= life.STORY_LENGTH
-        starts = [action for action in actions if isinstance(action, life.Start)]
+        starts = [action for action in actions if isinstance(action, on.Start)]
         assert not starts or (before.phase is Phase.ADMITTING and state.phase is Phase.STARTING)
         assert all(action.attempt == state.attempt for action in actions if hasattr(action, "attempt"))

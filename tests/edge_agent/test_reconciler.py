@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent import lifecycle as life
+from edge_agent import lifecycle_events as on
 from edge_agent.reconciler import Change, diff
 from fleet.model import AssignedAgent, Exit, ExitCause, Phase, Refusal, TargetRef
 
@@ -22,7 +23,7 @@ def spec(name: str, version: int = 0) -> AssignedAgent:
 
 def running(wanted: AssignedAgent) -> life.AgentState:
     state = life.AgentState(wanted.name)
-    for event in (life.Desired(wanted), life.Admitted(1), life.Started(1)):
+    for event in (on.Desired(wanted), on.Admitted(1), on.Started(1)):
         state, _ = life.step(state, event, MOMENT)
     return state
 
@@ -33,23 +34,23 @@ def test_ends_come_before_replacements_before_beginnings() -> None:
     }
     desired = (spec("new"), spec("changed", 1), spec("kept"))
     assert diff(desired, known) == (
-        Change("app/old", life.Undesired()),
-        Change("app/changed", life.Desired(spec("changed", 1))),
-        Change("app/new", life.Desired(spec("new"))),
+        Change("app/old", on.Undesired()),
+        Change("app/changed", on.Desired(spec("changed", 1))),
+        Change("app/new", on.Desired(spec("new"))),
     )
 
 
 def test_a_refused_agent_is_not_asked_again_for_the_same() -> None:
-    state, _ = life.step(life.AgentState("app/a"), life.Desired(spec("a")), MOMENT)
-    state, _ = life.step(state, life.Rejected(1, Refusal("c", "m", "r"), retryable=False), MOMENT)
+    state, _ = life.step(life.AgentState("app/a"), on.Desired(spec("a")), MOMENT)
+    state, _ = life.step(state, on.Rejected(1, Refusal("c", "m", "r"), retryable=False), MOMENT)
     assert diff((spec("a"),), {"app/a": state}) == ()
-    assert diff((spec("a", 1),), {"app/a": state}) == (Change("app/a", life.Desired(spec("a", 1))),)
+    assert diff((spec("a", 1),), {"app/a": state}) == (Change("app/a", on.Desired(spec("a", 1))),)
 
 
 def test_an_agent_on_its_way_out_is_called_back() -> None:
-    state, _ = life.step(running(spec("a")), life.Undesired(), MOMENT)
+    state, _ = life.step(running(spec("a")), on.Undesired(), MOMENT)
     assert diff((), {"app/a": state}) == ()
-    assert diff((spec("a"),), {"app/a": state}) == (Change("app/a", life.Desired(spec("a"))),)
+    assert diff((spec("a"),), {"app/a": state}) == (Change("app/a", on.Desired(spec("a"))),)
 
 
 desired_states = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2), max_size=4).map(
@@ -62,18 +63,18 @@ def apply(known: dict[str, life.AgentState], changes: tuple[Change, ...]) -> Non
     for change in changes:
         state = known.get(change.agent, life.AgentState(change.agent))
         known[change.agent], actions = life.step(state, change.event, MOMENT)
-        if life.Release() in actions:
+        if on.Release() in actions:
             del known[change.agent]
 
 
 def happen(state: life.AgentState, outcome: str) -> life.AgentState:
     n = state.attempt
-    event: life.Event = {
-        "admit": life.Admitted(n),
-        "reject": life.Rejected(n, Refusal("c", "m", "r"), retryable=False),
-        "start": life.Started(n),
-        "exit": life.Exited(n, Exit(ExitCause.QUOTA, "", MOMENT.now)),
-        "timer": life.TimerFired(n),
+    event: on.Event = {
+        "admit": on.Admitted(n),
+        "reject": on.Rejected(n, Refusal("c", "m", "r"), retryable=False),
+        "start": on.Started(n),
+        "exit": on.Exited(n, Exit(ExitCause.QUOTA, "", MOMENT.now)),
+        "timer": on.TimerFired(n),
     }[outcome]
     if (state.phase, type(event)) not in life.TRANSITIONS:
         return state
@@ -90,7 +91,7 @@ def test_closing_the_difference_leaves_none(
     for desired, happenings in rounds:
         changes = diff(desired, known)
         assert changes == diff(tuple(reversed(desired)), dict(reversed(known.items())))
-        stops = [isinstance(change.event, life.Undesired) for change in changes]
+        stops = [isinstance(change.event, on.Undesired) for change in changes]
         assert stops == sorted(stops, reverse=True)
         apply(known, changes)
         assert diff(desired, known) == ()
