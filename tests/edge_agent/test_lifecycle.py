@@ -179,8 +179,11 @@ def test_a_changed_specification_owes_nothing_to_old_failures() -> None:
     assert state.failures == 0
 
 
-def test_the_diagram_is_drawn_from_the_table() -> None:
-    assert life.mermaid() == Path(__file__).with_name("lifecycle.mmd").read_text()
+def test_the_diagram_in_the_documentation_is_drawn_from_the_table() -> None:
+    text = (Path(__file__).parents[2] / "ARCHITECTURE.md").read_text()
+    _, _, after = text.partition("<!-- lifecycle -->\n```mermaid\n")
+    block, _, _ = after.partition("```\n<!-- /lifecycle -->")
+    assert life.mermaid() == block
 
 
 specs = st.sampled_from((SPEC, OTHER, THIRD))
