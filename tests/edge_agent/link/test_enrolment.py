@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge_agent.disk import LocalDisk
@@ -18,6 +20,7 @@ from edge_agent.link.enrolment import join, parse_token, renew
 from fleet.errors import Code, FleetError
 from orchestrator import pki
 from tests.fakes.coordinator import FakeCoordinator
+from tests.fakes.disk import MemoryDisk, PowerCutError
 from tests.fakes.refusals import code_of
 
 
@@ -186,3 +189,33 @@ def test_a_bound_key_of_another_kind_is_refused(store: IdentityStore, tmp_path: 
     assert code_of(store.bound_key) is Code.CERTIFICATE_INVALID
     path.write_bytes(b"half")
     assert code_of(store.bound_key) is Code.CERTIFICATE_INVALID
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_power_cut_while_an_identity_is_stored_leaves_one_that_renews(seed: int) -> None:
+    authority = pki.new_authority("a", NOW)
+
+    def issue(store: IdentityStore, sequence: int) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        named = pki.NodeIdentity("node-1", 1, NOW + timedelta(days=1))
+        certificate = pki.issue_node(authority, "demo", named, make_request(key), NOW)
+        store.save(replace(IDENTITY, sequence=sequence), key, certificate, authority.certificate)
+
+    for cut_at in range(1, 13):
+        disk = MemoryDisk()
+        store = IdentityStore(disk, Path("/node"))
+        bound = store.bound_key().private_bytes_raw()
+        issue(store, 1)
+        disk.operations, disk.cut_at = 0, cut_at
+        with pytest.raises(PowerCutError):
+            issue(store, 2)
+        found = IdentityStore(disk.after_power_cut(Random(seed)), Path("/node"))
+        identity = found.load()
+        assert identity is not None
+        assert identity.sequence in (1, 2)
+        assert found.bound_key().private_bytes_raw() == bound
+        tls = found.tls()
+        assert tls is not None
+        certificate = x509.load_pem_x509_certificate(tls.certificate)
+        private = serialization.load_pem_private_key(tls.private_key, None)
+        assert certificate.public_key() == private.public_key()
