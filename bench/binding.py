@@ -1,7 +1,7 @@
 """Our engine binding against the stock `wasmtime.component` API, in one process and one run.
 
 Measures the start of an agent (new store to first result) and warm calls, both on the same compiled guest, and prints
-JSON on request and a Markdown table otherwise. Medians; `ratio` is stock divided by ours.
+rows (`bench.measure`) on request and a Markdown table otherwise. Medians; `ratio` is stock divided by ours.
 
     python -m bench.binding [--json] [--repeat 5]
 """
@@ -9,16 +9,17 @@ JSON on request and a Markdown table otherwise. Medians; `ratio` is stock divide
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import wasmtime
 from wasmtime import component as stock
 
+from bench.measure import Row as Measured
+from bench.measure import emit
 from edge_agent.runner.engine import Engine, HostFunction, HostInterface, Instance, Limits
 from fleet.wit_text import parse_signature
 
@@ -183,12 +184,13 @@ def _row(title: str, theirs: Callable[[], object], ours: Callable[[], object], t
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per row instead of a table")
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
     rows = measure(options.repeat)
     if options.json:
-        print(json.dumps({"unit": "us", "wasmtime": wasmtime.__version__, "rows": [asdict(row) for row in rows]}))
+        for row in rows:
+            emit(Measured(row.case, "us", row.ours, row.stock))
         return
     print("| case | stock, us | ours, us | ratio |\n|---|---:|---:|---:|")
     for row in rows:

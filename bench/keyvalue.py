@@ -2,20 +2,19 @@
 
     python -m bench.keyvalue [DIRECTORY]
 
-DIRECTORY should lie on the disk that matters, since a write is mostly the disk's time. Prints one JSON object per line.
+DIRECTORY should lie on the disk that matters, since a write is mostly the disk's time. Prints rows (`bench.measure`).
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.measure import compare
 from edge_agent.capabilities import keyvalue
 from edge_agent.capabilities.base import AgentContext
 from fleet.grants import Authority
@@ -60,24 +59,6 @@ def fresh(i: int, size: int) -> bytes:
 def pairs(i: int) -> list[tuple[str, bytes]]:
     """A batch that no other round has."""
     return [(f"many{key}", fresh(i, 100)) for key in range(100)]
-
-
-def compare(name: str, ours: Callable[[int], object], reference: Callable[[int], object], rounds: int) -> None:
-    """Run both in turns, so that both see the same weather, and print their medians."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for i in range(rounds):
-        for call, spent in zip((ours, reference), times, strict=True):
-            begin = time.perf_counter()
-            call(i)
-            spent.append(time.perf_counter() - begin)
-    median, against = (statistics.median(spent) * 1e6 for spent in times)
-    row = {
-        "name": name,
-        "median_us": round(median, 1),
-        "reference_us": round(against, 1),
-        "ratio": round(median / against, 3),
-    }
-    print(json.dumps(row), flush=True)
 
 
 def main(directory: Path) -> None:

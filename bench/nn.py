@@ -2,7 +2,7 @@
 
     python -m bench.nn
 
-One inference is: make the input tensor, compute, read the output, drop it. Prints one JSON object per line.
+One inference is: make the input tensor, compute, read the output, drop it. Prints rows (`bench.measure`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
-from bench.keyvalue import compare
+from bench.measure import compare
 from edge_agent.capabilities import nn
 from edge_agent.capabilities.base import AgentContext
 from fleet.grants import Authority

@@ -1,23 +1,22 @@
 """How long an agent is away after a trap, and an application after the loss of its runner.
 
 Measures from the fault, as seen by the caller, to the first successful call, without the back-off that the supervisor
-adds. Prints one JSON row per measurement.
+adds. Prints rows (`bench.measure`).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import signal
-import statistics
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.measure import emit, median
 from bench.runtime import open_host, tiny_agent
 from edge_agent.runtime import AgentExited, RunnerLost
 from fleet.errors import FleetError
@@ -58,15 +57,7 @@ async def measure(rounds: int) -> None:
             await host.start(agent)
             for name, once in (("restart after trap", after_trap), ("restart after runner kill", after_kill)):
                 times = [await once(host, agent) for _ in range(rounds)]
-                row = {
-                    "name": name,
-                    "median": round(statistics.median(times), 3),
-                    "minimum": round(min(times), 3),
-                    "maximum": round(max(times), 3),
-                    "unit": "ms",
-                    "rounds": rounds,
-                }
-                print(json.dumps(row), flush=True)
+                emit(median(name, "ms", times))
         finally:
             await host.close()
 

@@ -1,0 +1,61 @@
+"""What every benchmark shares: a row of results, how it is printed, and how two calls are timed against each other.
+
+A benchmark prints one JSON object per row and nothing else; `bench.run` collects them.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One result.
+
+    Attributes:
+        name: what was measured.
+        unit: of both figures: `us`, `ms`, `s` or `MiB`.
+        median: of this project.
+        reference: median of what it is compared with, in the same run; none where there is nothing to compare with.
+    """
+
+    name: str
+    unit: str
+    median: float
+    reference: float | None = None
+
+
+def emit(row: Row) -> None:
+    """Print a row for whoever runs the benchmark."""
+    print(json.dumps(asdict(row)), flush=True)
+
+
+def parse(line: str) -> Row:
+    """Read a row that `emit` printed."""
+    return Row(**json.loads(line))
+
+
+def median(name: str, unit: str, ours: Sequence[float], reference: Sequence[float] = ()) -> Row:
+    """Make a row of single measurements."""
+    return Row(name, unit, statistics.median(ours), statistics.median(reference) if reference else None)
+
+
+def compare(name: str, ours: Callable[[int], object], reference: Callable[[int], object], rounds: int) -> None:
+    """Time both in turns, so that both see the same weather, and print their medians in microseconds.
+
+    Each is called with the number of the round.
+    """
+    times: tuple[list[float], list[float]] = ([], [])
+    for i in range(rounds):
+        for call, spent in zip((ours, reference), times, strict=True):
+            begin = time.perf_counter()
+            call(i)
+            spent.append((time.perf_counter() - begin) * 1e6)
+    emit(median(name, "us", *times))
