@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from fleet.errors import Code, FleetError
-from fleet.model import DIGEST
+from fleet.names import is_digest
+from fleet.oci import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,11 +24,6 @@ MAX_BLOB = 2 * 1024**3
 
 CHUNK = 256 * 1024
 """Bytes of one chunk on the wire: the measured best for throughput per CPU time."""
-
-
-def digest_of(data: bytes) -> str:
-    """Content address of some bytes."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 class Blobs:
@@ -103,7 +99,7 @@ class Blobs:
         return BlobWriter(self._path(digest), digest, size)
 
     def _path(self, digest: str) -> Path:
-        if DIGEST.fullmatch(digest) is None:
+        if not is_digest(digest):
             raise FleetError(Code.VALUE_INVALID, f"{digest!r} is not a digest", place="digest")
         name = digest.removeprefix("sha256:")
         return self._folder / name[:2] / name

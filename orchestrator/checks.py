@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NoReturn
 
+from fleet.assignment import MAX_AGENTS
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from orchestrator.planner import NodeInfo, Plan
-
-MAX_AGENTS_PER_NODE = 64
-"""Agents of all applications on one node."""
 
 
 def check(plan: Plan, nodes: Sequence[NodeInfo]) -> None:
@@ -28,7 +26,7 @@ def check(plan: Plan, nodes: Sequence[NodeInfo]) -> None:
     3. Every agent belongs to the application and is named once per node.
     4. Every changed node is in exactly one wave, no unchanged node is in any, and its number fits.
     5. No wave is empty.
-    6. No node gets more than `MAX_AGENTS_PER_NODE` agents.
+    6. No node gets more than `MAX_AGENTS` agents.
 
     Raises:
         FleetError: PLAN_INVALID naming the rule and the node.
@@ -46,8 +44,8 @@ def check(plan: Plan, nodes: Sequence[NodeInfo]) -> None:
         if any(agent.application != plan.application for agent in change.after):
             _refuse("3 agent of another application", change.node)
         _once("3 agent named twice", Counter(agent.name for agent in change.after))
-        if len(others) + len(change.after) > MAX_AGENTS_PER_NODE:
-            _refuse(f"6 more than {MAX_AGENTS_PER_NODE} agents", change.node)
+        if len(others) + len(change.after) > MAX_AGENTS:
+            _refuse(f"6 more than {MAX_AGENTS} agents", change.node)
     _check_waves(plan)
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from fleet.bundle import open_bundle
 from fleet.errors import Code, FleetError
 from fleet.grants.document import parse_grant
+from fleet.oci import digest_of
 from fleet.targets import TRUST_PATH
 from fleet.times import from_ms, to_ms
 from fleet.trust import open_fleet_trust, open_release
 from orchestrator.audit import event_leaf
-from orchestrator.blobs import digest_of
 from orchestrator.store import release as rows
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
 from fleet.model import is_agent_name
+from fleet.oci import digest_of
 from fleet.times import to_ms
 from fleet.v1 import control_pb2
-from orchestrator.blobs import digest_of
 from orchestrator.releases import bundle_of, grant_of
 from orchestrator.rpc.auth import principal_operator
 from orchestrator.rpc.services import Door

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.assignment import MAX_AGENTS
 from fleet.errors import Code, FleetError
 from fleet.model import AssignedAgent, Placement, RolloutPolicy, TargetRef
-from orchestrator.checks import MAX_AGENTS_PER_NODE, check
+from orchestrator.checks import check
 from orchestrator.planner import Action, NodeInfo, PlacedAgent, Plan, cut_waves, plan
 
 ALL_AT_ONCE = RolloutPolicy(waves=(1.0,))
@@ -152,7 +153,7 @@ def broken_plans() -> dict[str, tuple[Plan, list[NodeInfo]]]:
     nodes = [node("n1", agent("a", "1")), node("n2")]
     good = plan("app", placed(agent("a", "2")), ALL_AT_ONCE, nodes)
     first, second = good.nodes
-    many = tuple(agent(f"m{i}") for i in range(MAX_AGENTS_PER_NODE + 1))
+    many = tuple(agent(f"m{i}") for i in range(MAX_AGENTS + 1))
     foreign = replace(second, after=(agent("a", application="other"),))
     return {
         "1 unknown": (good, nodes[:1]),

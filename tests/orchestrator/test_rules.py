@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from fleet.errors import Code
+from fleet.errors import Code, FleetError
 from fleet.v1 import control_pb2, node_pb2, node_pb2_grpc
 from orchestrator import pki
 from orchestrator.pki import Role
 from orchestrator.rpc.auditing import AuditingDoor
-from orchestrator.rpc.auth import OPERATOR_RULES
+from orchestrator.rpc.auth import OPERATOR_RULES, Authentication
 from orchestrator.rpc.content import ContentDoor
 from orchestrator.rpc.deploying import DeployingDoor
 from orchestrator.rpc.operating import OperatingDoor
 from orchestrator.server import Coordinator
-from tests.fakes.fleet_fixture import CALL_S, FleetFixture, NodeClient, Operator, channel, error_of
+from tests.fakes.fleet_fixture import CALL_S, FleetFixture, NodeClient, Operator, ShiftedClock, channel, error_of
 
 METHODS = {method.name for method in control_pb2.DESCRIPTOR.services_by_name["ControlService"].methods}
 
@@ -96,6 +98,42 @@ async def test_without_a_certificate_of_the_fleet_there_is_no_connection(
             with pytest.raises(aio.AioRpcError) as caught:
                 await stub.Check(health_pb2.HealthCheckRequest(), timeout=CALL_S)
             assert caught.value.code().name == "UNAVAILABLE"
+
+
+class BareContext:
+    """A call over a port that asks for no client certificate, which the session port never is."""
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {}
+
+
+async def test_a_call_without_any_certificate_is_nobodys(fleet: FleetFixture, clock: ShiftedClock) -> None:
+    async def admit(_: pki.NodeIdentity) -> None:
+        raise AssertionError("nobody was identified")
+
+    authentication = Authentication(
+        fleet="demo",
+        node_authority=pki.load_certificate(fleet.node_ca.certificate),
+        operator_authority=pki.load_certificate(fleet.operator_ca.certificate),
+        admit=admit,
+        clock=clock,
+    )
+    with pytest.raises(FleetError) as caught:
+        await authentication.around("/fleet.v1.ControlService/ListNodes", BareContext()).__aenter__()
+    assert caught.value.code is Code.UNAUTHENTICATED
+
+
+async def test_a_stream_ends_when_its_certificate_does(
+    fleet: FleetFixture, clock: ShiftedClock, coordinator: Coordinator
+) -> None:
+    short = pki.issue_operator(fleet.operator_ca, "demo", "bob", [Role.VIEWER], fleet.now, timedelta(days=1))
+    client = Operator(fleet, coordinator, short)
+    clock.advance(hours=23, minutes=59, seconds=59)
+    async with client.channel:
+        events = client.control.ListEvents(control_pb2.ListEventsRequest(follow=True), timeout=CALL_S)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await events.read()
+    assert error_of(caught.value).code == Code.CERTIFICATE_INVALID
 
 
 async def test_health_is_open_to_the_fleet(operator: Operator) -> None:

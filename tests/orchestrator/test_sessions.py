@@ -313,3 +313,20 @@ async def test_a_coordinator_from_a_backup_does_not_fall_behind_its_nodes(
     await node.connect()
     assert (await node.accept()).assignment.generation == 10
     await node.close()
+
+
+async def test_a_node_that_joins_again_gets_its_agents_under_its_new_epoch(
+    fleet: FleetFixture, coordinator: Coordinator, operator: Operator
+) -> None:
+    fleet.release()
+    await operator.push()
+    (old,) = await joined(fleet, coordinator, operator, "n1")
+    deployment = await operator.deploy()
+    before = await old.run()
+    await operator.watch(deployment)
+    (new,) = await joined(fleet, coordinator, operator, "n1")  # a fresh disk: it has accepted nothing
+    after = await new.accept()
+    assert (after.assignment.epoch, after.assignment.generation) == (2, 2)
+    assert after.assignment.agents == before.assignment.agents
+    for node in (old, new):
+        await node.close()

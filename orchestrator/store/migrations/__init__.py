@@ -1,0 +1,1 @@
+"""Alembic histories of the two database files; `env` runs them at start, inside one transaction."""

@@ -1,0 +1,64 @@
+"""The coordinator as a program: it serves, stops on SIGTERM, and says what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import aio
+
+from fleet.errors import ExitCode
+from fleet.v1 import control_pb2, control_pb2_grpc
+from tests.fakes.fleet_fixture import CALL_S, SERVER_NAME, FleetFixture
+
+pytestmark = pytest.mark.system
+
+
+async def spawn(config: Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "orchestrator.server", "serve", "--config", str(config), stderr=asyncio.subprocess.PIPE
+    )
+
+
+async def address(process: asyncio.subprocess.Process) -> str:
+    """Read the log until the coordinator says where it serves."""
+    assert process.stderr is not None
+    async with asyncio.timeout(CALL_S):
+        while line := (await process.stderr.readline()).decode():
+            if found := re.search(r"session=(\S+)", line):
+                return found[1]
+    raise AssertionError("the coordinator ended")
+
+
+async def test_it_serves_and_stops_cleanly_twice(tmp_path: Path) -> None:
+    fleet = FleetFixture(tmp_path)
+    operator = fleet.operator()
+    credentials = grpc.ssl_channel_credentials(fleet.node_ca.certificate, operator.key, operator.certificate)
+    for _ in range(2):
+        process = await spawn(fleet.config)
+        options = (("grpc.ssl_target_name_override", SERVER_NAME),)
+        async with aio.secure_channel(await address(process), credentials, options=options) as channel:
+            stub = control_pb2_grpc.ControlServiceStub(channel)
+            await stub.CreateJoinToken(control_pb2.CreateJoinTokenRequest(node="n1", ttl_s=60), timeout=CALL_S)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(CALL_S):
+            _, log = await process.communicate()
+        assert process.returncode == ExitCode.OK, log.decode()
+        assert b"Traceback" not in log
+
+
+async def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    fleet = FleetFixture(tmp_path)
+    (tmp_path / "keys/log.pem").unlink()
+    process = await spawn(fleet.config)
+    async with asyncio.timeout(CALL_S):
+        _, log = await process.communicate()
+    assert process.returncode == ExitCode.USAGE
+    assert b"keys/log.pem" in log
+    assert b"fleetctl init" in log
+    assert b"Traceback" not in log
