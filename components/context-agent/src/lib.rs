@@ -6,7 +6,9 @@
 //! * `state/SOURCE`: what it needs for the next verdict (binary, see `state.rs`); written first, the truth.
 //! * `summary/SOURCE`: the same for others to read, as JSON.
 //!
-//! A reading counts only if it got a verdict: when the store or the model fails, nothing is written.
+//! A reading counts only if its `state` was written. When reading the store or the model fails, nothing is written; when
+//! only writing the `summary` fails, the reading counts although the answer is an error, and the next one brings the
+//! summary up to date.
 
 mod model;
 mod state;
