@@ -160,9 +160,9 @@ def feed() -> None:
     wait_for("every agent has classified the series", lambda: all(verdicts(a) for a in ask("agents", "climate")))
     say("   Predictions per node, from the model on the node:")
     for name in NODES:
-        reading = '{source: "noaa-seattle", value: 45.0, timestamp: 1262304000}'
+        reading = '{source: "noaa-seattle", value: 45.0, timestamp: 1346140800}'
         reply = fleetctl("call", "climate/context", f"handle-data({reading})", "--node", name).stdout
-        check("45 degrees in a Seattle January are an anomaly", holds="anomaly" in reply)
+        check("45 degrees in a Seattle August are an anomaly", holds="anomaly" in reply)
     fleetctl("-o", "wide", "agents", "climate")
 
 
