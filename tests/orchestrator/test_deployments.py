@@ -191,8 +191,9 @@ async def test_the_log_tells_everything_and_checks_out_offline(
     assert answer.bundle == "context@1.0.0"
     assert answer.approvers == [fleet.role_keys.of("grants-default")[0].key_id]
     assert any("frames" in line for line in answer.constraints)
-    await node.stream.write(node_pb2.NodeMessage(receipt=node.receipt()))
-    await node.stream.write(node_pb2.NodeMessage(receipt=node.receipt()))
+    receipt = node_pb2.NodeMessage(receipt=node.receipt())
+    await node.stream.write(receipt)
+    await node.stream.write(receipt)
     await node.stream.write(node_pb2.NodeMessage(events={"events": [{"kind": "test:receipts:sent", "at_ms": 1}]}))
     events = operator.control.ListEvents(control_pb2.ListEventsRequest(follow=True), timeout=CALL_S)
     while (await events.read()).kind != "test:receipts:sent":  # messages are taken in order
