@@ -114,6 +114,7 @@ class BlobWriter:
         self._size = size
         self._hash = hashlib.sha256()
         self._received = 0
+        self._published = False
         path.parent.mkdir(exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".incoming-")
         self._file = os.fdopen(handle, "wb")
@@ -125,7 +126,7 @@ class BlobWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                self._publish()
+                self.publish()
         finally:
             self._file.close()
             self._temporary.unlink(missing_ok=True)
@@ -145,7 +146,14 @@ class BlobWriter:
         except OSError as error:
             raise FleetError(Code.STORAGE_FULL, f"cannot write: {error.strerror}") from error
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Check the digest and make the blob visible; for callers that must not wait for the disk in `__exit__`.
+
+        Raises:
+            FleetError: DIGEST_MISMATCH; STORAGE_FULL.
+        """
+        if self._published:
+            return
         if self._received != self._size or self._hash.hexdigest() != self._digest.removeprefix("sha256:"):
             raise FleetError(Code.DIGEST_MISMATCH, "the bytes are not those announced", digest=self._digest)
         try:
@@ -159,3 +167,4 @@ class BlobWriter:
             os.fsync(folder)
         finally:
             os.close(folder)
+        self._published = True

@@ -222,9 +222,9 @@ class Nodes:
             count = last.count + 1 if last is not None and last.generation == receipt.generation else 1
             if count > MAX_RECEIPTS:
                 raise FleetError(Code.LIMIT_EXCEEDED, f"{count} receipts for one generation", limit=MAX_RECEIPTS)
-            self._receipts[node.name] = _LastReceipt(envelope, receipt.generation, count)
             leaf = self._log.append(connection, [envelope])
             record_receipt(connection, receipt, leaf, now)
+        self._receipts[node.name] = _LastReceipt(envelope, receipt.generation, count)
 
     def order(self, name: str) -> Order | None:
         """Return the newest desired state with a proof made now; None when the node has never had one."""

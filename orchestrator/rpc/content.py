@@ -51,6 +51,7 @@ class ContentDoor(Door):
                 if len(piece.data) > MAX_CHUNK:
                     raise FleetError(Code.LIMIT_EXCEEDED, f"a piece of {len(piece.data)} bytes", limit=MAX_CHUNK)
                 await self._run(writer.write, piece.data)
+            await self._run(writer.publish)
         return control_pb2.PutBlobReply()
 
     async def GetBlob(  # noqa: N802
