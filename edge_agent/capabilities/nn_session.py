@@ -46,6 +46,7 @@ _FAULTS = (
     native.NotImplemented,
     native.RuntimeException,
     RuntimeError,  # what the native code throws without a status of its own
+    UnicodeDecodeError,  # a name or a message with bytes of the model that are no text
     MemoryError,
 )
 
@@ -128,11 +129,16 @@ class Session:
         options.enable_cpu_mem_arena = False
         options.log_severity_level = 4
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            # Without the fallback, which would load a broken model a second time and print that it does.
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
+            self.inputs = tuple(_port(node, digest) for node in self._session.get_inputs())
+            self.outputs = tuple(_port(node, digest) for node in self._session.get_outputs())
         except _FAULTS as error:
-            raise FleetError(Code.MODEL_INVALID, f"ONNX Runtime refuses the model: {_first_line(error)}") from error
-        self.inputs = tuple(_port(node) for node in self._session.get_inputs())
-        self.outputs = tuple(_port(node) for node in self._session.get_outputs())
+            raise FleetError(
+                Code.MODEL_INVALID, f"ONNX Runtime refuses the model: {_first_line(error)}", place=digest
+            ) from error
         self._output_names = [port.name for port in self.outputs]
         self._has_bfloat16 = any(port.type is TensorType.BF16 for port in (*self.inputs, *self.outputs))
 
@@ -222,10 +228,12 @@ def _read(path: Path) -> bytes:
     return model
 
 
-def _port(node: onnxruntime.NodeArg) -> Port:
+def _port(node: onnxruntime.NodeArg, digest: str) -> Port:
     kind = _ONNX_NAMES.get(node.type)
     if kind is None:
-        raise FleetError(Code.MODEL_INVALID, f"{node.name!r} is a {node.type}, which wasi:nn cannot express")
+        raise FleetError(
+            Code.MODEL_INVALID, f"{node.name!r} is a {node.type}, which wasi:nn cannot express", place=digest
+        )
     return Port(node.name, kind, tuple(size if isinstance(size, int) else None for size in node.shape))
 
 
