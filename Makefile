@@ -67,7 +67,7 @@ components-check: setup ## rebuild the components elsewhere and compare with the
 	@$(BIN)/python components/build.py --check
 
 bench: setup ## run the benchmarks and rewrite bench/RESULTS.md
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python -m bench.run
 
 lock: setup ## resolve pyproject.toml again into requirements.lock
 	@$(BIN)/pip-compile --quiet --all-extras --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \

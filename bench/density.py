@@ -46,7 +46,8 @@ def measure(numbers: list[int]) -> None:
         approve_all(fleet, [f"more{number}/a0" for number in range(FURTHER)], COMPONENT)
 
         def deploy(application: str, agents: int) -> None:
-            chosen = [{"name": f"a{number}", "bundle": f"{COMPONENT}@0.1.0"} for number in range(agents)]
+            bundle = f"{COMPONENT}@0.1.0"
+            chosen: list[dict[str, object]] = [{"name": f"a{number}", "bundle": bundle} for number in range(agents)]
             fleet.ctl("deploy", str(fleet.manifest(application, *chosen, healthy_for="0s")))
 
         sums: list[float] = []

@@ -2,7 +2,9 @@
 
     python -m bench.nn
 
-One inference is: make the input tensor, compute, read the output, drop it. Prints rows (`bench.measure`).
+Rows "by a guest" call through a component, so they hold what it costs to cross into the guest and back; the others
+call the host functions. One inference is: make the input tensor, compute, read the output, drop it. Prints rows
+(`bench.measure`).
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 
+from bench import guests
 from bench.measure import compare
 from edge_agent.capabilities import nn
 from edge_agent.capabilities.base import AgentContext
@@ -33,14 +36,19 @@ CASES = (
     ("matmul 256x256", "MatMul", [256, 256], 300),
     ("matmul 768x768", "MatMul", [768, 768], 60),
 )
+BY_GUEST = (("Relu", 8, 300), ("MatMul", 256, 20), ("MatMul", 768, 5))
 
 
-def guest(path: Path) -> tuple[dict[str, Callable], Callable[[int], None]]:
-    """Functions of an agent that may use the model, and the destructor of tensors."""
-    everything = {f"wasi:nn/{name}": (Rule({}),) for name in ("graph", "tensor", "inference")}
-    context = AgentContext(
+def granted(path: Path) -> AgentContext:
+    """What an agent that may use the model works with."""
+    everything = {f"wasi:nn/{name}": (Rule({}),) for name in ("graph", "tensor", "inference", "errors")}
+    return AgentContext(
         "app/agent", "app", Authority(everything), {}, Path("none"), {"m": path}, lambda _line: None, time
     )
+
+
+def functions(context: AgentContext) -> tuple[dict[str, Callable[..., Any]], Callable[[int], None]]:
+    """Host functions as plain callables, and the destructor of tensors."""
     offered = nn.interfaces(context)
     calls = {name: function.call for interface in offered for name, function in interface.functions.items()}
     (drop,) = (interface.resources["tensor"] for interface in offered if "tensor" in interface.resources)
@@ -60,7 +68,7 @@ def measure(scratch: Path, name: str, operator: str, dimensions: list[int], roun
     model = one_operator(operator, ElementType.FP32, dimensions, inputs=inputs)
     path = scratch / f"{operator}-{'x'.join(map(str, dimensions))}.onnx"
     path.write_bytes(model)
-    calls, drop = guest(path)
+    calls, drop = functions(granted(path))
     context = calls["[method]graph.init-execution-context"](calls["load-by-name"]("m").value).value
     session = direct(model)
     array = np.random.default_rng(1).standard_normal(dimensions, np.float32)
@@ -81,9 +89,31 @@ def measure(scratch: Path, name: str, operator: str, dimensions: list[int], roun
     compare(name, ours, reference, rounds)
 
 
+def measure_by_guest(scratch: Path, operator: str, side: int, rounds: int) -> None:
+    """Run a model on squares from inside a component, against ONNX Runtime on the same zeros."""
+    inputs = ("a", "b") if operator == "MatMul" else ("a",)
+    model = one_operator(operator, ElementType.FP32, [side, side], inputs=inputs)
+    path = scratch / f"{operator}-{side}.onnx"
+    path.write_bytes(model)
+    agent = guests.start(guests.NN, granted(path))
+    session = direct(model)
+    given = dict.fromkeys(inputs, np.zeros((side, side), np.float32))
+    if agent.call("infer", side, len(inputs)) != side * side * 4:
+        raise SystemExit(f"{operator} by a guest: no result")
+    compare(
+        f"{operator.lower()} {side}x{side}, by a guest",
+        lambda _i: agent.call("infer", side, len(inputs)),
+        lambda _i: session.run(None, given),
+        rounds,
+    )
+    agent.close()
+
+
 def main(scratch: Path) -> None:
     for case in CASES:
         measure(scratch, *case)
+    for by_guest in BY_GUEST:
+        measure_by_guest(scratch, *by_guest)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def tiny_agent(folder: Path, name: str) -> AgentStart:
     """Describe an agent with one page of memory."""
     component = folder / "tiny.wasm"
     if not component.exists():
-        # In a process of its own: a supervisor never imports the engine, and its memory is measured here.
+        # In a process of its own: a supervisor never imports the engine, and this process stands for one.
         program = "import sys, wasmtime; sys.stdout.buffer.write(wasmtime.wat2wasm(sys.argv[1]))"
         done = subprocess.run([sys.executable, "-c", program, TINY], check=True, capture_output=True)
         component.write_bytes(done.stdout)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 COMPONENTS = Path(__file__).resolve().parents[1] / "components"
 MEMORY = 16 << 20
 HANDLE_DATA = "syuthd:agent-mesh/sensor-handler#handle-data"
-REFUSED = {"source": "", "value": 1.0, "timestamp": 1}
 INTERFACES = ("logging/logging", "keyvalue/store", "nn/graph", "nn/tensor", "nn/inference", "nn/errors")
 STARTS = 300
 
@@ -50,6 +49,9 @@ class Reading:
     source: str
     value: float
     timestamp: int
+
+
+REFUSED = Reading("", 1.0, 1)
 
 
 class Ours:
@@ -72,7 +74,7 @@ class Ours:
         begin = time.perf_counter_ns()
         instance, context = self.start()
         if call:
-            instance.call(HANDLE_DATA, REFUSED)
+            instance.call(HANDLE_DATA, asdict(REFUSED))
         taken = time.perf_counter_ns() - begin
         instance.close()
         context.close()
@@ -97,9 +99,11 @@ class Stock:
                         instance.add_resource(resource, kind, lambda _store, _number: None)
                     for function in interface.functions:
                         instance.add_func(function, lambda _store, *_arguments: None)
-        interface, _, function = HANDLE_DATA.partition("#")
-        exported = self._component.get_export_index(interface)
-        self._handler = self._component.get_export_index(function, exported)
+        exporter, _, function = HANDLE_DATA.partition("#")
+        handler = self._component.get_export_index(function, self._component.get_export_index(exporter))
+        if handler is None:
+            raise SystemExit(f"the component exports no {HANDLE_DATA}")
+        self._handler = handler
 
     def timed(self, call: bool) -> float:  # noqa: FBT001 - two kinds of one measurement
         """Microseconds of one start, with its first call if `call`."""
@@ -109,7 +113,9 @@ class Stock:
         store.set_epoch_deadline(1000)
         instance = self._linker.instantiate(store, self._component)
         if call:
-            instance.get_func(store, self._handler)(store, Reading(**REFUSED))
+            handle_data = instance.get_func(store, self._handler)
+            assert handle_data is not None
+            handle_data(store, REFUSED)
         taken = time.perf_counter_ns() - begin
         store.close()
         return taken / 1000
