@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -39,6 +40,10 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 MAX_CSR = 4096
 """Bytes of a certificate signing request."""
+
+_EPOCH = re.compile(r"[1-9][0-9]{0,14}", re.ASCII)
+_MALFORMED = (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.DuplicateExtension)
+"""What reading hostile X.509 raises; the library parses parts only when they are asked for."""
 
 ENROLMENT_NAME = "enrolment.fleet.internal"
 """DNS name inside the enrolment port's certificate; clients pin the key and override the server name with this."""
@@ -156,7 +161,7 @@ def issue_node(authority: KeyPair, fleet: str, identity: NodeIdentity, csr: byte
         request = x509.load_der_x509_csr(csr)
         key = request.public_key()
         possessed = request.is_signature_valid
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except _MALFORMED as error:
         raise FleetError(Code.MESSAGE_INVALID, "not a certificate signing request") from error
     if not possessed or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise FleetError(Code.MESSAGE_INVALID, "the request must be for a P-256 key and signed by it")
@@ -219,17 +224,31 @@ def read_identity(
     kind, name = _spiffe(certificate, fleet)
     try:
         certificate.verify_directly_issued_by(node_authority if kind == "node" else operator_authority)
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except _MALFORMED as error:
         raise FleetError(Code.CERTIFICATE_INVALID, f"rule 2: another authority vouches for the {kind}") from error
     expires = certificate.not_valid_after_utc
     try:
         if kind == "node":
-            (serial,) = certificate.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
-            return NodeIdentity(name, int(serial.value), expires)
-        units = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
-        return OperatorIdentity(name, frozenset(Role(str(unit.value)) for unit in units), expires)
+            return NodeIdentity(name, _epoch(certificate.subject), expires)
+        return OperatorIdentity(name, _roles(certificate.subject), expires)
     except ValueError as error:
-        raise FleetError(Code.CERTIFICATE_INVALID, f"rule 3: no epoch or unknown role of the {kind}") from error
+        raise FleetError(
+            Code.CERTIFICATE_INVALID, f"rule 3: no epoch, or no or an unknown role of the {kind}"
+        ) from error
+
+
+def _epoch(subject: x509.Name) -> int:
+    (serial,) = subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)
+    if _EPOCH.fullmatch(str(serial.value)) is None:
+        raise ValueError(serial.value)
+    return int(serial.value)
+
+
+def _roles(subject: x509.Name) -> frozenset[Role]:
+    units = subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    if not units:
+        raise ValueError("no organizational unit")
+    return frozenset(Role(str(unit.value)) for unit in units)
 
 
 def _spiffe(certificate: x509.Certificate, fleet: str) -> tuple[str, str]:
@@ -237,7 +256,7 @@ def _spiffe(certificate: x509.Certificate, fleet: str) -> tuple[str, str]:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
         scheme, _, domain, kind, name = uri.split("/")
-    except (x509.ExtensionNotFound, ValueError) as error:
+    except (x509.ExtensionNotFound, *_MALFORMED) as error:
         raise FleetError(Code.CERTIFICATE_INVALID, "rule 1: not exactly one SPIFFE id") from error
     if scheme != "spiffe:" or domain != fleet or kind not in {"node", "user"} or not is_name(name):
         raise FleetError(Code.CERTIFICATE_INVALID, "rule 1: the SPIFFE id is not of this fleet")

@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
-
 from fleet.errors import Code, FleetError
-from orchestrator.pki import NodeIdentity, OperatorIdentity, Role, read_identity
+from orchestrator.pki import NodeIdentity, OperatorIdentity, Role, load_certificate, read_identity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from cryptography import x509
 
     from orchestrator.clock import Clock
     from orchestrator.rpc.interceptor import Context
@@ -158,7 +158,7 @@ class Authentication:
         if len(certificates) != 1:
             raise FleetError(Code.UNAUTHENTICATED, "no client certificate")
         return read_identity(
-            x509.load_pem_x509_certificate(certificates[0]),
+            load_certificate(certificates[0]),
             self._fleet,
             node_authority=self._node_authority,
             operator_authority=self._operator_authority,
