@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,9 @@ from edge_agent.disk import LocalDisk
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority, parse_ceiling
 from fleet.model import AssignedAgent, TargetRef
+from fleet.oci import digest_of
 from fleet.trust import open_release
-from tests.fakes.fleet import FleetWorld, bundle, component, grant
+from tests.fakes.fleet import FleetWorld, bundle, component, grant, with_artifact
 from tests.fakes.publisher import NOW
 from tests.fakes.runtime import ScriptedRuntime
 
@@ -95,20 +97,23 @@ async def test_everything_that_starting_needs_is_handed_over(make: Make, tmp_pat
     assert admitted.valid_until == datetime.fromisoformat("2027-01-01T00:00:00Z")
 
 
-@pytest.mark.parametrize("document", ["bundle", "grant", "component"])
-async def test_1_a_missing_document_is_missing(make: Make, document: str) -> None:
-    case = make(LOGGING, caps="{'wasi:logging/logging': []}")
-    digests = {"bundle": case.spec.bundle.digest, "grant": case.spec.grant.digest}
-    digest = digests.get(document) or case.blobs.put(component(LOGGING))
+def digest_of_part(case: Case, part: str) -> str:
+    named = {"bundle": case.spec.bundle.digest, "grant": case.spec.grant.digest}
+    return named.get(part) or case.blobs.put({"component": component(LOGGING), "model": b"model"}[part])
+
+
+@pytest.mark.parametrize("part", ["bundle", "grant", "component", "model"])
+async def test_1_a_missing_file_is_missing(make: Make, part: str) -> None:
+    case = make(LOGGING, models={"anomaly": b"model"}, caps="{'wasi:logging/logging': []}")
+    digest = digest_of_part(case, part)
     case.blobs.path(digest).unlink()
     assert (await refusal(case)).code is Code.BLOB_MISSING
 
 
-@pytest.mark.parametrize("document", ["bundle", "grant", "component"])
-async def test_1_a_changed_file_is_corrupt_and_removed(make: Make, document: str) -> None:
-    case = make(LOGGING, caps="{'wasi:logging/logging': []}")
-    digests = {"bundle": case.spec.bundle.digest, "grant": case.spec.grant.digest}
-    digest = digests.get(document) or case.blobs.put(component(LOGGING))
+@pytest.mark.parametrize("part", ["bundle", "grant", "component", "model"])
+async def test_1_a_changed_file_is_corrupt_and_removed(make: Make, part: str) -> None:
+    case = make(LOGGING, models={"anomaly": b"model"}, caps="{'wasi:logging/logging': []}")
+    digest = digest_of_part(case, part)
     path = case.blobs.path(digest)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert (await refusal(case)).code is Code.BLOB_CORRUPT
@@ -147,6 +152,24 @@ async def test_3_a_grant_for_other_nodes_does_not_apply(make: Make) -> None:
     assert (await refusal(case)).code is Code.GRANT_NOT_APPLICABLE
     case.labels = {"site": "oslo"}
     await case.admit()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "condition"),
+    [
+        (b"name: one", b"name: two", "bundle.name"),
+        (b'">=1.0.0"', b'">=1.0.1"', "bundle.versions"),
+        (b'">=1.0.0"', b'">=1.0.0", sha256: ["sha256:%s"]' % (b"0" * 64), "bundle.sha256"),
+    ],
+)
+async def test_3_a_grant_for_another_bundle_does_not_apply(make: Make, old: bytes, new: bytes, condition: str) -> None:
+    case = make()
+    document = grant(NAME, "one").replace(old, new)
+    case.world.publisher.add(case.spec.grant.path, document)
+    case.world.publisher.publish()
+    case.spec = replace(case.spec, grant=TargetRef(case.spec.grant.path, case.blobs.put(document)))
+    error = await refusal(case)
+    assert (error.code, error.detail["condition"]) == (Code.GRANT_NOT_APPLICABLE, condition)
 
 
 async def test_3_an_expired_grant_does_not_apply(make: Make) -> None:
@@ -193,6 +216,27 @@ async def test_5_an_import_without_a_grant_is_refused_with_the_command_that_gran
     error = await refusal(make(LOGGING, KEYVALUE, caps="{'wasi:logging/logging': []}"))
     assert error.code is Code.IMPORT_NOT_GRANTED
     assert error.remedy == "fleetctl grant propose app/one --bundle one@1.0.0 --add wasi:keyvalue/store"
+
+
+async def test_5_the_component_itself_says_what_it_imports(make: Make) -> None:
+    """A code signer may put a component under documents that keep quiet about what it imports."""
+    case = make(caps="{}")
+    honest, greedy = bundle("one", "1.0.0"), component(KEYVALUE)
+
+    def exchange(artifact: dict[str, Any]) -> None:
+        config = honest.blobs[artifact["config"]["digest"]]
+        config = config.replace(digest_of(component()).encode(), digest_of(greedy).encode())
+        artifact["config"].update(digest=case.blobs.put(config), size=len(config))
+        artifact["layers"][0].update(digest=case.blobs.put(greedy), size=len(greedy))
+
+    lying = with_artifact(honest, 0, exchange)
+    for data in lying.blobs.values():
+        case.blobs.put(data)
+    case.world.publisher.add(case.spec.bundle.path, lying.index)
+    case.world.publisher.publish()
+    case.spec = replace(case.spec, bundle=TargetRef(case.spec.bundle.path, case.blobs.put(lying.index)))
+    error = await refusal(case)
+    assert (error.code, error.detail["imports"]) == (Code.IMPORT_NOT_GRANTED, "wasi:keyvalue/store")
 
 
 async def test_6_what_the_engine_refuses_is_refused(make: Make) -> None:

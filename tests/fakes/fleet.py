@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from fleet.assignment import sign_assignment
 from fleet.bundle import BuiltBundle, build_bundle, digest_of, parse_bundle_manifest
+from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
 from fleet.model import AssignedAgent, Assignment, DesiredState, TargetRef
 from fleet.signing import SigningKey
@@ -54,6 +57,18 @@ def bundle(name: str, version: str, *imports: str, models: Mapping[str, bytes] |
     lines += [f"  - {{name: {model}, path: {model}.onnx, encoding: onnx}}" for model in models or ()]
     manifest = parse_bundle_manifest("\n".join(lines).encode(), "bundle.yaml")
     return build_bundle(manifest, component(*imports), models or {})
+
+
+def with_artifact(built: BuiltBundle, number: int, change: Callable[[dict[str, Any]], None]) -> BuiltBundle:
+    """The bundle with one artifact's document edited and pinned anew, as a hostile code signer could make it."""
+    index = json.loads(built.index)
+    entry = index["manifests"][number]
+    document = json.loads(built.blobs[entry["digest"]])
+    change(document)
+    artifact = dump_json(document)
+    entry.update(digest=digest_of(artifact), size=len(artifact))
+    changed = dump_json(index)
+    return BuiltBundle(changed, digest_of(changed), {**built.blobs, digest_of(artifact): artifact})
 
 
 def grant(

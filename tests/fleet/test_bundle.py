@@ -163,7 +163,8 @@ def test_2_an_index_lists_one_component_its_models_and_one_manifest(
 ) -> None:
     index = json.loads(BUILT.index)
     change(index["manifests"])
-    refused(Code.BUNDLE_INVALID, BuiltBundle(dump_json(index), "", BUILT.blobs))
+    error = refused(Code.BUNDLE_INVALID, BuiltBundle(dump_json(index), "", BUILT.blobs))
+    assert str(error.detail["place"]).startswith("index: manifests")
 
 
 def test_2_there_is_a_limit_of_models() -> None:
@@ -180,6 +181,13 @@ def test_3_every_document_is_checked_against_its_digest(number: int) -> None:
     ][number]
     for data in (BUILT.blobs[digest] + b" ", b" " + BUILT.blobs[digest][1:]):
         refused(Code.DIGEST_MISMATCH, BuiltBundle(BUILT.index, "", {**BUILT.blobs, digest: data}))
+
+
+@pytest.mark.parametrize("wrong", [-1, 1])
+def test_3_every_document_has_the_size_that_its_descriptor_names(wrong: int) -> None:
+    index = json.loads(BUILT.index)
+    index["manifests"][0]["size"] += wrong
+    refused(Code.DIGEST_MISMATCH, BuiltBundle(dump_json(index), "", BUILT.blobs))
 
 
 @pytest.mark.parametrize(("artifact", "limit"), [(0, bundle.MAX_COMPONENT), (1, bundle.MAX_MODEL), (-1, MAX_MANIFEST)])

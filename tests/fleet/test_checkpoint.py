@@ -109,6 +109,14 @@ def test_1_only_a_note_is_read(note: bytes) -> None:
     refused(note)
 
 
+def test_1_a_note_has_a_limit() -> None:
+    cosignature = f"\u2014 witness.example/w {encode_base64(bytes(300))}\n".encode()
+    most = (MAX_NOTE - len(NOTE)) // len(cosignature)
+    assert open_checkpoint(NOTE + cosignature * most, VKEY).size == 1
+    assert most + 2 <= MAX_SIGNATURE_LINES
+    refused(NOTE + cosignature * (most + 1))
+
+
 @pytest.mark.parametrize(
     "line",
     [

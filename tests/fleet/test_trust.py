@@ -406,14 +406,15 @@ def test_9_a_key_that_signs_code_and_grants() -> None:
     refused(Code.TRUST_INVALID, Publisher(keys=role_keys(grants_default=key("code-default"))))
 
 
-def test_9_one_key_under_two_ids() -> None:
+@pytest.mark.parametrize("threshold", [1, 2])
+def test_9_one_key_under_two_ids(threshold: int) -> None:
     publisher = Publisher()
 
     def change(raw: dict[str, object]) -> None:
         role = next(item for item in raw["roles"] if item["name"] == "grants-default")
         raw["keys"]["another-id"] = raw["keys"][role["keyids"][0]]
         role["keyids"].append("another-id")
-        role["threshold"] = 2
+        role["threshold"] = threshold
 
     delegation(publisher, change)
     refused(Code.TRUST_INVALID, publisher)
@@ -432,6 +433,21 @@ def test_9_a_key_of_another_algorithm() -> None:
     def change(raw: dict[str, object]) -> None:
         raw["keys"][other.keyid] = other.to_dict()
         raw["roles"][0]["keyids"].append(other.keyid)
+
+    delegation(publisher, change)
+    refused(Code.TRUST_INVALID, publisher)
+
+
+def test_9_an_ed25519_key_under_another_name() -> None:
+    publisher = Publisher()
+
+    def change(raw: dict[str, object]) -> None:
+        raw["keys"]["odd"] = {
+            "keytype": "ecdsa",
+            "scheme": "ecdsa-sha2-nistp256",
+            "keyval": {"public": key("odd").public.hex},
+        }
+        raw["roles"][0]["keyids"].append("odd")
 
     delegation(publisher, change)
     refused(Code.TRUST_INVALID, publisher)
@@ -504,6 +520,12 @@ def test_11_a_target_in_another_roles_folder_is_not_believed(repository: Publish
 
 def test_unsigned_code_is_not_listed(repository: Publisher) -> None:
     assert code_of(opened(repository).target, bundle_path("evil", "6.6.6")) is Code.TARGET_UNSIGNED
+
+
+def test_a_document_has_the_signed_length_too(repository: Publisher) -> None:
+    target = opened(repository).target(BUNDLE)
+    assert target.check(b"index") == b"index"
+    assert code_of(dataclasses.replace(target, length=6).check, b"index") is Code.DIGEST_MISMATCH
 
 
 def test_swapped_bundle_and_widened_grant_are_other_bytes(repository: Publisher) -> None:
