@@ -10,7 +10,7 @@ import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from fleet.documents import Reader, Value, load_yaml
+from fleet.documents import Reader, Value, dump_json, load_yaml
 from fleet.errors import Code, FleetError
 from fleet.model import Application, ApplicationAgent, Placement, RestartPolicy, RolloutPolicy, is_name
 from fleet.semver import parse_version
@@ -39,7 +39,7 @@ _CONFIG_KEY = re.compile(r"[A-Za-z0-9]+([-_./][A-Za-z0-9]+)*")
 
 
 def parse_application(data: bytes, name: str = "fleet.yaml") -> Application:
-    """Parse a manifest.
+    """Parse a manifest; one without agents asks for the application to be removed from the fleet.
 
     Args:
         data: the bytes of the file.
@@ -54,15 +54,21 @@ def parse_application(data: bytes, name: str = "fleet.yaml") -> Application:
         application = reader.text("application")
         if not is_name(application):
             reader.fail("application", f"{application[:64]!r} is not a name such as climate")
+        if not reader.has("agents"):
+            # Written out even when it is empty: a forgotten key must not take the whole application away.
+            reader.fail("agents", "expected a list; `agents: []` removes the application from the fleet")
         agents = tuple(_parse_agent(value, place) for value, place in reader.items("agents", MAX_AGENTS))
-        if not agents:
-            reader.fail("agents", "expected at least one agent")
         names = [agent.name for agent in agents]
         for i, agent_name in enumerate(names):
             if agent_name in names[:i]:
                 reader.fail(f"agents[{i}].name", f"{agent_name} appears twice")
         rollout = reader.section("rollout", _parse_rollout) if reader.has("rollout") else RolloutPolicy()
     return Application(application, agents, rollout)
+
+
+def encode_removal(application: str) -> bytes:
+    """Write the manifest that removes an application from the fleet."""
+    return dump_json({"schema": APPLICATION_SCHEMA, "application": application, "agents": []})
 
 
 def _parse_agent(value: Value, place: str) -> ApplicationAgent:

@@ -8,7 +8,7 @@ bundle or widen a grant. What follows after the first wave is `rollouts`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fleet.documents import dump_json
@@ -118,15 +118,16 @@ class Deployments:
 
         Raises:
             FleetError: MANIFEST_INVALID; TARGET_UNSIGNED, GRANT_MISSING, GRANT_NOT_APPLICABLE, GRANT_EXPIRED,
-                IMPORT_NOT_GRANTED with the command that would mend it; NO_MATCHING_NODES; PLAN_INVALID;
-                LIMIT_EXCEEDED; TRUST_EXPIRED.
+                IMPORT_NOT_GRANTED with the command that would mend it; NO_MATCHING_NODES; NOT_FOUND for the removal
+                of what no node runs; PLAN_INVALID; LIMIT_EXCEEDED; TRUST_EXPIRED.
         """
         now = self._clock()
         application = parse_application(manifest)
         release = self._releases.current()
         resolved = tuple(self._resolve(release, application, agent) for agent in application.agents)
         with self._store.control.read() as connection:
-            nodes = [node for node in node_rows.list_nodes(connection) if not node.locked]
+            joined = node_rows.list_nodes(connection)
+            nodes = [node for node in joined if not node.locked]
             desired = node_rows.list_desired(connection)
             marks = _marks(connection)
             online = self._inventory.online()
@@ -136,7 +137,15 @@ class Deployments:
             ]
             placed = [planner.PlacedAgent(item.agent, item.placement) for item in resolved]
             plan = planner.plan(application.name, placed, application.rollout, inventory)
+            if not application.agents and not plan.nodes:
+                raise FleetError(Code.NOT_FOUND, f"no node runs {application.name}", application=application.name)
             checks.check(plan, inventory)
+            kept = (
+                f"{node.name} is locked and keeps its agents"
+                for node in joined
+                if node.locked and any(a.application == application.name for a in agents_of(desired.get(node.name)))
+            )
+            plan = replace(plan, warnings=(*plan.warnings, *kept))
             authority = self._authority(connection, resolved, plan)
         self._check_nodes(resolved, plan, {node.name: node for node in nodes}, inventory, now)
         base = _fingerprint(application.name, resolved, inventory, {node.name: node.epoch for node in nodes})

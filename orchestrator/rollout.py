@@ -57,9 +57,10 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class NodeTarget:
-    """What a node of the deployment shall report: a generation at least this, and these agents running."""
+    """What a node of the deployment shall report: at least this generation, and of the application these agents."""
 
     generation: int
+    application: str
     agents: tuple[AssignedAgent, ...]
 
 
@@ -156,6 +157,9 @@ def assess(target: NodeTarget, observation: Observation | None, healthy_for: tim
             running += 1
             ran_when_reported = max(observation.state.at - agent.running_since, timedelta())
             latest = max(latest, observation.received + healthy_for - ran_when_reported)
+    for name in sorted(reported.keys() - {wanted.name for wanted in target.agents}):
+        if name.startswith(f"{target.application}/"):
+            pending = pending or f"{name} has not ended yet"
     if pending:
         return Assessment(Health.PENDING, pending, running)
     if latest > now:

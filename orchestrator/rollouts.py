@@ -237,7 +237,7 @@ def waves_of(stored: StoredDeployment) -> tuple[Wave, ...]:
 def targets_of(stored: StoredDeployment) -> Mapping[str, NodeTarget]:
     """Return what each touched node shall report."""
     return {
-        node.node: NodeTarget(node.generation, decode_agents(node.planned))
+        node.node: NodeTarget(node.generation, stored.head.application, decode_agents(node.planned))
         for node in stored.nodes
         if node.generation is not None
     }

@@ -103,7 +103,7 @@ class DeployingDoor(Door):
             if node.generation is None:
                 assessment = rollout.Assessment(rollout.Health.PENDING, "waits for its wave")
             else:
-                target = rollout.NodeTarget(node.generation, agents)
+                target = rollout.NodeTarget(node.generation, stored.head.application, agents)
                 assessment = rollout.assess(target, observation, healthy_for, now)
             return control_pb2.NodeProgress(
                 node=node.node,

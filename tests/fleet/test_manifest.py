@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import Code, FleetError
-from fleet.manifest import parse_application
+from fleet.manifest import encode_removal, parse_application
 from fleet.model import (
     Application,
     ApplicationAgent,
@@ -63,6 +63,12 @@ def with_rollout(line):
     return f"{MINIMAL}rollout: {{{line}}}\n"
 
 
+def test_a_manifest_without_agents_removes_the_application_and_says_so_explicitly():
+    removal = parse_application((MINIMAL.partition("agents")[0] + "agents: []").encode())
+    assert removal == Application("climate", (), RolloutPolicy())
+    assert parse_application(encode_removal("climate")) == removal
+
+
 @pytest.mark.parametrize(
     ("text", "place"),
     [
@@ -71,7 +77,6 @@ def with_rollout(line):
         (MINIMAL.replace("climate", "Climate"), "application"),
         (MINIMAL + "extra: 1\n", "extra"),
         (MINIMAL.partition("agents")[0], "agents"),
-        (MINIMAL.partition("agents")[0] + "agents: []", "agents"),
         (MINIMAL.partition("agents")[0] + "agents: {}", "agents"),
         (MINIMAL.partition("agents")[0] + "agents: [a]", "agents[0]"),
         (MINIMAL.replace("name: context", "name: a/b"), "agents[0].name"),

@@ -11,6 +11,7 @@ from grpc import aio
 
 from fleet.checkpoint import open_checkpoint
 from fleet.errors import CATALOG, Code, FleetError
+from fleet.manifest import encode_removal
 from fleet.merkle import Node, append, leaf_hash, root
 from fleet.targets import grant_path
 from fleet.v1 import control_pb2, node_pb2
@@ -124,6 +125,51 @@ async def test_a_deploy_without_changes_succeeds_at_once(
     done = await operator.watch(await operator.deploy())
     assert (done.state, done.reason) == ("succeeded", "nothing to change")
     await node.close()
+
+
+async def test_an_application_is_removed_by_a_rollout_like_any_other(
+    fleet: FleetFixture, coordinator: Coordinator, operator: Operator
+) -> None:
+    removal = encode_removal("climate").decode()
+    fleet.release()
+    fleet.release(agent="other/agent")
+    await operator.push()
+    assert await refusal(operator, removal) == (Code.NOT_FOUND, CATALOG[Code.NOT_FOUND].remedy)
+    first = await join(fleet, coordinator, operator)
+    second = await join(fleet, coordinator, operator, "n2")
+    placed = MANIFEST.replace("climate", "other").replace("context", "agent").replace("[1, 100%]", "[100%]")
+    for manifest in (placed, MANIFEST):
+        deployment = await operator.deploy(manifest)
+        for node in (first, second):
+            await node.run()
+        assert (await operator.watch(deployment)).state == "succeeded"
+    # A grant that was withdrawn since must not keep an application in the fleet.
+    fleet.remove(grant_path("climate/context", 1))
+    await operator.push()
+    plan = await operator.control.Plan(control_pb2.PlanRequest(manifest=removal.encode()), timeout=CALL_S)
+    assert [(a.node, a.agent, a.action, a.wave) for a in plan.agents] == [
+        ("n1", "climate/context", "stop", 1),
+        ("n2", "climate/context", "stop", 2),
+    ]
+    deployment = await operator.deploy(removal, plan.base)
+    assert [agent.name for agent in (await first.accept()).assignment.agents] == ["other/agent"]
+    assert second.generation == 2  # its wave waits until the first node has ended its agent
+    await first.report()
+    await second.run()
+    done = await operator.watch(deployment)
+    assert (done.state, [wave.state for wave in done.waves]) == ("succeeded", ["healthy", "healthy"])
+    leaves = [
+        json.loads(entry.leaf)
+        async for entry in operator.control.AuditEntries(control_pb2.AuditEntriesRequest(from_index=0), timeout=CALL_S)
+    ]
+    facts = {"deployment": deployment}
+    assert [leaf["kind"] for leaf in leaves if facts.items() <= leaf.get("facts", {}).items()] == [
+        "rollout:deployment:created",
+        "rollout:deployment:succeeded",
+    ]
+    assert (await refusal(operator, removal))[0] == Code.NOT_FOUND
+    for node in (first, second):
+        await node.close()
 
 
 async def test_cancel_gives_touched_nodes_their_agents_back(

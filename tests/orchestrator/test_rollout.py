@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -38,7 +38,7 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 POLICY = RolloutPolicy(waves=(1, 1.0), healthy_for_ms=3_000, deadline_ms=60_000)
 HEALTHY_FOR = timedelta(seconds=3)
 AGENT = AssignedAgent("app/a", TargetRef("b", "new"), TargetRef("g", "grant"))
-TARGET = NodeTarget(2, (AGENT,))
+TARGET = NodeTarget(2, "app", (AGENT,))
 
 
 def seen(
@@ -92,9 +92,12 @@ def test_it_is_foreseen_when_a_node_becomes_healthy() -> None:
     assert assess(TARGET, seen(ran_s=1), HEALTHY_FOR, NOW).healthy_at == NOW + timedelta(seconds=2)
 
 
-def test_a_node_that_shall_run_nothing_is_healthy_once_it_knows() -> None:
-    empty = NodeTarget(2, ())
-    assert assess(empty, seen(), HEALTHY_FOR, NOW).health is Health.HEALTHY
+def test_a_node_that_shall_run_nothing_is_healthy_once_every_agent_has_ended() -> None:
+    empty = NodeTarget(2, "app", ())
+    assert assess(empty, seen(Phase.STOPPING), HEALTHY_FOR, NOW).health is Health.PENDING
+    ended = replace(seen(), state=replace(seen().state, agents=()))
+    assert assess(empty, ended, HEALTHY_FOR, NOW).health is Health.HEALTHY
+    assert assess(NodeTarget(2, "another", ()), seen(), HEALTHY_FOR, NOW).health is Health.HEALTHY
 
 
 @dataclass
