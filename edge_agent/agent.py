@@ -39,7 +39,7 @@ from fleet.grants import parse_ceiling
 from fleet.signing import SigningKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from edge_agent.clock import Clock
     from edge_agent.disk import Disk
@@ -233,7 +233,7 @@ async def _until_signal(node: Node) -> None:
         running.result()
 
 
-async def join(settings: Settings, address: str, token: str, root: Path) -> Identity:
+async def join(settings: Settings, address: str, token: str, root: Path, labels: Mapping[str, str]) -> Identity:
     """Turn this machine into a node.
 
     Raises:
@@ -248,7 +248,7 @@ async def join(settings: Settings, address: str, token: str, root: Path) -> Iden
     with lock_data_dir(settings.data_dir):
         disk = LocalDisk()
         replace_file(disk, settings.data_dir / "trust" / "root.json", pin)
-        return await enrol(IdentityStore(disk, settings.data_dir), address, parsed, agent_version())
+        return await enrol(IdentityStore(disk, settings.data_dir), address, parsed, labels, agent_version())
 
 
 def _read_file(path: Path, limit: int) -> bytes:
@@ -276,18 +276,21 @@ def _parser() -> argparse.ArgumentParser:
     secret = joining.add_mutually_exclusive_group(required=True)
     secret.add_argument("--token", help="join token; other users of this machine may see it in the process list")
     secret.add_argument("--token-file", type=Path, help="file with the join token")
+    joining.add_argument(
+        "--label", action="append", default=[], metavar="KEY=VALUE", help="what this node is; the token's own labels"
+    )
     joining.add_argument("--root", type=Path, required=True, help="root.json to trust, handed over by an operator")
     return parser
 
 
-def _flags(pairs: Sequence[str]) -> dict[str, str]:
-    flags: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
+def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
         if not equals:
-            raise FleetError(Code.CONFIG_INVALID, "expected NAME=VALUE", place=f"--set {pair}")
-        flags[name] = value
-    return flags
+            raise FleetError(Code.CONFIG_INVALID, "expected NAME=VALUE", place=f"{option} {text}")
+        pairs[name] = value
+    return pairs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -299,12 +302,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     try:
-        settings = load_settings(options.data_dir.absolute(), os.environ, _flags(options.set))
+        settings = load_settings(options.data_dir.absolute(), os.environ, _pairs(options.set, "--set"))
         if options.command == "run":
             asyncio.run(run(settings))
         else:
             secret = options.token or _read_file(options.token_file, MAX_TOKEN_FILE).decode("ascii", "replace")
-            identity = asyncio.run(join(settings, options.coordinator, secret, options.root))
+            identity = asyncio.run(
+                join(settings, options.coordinator, secret, options.root, _pairs(options.label, "--label"))
+            )
             _log.info("joined %s as %s", identity.fleet, identity.node)
     except FleetError as error:
         _log.error("%s; %s", error, error.remedy)

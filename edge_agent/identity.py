@@ -44,7 +44,7 @@ class Identity:
     Attributes:
         epoch: number of the enrolment; an operator's reset raises it.
         sequence: join-state counter; a clone or a restored disk shows an old one and is locked out.
-        labels: fixed by the join token, not by the node.
+        labels: given by the person who joined the node and known to the coordinator by its token; they never change.
         session_address: host:port of NodeService.
         enrolment_address: host:port of EnrolmentService, for renewals.
         enrolment_pin: SHA-256 of the enrolment certificate's public key (SPKI), hexadecimal.

@@ -30,7 +30,7 @@ from fleet.v1 import enrolment_pb2 as pb
 from fleet.v1 import enrolment_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from edge_agent.identity import IdentityStore
 
@@ -75,18 +75,22 @@ def parse_token(text: str) -> JoinToken:
     return JoinToken(pin, parts[2], secret)
 
 
-async def join(store: IdentityStore, address: str, token: JoinToken, agent_version: str) -> Identity:
+async def join(
+    store: IdentityStore, address: str, token: JoinToken, labels: Mapping[str, str], agent_version: str
+) -> Identity:
     """Become a node: prove the token, store the identity, return it.
 
     Args:
         store: where the identity goes.
         address: host:port of the enrolment port.
         token: the join token.
+        labels: what the person who sets up the node says it is. They decide which grants apply here, so they are
+            never taken from the coordinator: it must know the node by the same labels, or the node does not join.
         agent_version: release of this program.
 
     Raises:
-        FleetError: CERTIFICATE_INVALID when the port is not the one that the token names; TOKEN_INVALID, NODE_LOCKED;
-            MESSAGE_INVALID; UNAVAILABLE, DEADLINE_EXCEEDED.
+        FleetError: CERTIFICATE_INVALID when the port is not the one that the token names, or the labels differ;
+            TOKEN_INVALID, NODE_LOCKED; MESSAGE_INVALID; UNAVAILABLE, DEADLINE_EXCEEDED.
     """
     certificate = await _pinned_certificate(address, token.pin)
     bound, key = store.bound_key(), ec.generate_private_key(ec.SECP256R1())
@@ -101,6 +105,13 @@ async def join(store: IdentityStore, address: str, token: JoinToken, agent_versi
         call = enrolment_pb2_grpc.EnrolmentServiceStub(channel).Enroll(None, timeout=TIMEOUT_S)
         issued = await _converse(call, pb.EnrollRequest(hello=pb.EnrollHello(token_id=token.id)), prove)
     identity = _identity(issued, address, token.pin.hex())
+    if dict(identity.labels) != dict(labels):
+        raise FleetError(
+            Code.CERTIFICATE_INVALID,
+            f"the coordinator knows this node by other labels: {_words(identity.labels)}; here: {_words(labels)}",
+            node=identity.node,
+            remedy="Make a token with the right labels, or correct --label; then join again.",
+        )
     store.save(identity, key, issued.certificate, issued.ca_certificates)
     return identity
 
@@ -203,3 +214,7 @@ def _base64url(text: str) -> bytes:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         raise FleetError(Code.TOKEN_INVALID, "not a join token") from error
+
+
+def _words(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "none"

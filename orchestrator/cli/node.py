@@ -13,8 +13,8 @@ from fleet.errors import Code, FleetError
 from fleet.trust import Profile
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli import background
-from orchestrator.cli.render import when
-from orchestrator.cli.session import parse_labels
+from orchestrator.cli.render import exact, when
+from orchestrator.cli.session import NODE_NAME, parse_labels
 from orchestrator.cli.trust import TrustDirectory
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ def _token(session: Session, name: str, labels: dict[str, str], ttl_s: int) -> p
         return client.call(client.stub.CreateJoinToken, request)
 
 
+def _label_options(labels: dict[str, str]) -> list[str]:
+    """Options of `edge-agent join`: the node keeps the labels that a person gave it, not what the coordinator says."""
+    return [option for key, value in sorted(labels.items()) for option in ("--label", f"{key}={value}")]
+
+
 def _is_development(session: Session) -> bool:
     """Whether nodes have to be told to trust this fleet's development profile."""
     return TrustDirectory(session.context().trust).release(session.now()).profile is Profile.DEV
@@ -52,9 +57,16 @@ def node() -> None:
 
 
 @node.command()
-@click.argument("name")
+@click.argument("name", type=NODE_NAME)
 @LABELS
-@click.option("--ttl", "ttl_s", default=3600, show_default=True, help="Seconds for which the token is good.")
+@click.option(
+    "--ttl",
+    "ttl_s",
+    default=3600,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Seconds for which the token is good.",
+)
 @click.pass_obj
 def token(session: Session, name: str, label: tuple[str, ...], ttl_s: int) -> None:
     """Make a one-use join token for another machine, bound to this name and these labels."""
@@ -65,22 +77,23 @@ def token(session: Session, name: str, label: tuple[str, ...], ttl_s: int) -> No
             {
                 "token": reply.token,
                 "coordinator": reply.enrolment_address,
-                "expires": when(reply.expires_ms),
+                "expires": exact(reply.expires_ms),
                 "root": str(root),
             }
         )
         return
+    given = "".join(f" {word}" for word in _label_options(parse_labels(label)))
     session.output.note(f"Copy {root} to the node, then run there, before {when(reply.expires_ms)}:\n")
     session.output.text(
         f"edge-agent join --data-dir /var/lib/edge-agent --coordinator {reply.enrolment_address} "
-        f"--root root.json --token {reply.token}"
+        f"--root root.json --token {reply.token}{given}"
     )
     profile = " --set allow_dev_profile=true" if _is_development(session) else ""
     session.output.text(f"edge-agent run --data-dir /var/lib/edge-agent{profile}")
 
 
 @node.command()
-@click.argument("name")
+@click.argument("name", type=NODE_NAME)
 @LABELS
 @DATA_DIR
 @click.option("--start/--no-start", default=True, show_default=True, help="Start it in the background.")
@@ -95,7 +108,8 @@ def join(session: Session, name: str, label: tuple[str, ...], data_dir: Path | N
             place=str(directory / "node.json"),
             remedy=f"Start it with `fleetctl node up {name}`.",
         )
-    reply = _token(session, name, parse_labels(label), 600)
+    labels = parse_labels(label)
+    reply = _token(session, name, labels, 600)
     command = [
         *AGENT,
         "join",
@@ -107,6 +121,7 @@ def join(session: Session, name: str, label: tuple[str, ...], data_dir: Path | N
         str(session.context().trust / "root.json"),
         "--token-file",
         "/dev/stdin",
+        *_label_options(labels),
     ]
     # The token goes over standard input: an argument would be visible to every user of the machine.
     done = subprocess.run(  # noqa: S603 - our own program, no shell
@@ -133,7 +148,7 @@ def _start(session: Session, name: str, directory: Path) -> None:
 
 
 @node.command()
-@click.argument("name")
+@click.argument("name", type=NODE_NAME)
 @DATA_DIR
 @click.pass_obj
 def up(session: Session, name: str, data_dir: Path | None) -> None:
@@ -142,7 +157,7 @@ def up(session: Session, name: str, data_dir: Path | None) -> None:
 
 
 @node.command()
-@click.argument("name")
+@click.argument("name", type=NODE_NAME)
 @DATA_DIR
 @click.pass_obj
 def down(session: Session, name: str, data_dir: Path | None) -> None:

@@ -37,13 +37,16 @@ def store(tmp_path: Path) -> IdentityStore:
     return IdentityStore(LocalDisk(), tmp_path)
 
 
+LABELS = {"site": "oslo"}
+
+
 async def joined(coordinator: FakeCoordinator, store: IdentityStore) -> Identity:
-    return await join(store, coordinator.enrolment_address, parse_token(coordinator.token()), "0.1.0")
+    return await join(store, coordinator.enrolment_address, parse_token(coordinator.token()), LABELS, "0.1.0")
 
 
 async def code_of_join(store: IdentityStore, address: str, token: str) -> Code | None:
     try:
-        await join(store, address, parse_token(token), "0.1.0")
+        await join(store, address, parse_token(token), LABELS, "0.1.0")
     except FleetError as error:
         return error.code
     return None
@@ -137,6 +140,18 @@ async def test_a_restored_disk_is_locked_out(coordinator: FakeCoordinator, store
     with pytest.raises(FleetError) as caught:
         await renew(store, old)
     assert caught.value.code is Code.NODE_LOCKED
+
+
+async def test_a_coordinator_that_gives_other_labels_gets_no_node(
+    coordinator: FakeCoordinator, store: IdentityStore
+) -> None:
+    """Labels decide which grants apply: a captured coordinator shall not choose them."""
+    token = parse_token(coordinator.token())
+    with pytest.raises(FleetError) as caught:
+        await join(store, coordinator.enrolment_address, token, {"site": "bergen"}, "0.1.0")
+    assert caught.value.code is Code.CERTIFICATE_INVALID
+    assert "site=oslo" in caught.value.private
+    assert store.load() is None
 
 
 async def test_labels_do_not_change_by_renewal(coordinator: FakeCoordinator, store: IdentityStore) -> None:

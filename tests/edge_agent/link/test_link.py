@@ -52,7 +52,7 @@ class RunningNode:
         root = self.folder.parent / "root.json"
         root.write_bytes(self.coordinator.world.publisher.root)
         address, token = self.coordinator.enrolment_address, self.coordinator.token()
-        self.identity = await agent.join(Settings(self.folder), address, token, root)
+        self.identity = await agent.join(Settings(self.folder), address, token, root, {"site": "oslo"})
 
     def on(self) -> None:
         settings = replace(
