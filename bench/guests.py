@@ -54,7 +54,7 @@ KEYVALUE = f"""(component
   (global $bucket (mut i32) (i32.const 0))
   (func $begin (param $i i32)
    (call $reset)
-   (i32.store8 (i32.const 9) (i32.add (i32.const 48) (i32.rem_u (local.get $i) (i32.const 10))))
+   (i32.store8 (i32.const 9) (i32.add (i32.const 48) (i32.rem_u (local.get $i) (i32.const 5))))
    (if (i32.eqz (global.get $bucket)) (then
     (call $open (i32.const 0) (i32.const 5) (i32.const 256))
     (if (i32.load8_u (i32.const 256)) (then unreachable))

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROUNDS = 300
-SIZES = {"100B": 100, "64KiB": 65_536, "1MiB": 1_048_576}
-GUEST_ROUNDS = {"100B": 300, "64KiB": 50, "1MiB": 10}
+SIZES = {"100B": 100, "64KiB": 65_536, "1MiB": 1_048_576, "2MiB": 2_097_152}
+GUEST_ROUNDS = {"100B": 300, "64KiB": 50, "1MiB": 20, "2MiB": 20}
+KEYS = 5
 VERSION = "0.2.0-draft2"
 
 
@@ -96,26 +97,28 @@ def main(directory: Path) -> None:
         rounds = ROUNDS if size < 100_000 else ROUNDS // 5
         compare(
             f"set {name}",
-            lambda i, size=size: put(bucket, f"k{i % 10}", fresh(i, size)),
-            lambda i, size=size: database.execute(write, (f"k{i % 10}", fresh(i, size))),
+            lambda i, size=size: put(bucket, f"k{i % KEYS}", fresh(i, size)),
+            lambda i, size=size: database.execute(write, (f"k{i % KEYS}", fresh(i, size))),
             rounds,
         )
+        if get(bucket, f"k{(rounds - 1) % KEYS}").value != fresh(rounds - 1, size):
+            raise SystemExit(f"set {name}: nothing was stored")
         compare(
             f"get {name}",
-            lambda i: get(bucket, f"k{i % 10}"),
-            lambda i: database.execute(read, (f"k{i % 10}",)).fetchone(),
+            lambda i: get(bucket, f"k{i % KEYS}"),
+            lambda i: database.execute(read, (f"k{i % KEYS}",)).fetchone(),
             rounds * 5,
         )
         compare(
             f"set {name}, by a guest",
             lambda i, size=size: agent.call("set", i, size),
-            lambda i, size=size: database.execute(write, (f"k{i % 10}", fresh(i, size))),
+            lambda i, size=size: database.execute(write, (f"k{i % KEYS}", fresh(i, size))),
             GUEST_ROUNDS[name],
         )
         compare(
             f"get {name}, by a guest",
             lambda i: agent.call("get", i),
-            lambda i: database.execute(read, (f"k{i % 10}",)).fetchone(),
+            lambda i: database.execute(read, (f"k{i % KEYS}",)).fetchone(),
             GUEST_ROUNDS[name],
         )
     compare(
