@@ -141,6 +141,13 @@ async def test_generations_only_go_up(node: NodeUnderTest) -> None:
     assert await node.accept(node.world.assign(agent, generation=4)) is Code.GENERATION_STALE
     assert await node.accept(node.world.assign(other, generation=5)) is Code.GENERATION_CONFLICT
     assert len(node.accepted) == 1
+    assert not node.blobs.has(other.bundle.digest)  # nothing is fetched for what is refused
+
+
+async def test_the_same_order_again_changes_nothing(node: NodeUnderTest) -> None:
+    desired = node.world.assign(node.world.agent())
+    assert [await node.accept(desired) for _ in range(3)] == [None] * 3
+    assert len(node.accepted) == 1
 
 
 async def test_an_older_release_is_refused_even_when_the_coordinator_offers_it(node: NodeUnderTest) -> None:

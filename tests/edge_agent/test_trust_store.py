@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -11,9 +12,9 @@ import pytest
 from edge_agent.disk import replace_file
 from edge_agent.trust_store import TrustStore
 from fleet.errors import Code, FleetError
-from fleet.trust import Profile
+from fleet.trust import Profile, encode_fleet_trust
 from tests.fakes.disk import MemoryDisk, PowerCutError
-from tests.fakes.publisher import NOW, Publisher
+from tests.fakes.publisher import NOW, Publisher, fleet_trust, key
 from tests.fakes.refusals import code_of
 
 FOLDER = Path("/node/trust")
@@ -72,6 +73,27 @@ def test_a_clock_that_was_set_back_makes_nothing_valid_again(publisher: Publishe
     trust.load()
     assert trust.floor(NOW - timedelta(days=999)) == NOW
     assert trust.floor(YEARS_LATER) == YEARS_LATER
+
+
+def test_a_clock_that_was_set_back_adopts_nothing_expired(publisher: Publisher) -> None:
+    trust = store(pinned(publisher))
+    late = trust.check(publisher.files, NOW).expires - timedelta(seconds=1)
+    trust.adopt(publisher.files, publisher.document, late)
+    publisher.now = NOW - timedelta(days=1)
+    expired = newer(publisher)
+    assert code_of(trust.check, expired, NOW) is Code.TRUST_EXPIRED
+
+
+def test_a_fleet_document_that_was_exchanged_on_disk_is_not_believed(publisher: Publisher) -> None:
+    disk = pinned(publisher)
+    store(disk).adopt(publisher.files, publisher.document, NOW)
+    thief = encode_fleet_trust(fleet_trust(director=key("thief")))
+    path = FOLDER / "metadata.json"
+    stored = disk.read(path, 0, 10**6)
+    exchanged = stored.replace(base64.b64encode(publisher.document), base64.b64encode(thief))
+    assert exchanged != stored
+    replace_file(disk, path, exchanged)
+    assert code_of(store(disk).load) is Code.DIGEST_MISMATCH
 
 
 def test_an_older_release_is_refused(publisher: Publisher) -> None:

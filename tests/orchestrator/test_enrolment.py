@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -202,6 +202,37 @@ def test_a_new_token_begins_a_new_epoch_and_unlocks(desk: Desk) -> None:
     with refused(Code.CERTIFICATE_INVALID):
         desk.renew(old)
     assert desk.renew(new, bound="fresh disk").sequence == 2
+
+
+def test_an_older_enrolment_of_the_same_machine_is_refused(desk: Desk) -> None:
+    old, new = desk.enroll(desk.token()), desk.enroll(desk.token())
+    assert (old.epoch, new.epoch, old.sequence, new.sequence) == (1, 2, 1, 1)
+    with refused(Code.CERTIFICATE_INVALID):
+        desk.renew(old)
+    assert desk.renew(new).sequence == 2  # and it locks nothing
+
+
+def test_only_a_node_renews(desk: Desk) -> None:
+    state = desk.enroll(desk.token())
+    with refused(Code.CERTIFICATE_INVALID):
+        desk.renew(replace(state, node="n2"))
+
+
+@pytest.mark.parametrize(("epoch", "sequence"), [(1, 2**63), (2**63, 1), (2**64 - 1, 2**64 - 1)])
+def test_a_counter_that_no_database_holds_is_refused(desk: Desk, epoch: int, sequence: int) -> None:
+    state = desk.enroll(desk.token())
+    with refused(Code.MESSAGE_INVALID):
+        desk.renew(replace(state, epoch=epoch, sequence=sequence))
+    assert desk.renew(state).sequence == 2
+
+
+@pytest.mark.parametrize("raw", [b"", b"x" * 31, b"x" * 33])
+def test_a_bound_key_is_an_ed25519_key(desk: Desk, raw: bytes) -> None:
+    _, _, identifier, secret = desk.token().split(".")
+    nonce = desk.desk.nonce()
+    proof = EnrollProof(enroll_mac(unpadded(secret), nonce, raw, CSR), raw, CSR, "")
+    with refused(Code.MESSAGE_INVALID):
+        desk.desk.enroll(identifier, nonce, proof)
 
 
 @pytest.mark.parametrize(

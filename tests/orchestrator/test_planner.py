@@ -162,6 +162,10 @@ def broken_plans() -> dict[str, tuple[Plan, list[NodeInfo]]]:
         "3 foreign": (replace(good, nodes=(first, foreign)), nodes),
         "3 twice": (replace(good, nodes=(first, replace(second, after=second.after * 2))), nodes),
         "4 in two waves": (replace(good, waves=(*good.waves, ("n1",))), nodes),
+        "4 in the right wave and another": (
+            replace(good, nodes=(replace(first, wave=2), replace(second, wave=2)), waves=(("n1",), ("n1", "n2"))),
+            nodes,
+        ),
         "4 missing": (replace(good, waves=(("n1",),)), nodes),
         "4 number": (replace(good, nodes=(first, replace(second, wave=2))), nodes),
         "5": (replace(good, waves=(*good.waves, ())), nodes),
