@@ -1,6 +1,6 @@
 """How long a committed Rust agent takes to start: from nothing but the loaded component to its first call.
 
-    python -m bench.start [--repeat 5]
+    python -m bench.start [--repeat 50]
 
 Ours is what a runner does for every start: link the component by its grant to the real capabilities, make a store with
 limits, instantiate. The reference is the stock `wasmtime.component` API with a linker that is made once and holds
@@ -39,7 +39,7 @@ COMPONENTS = Path(__file__).resolve().parents[1] / "components"
 MEMORY = 16 << 20
 HANDLE_DATA = "syuthd:agent-mesh/sensor-handler#handle-data"
 INTERFACES = ("logging/logging", "keyvalue/store", "nn/graph", "nn/tensor", "nn/inference", "nn/errors")
-STARTS = 300
+STARTS = 30
 
 
 @dataclass
@@ -137,7 +137,7 @@ def measure(agent: str, call: bool, folder: Path, repeat: int) -> None:  # noqa:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=50)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         for agent, call in (
