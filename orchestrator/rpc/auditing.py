@@ -9,7 +9,7 @@ from fleet.times import MAX_MS, from_ms
 from fleet.v1 import control_pb2
 from orchestrator import projections
 from orchestrator.releases import bundle_of
-from orchestrator.rpc.services import Door
+from orchestrator.rpc.services import Door, check_number
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ class AuditingDoor(Door):
         self, request: control_pb2.AuditEntriesRequest, _: Context
     ) -> AsyncIterator[control_pb2.AuditEntry]:
         """Send the log's leaves from an index on."""
-        position = request.from_index
+        position = check_number(request.from_index, "from_index")
         while entries := await self._run(self._entries, position):
             for index, leaf in entries:
                 yield control_pb2.AuditEntry(index=index, leaf=leaf)

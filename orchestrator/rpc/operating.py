@@ -14,7 +14,7 @@ from orchestrator.planner import matches
 from orchestrator.releases import bundle_of, grant_of
 from orchestrator.rpc.auth import principal_operator
 from orchestrator.rpc.content import write_grant
-from orchestrator.rpc.services import Door
+from orchestrator.rpc.services import Door, check_number
 from orchestrator.sessions import CallCommand, SendCommand
 
 if TYPE_CHECKING:
@@ -140,13 +140,11 @@ class OperatingDoor(Door):
         journal, changes = self._services.journal, self._services.events_changed
         limit = min(request.limit or DEFAULT_EVENTS, MAX_EVENTS)
         seen = changes.count
-        if request.after_sequence:
-            events = await self._run(
-                journal.after, request.after_sequence, limit, node=request.node, agent=request.agent
-            )
+        last = check_number(request.after_sequence, "after_sequence")
+        if last:
+            events = await self._run(journal.after, last, limit, node=request.node, agent=request.agent)
         else:
             events = await self._run(journal.newest, limit, node=request.node, agent=request.agent)
-        last = request.after_sequence
         while True:
             for event in events:
                 last = event.sequence

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fleet.errors import Code, FleetError
+
 if TYPE_CHECKING:
     from orchestrator.audit import AuditLog
     from orchestrator.blobs import Blobs
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from orchestrator.sessions import Sessions
     from orchestrator.store.database import Store
     from orchestrator.workers import Workers
+
+
+MAX_NUMBER = 2**63 - 1
+"""Largest number that a column of the database holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +64,14 @@ class Door:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._run = services.workers.run
+
+
+def check_number(number: int, place: str) -> int:
+    """Return a number that is used in a query.
+
+    Raises:
+        FleetError: VALUE_INVALID when no column holds it.
+    """
+    if number > MAX_NUMBER:
+        raise FleetError(Code.VALUE_INVALID, f"{number} is too large", place=place)
+    return number
