@@ -3,8 +3,8 @@
 Usage: python examples/demo.py [--check | --stop]
 
 Every step is a fleetctl command, shown as a user would type it, and is checked: the run fails if the fleet does not do
-what the text says. `--check` also stops the fleet at the end, for CI. Needs no root, no Rust and no network beyond
-loopback.
+what the text says. Progress goes to stderr, results to stdout. A fleet that an earlier run left behind is replaced.
+`--check` also stops the fleet at the end, for CI. Needs no root, no Rust and no network beyond loopback.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ NODES = {"n1": "role=lab", "n2": "role=edge", "n3": "role=edge"}
 SERIES = "components/context-agent/data/noaa-seattle.csv"
 BUNDLES = ("context-agent", "hungry-agent", "nosy-agent")
 GRANTS = ("context", "hungry", "nosy")
+SOURCE = "noaa-seattle"
 READINGS = 240
+AGENT = "climate/context"
 WAIT_S = 45.0
+COMMAND_TIMEOUT_S = 180.0
 REFUSED = 6
 
 
@@ -41,37 +44,55 @@ class Failed(Exception):
 
 def say(text: str) -> None:
     """Tell the reader what comes next."""
-    sys.stderr.write(f"\n\033[1m{text}\033[0m\n" if sys.stderr.isatty() else f"\n{text}\n")
+    bold = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    sys.stdout.flush()
+    sys.stderr.write(f"\n\033[1m{text}\033[0m\n" if bold else f"\n{text}\n")
 
 
-def fleetctl(*arguments: str, expect: int = 0, show: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run one command as a user would; its output is passed on."""
-    if show:
-        sys.stderr.write(f"$ fleetctl {' '.join(_quoted(a) for a in arguments)}\n")
-    environment = os.environ | {"FLEET_HOME": str(HOME)}
+def _run(arguments: tuple[str, ...], *, expect: int, stdout: int | None, stderr: int | None) -> tuple[str, str]:
+    """Run fleetctl; return what it wrote to the streams that are pipes."""
     done = subprocess.run(
         [str(FLEETCTL), *arguments],
-        env=environment,
+        env=os.environ | {"FLEET_HOME": str(HOME)},
         cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if show else subprocess.PIPE,  # one stream, so that lines keep their order
+        stdout=stdout,
+        stderr=stderr,
         text=True,
-        timeout=180,
+        timeout=COMMAND_TIMEOUT_S,
         check=False,
     )
-    if show:
-        sys.stderr.flush()
-        sys.stdout.write(done.stdout)
-        sys.stdout.flush()
     if done.returncode != expect:
-        said = done.stdout + (done.stderr or "")
-        raise Failed(f"`fleetctl {' '.join(arguments)}` ended with {done.returncode}, expected {expect}\n{said}")
-    return done
+        command = f"fleetctl {' '.join(map(_quoted, arguments))}"
+        raise Failed(
+            f"`{command}` ended with {done.returncode}, expected {expect}\n{done.stdout or ''}{done.stderr or ''}"
+        )
+    return done.stdout or "", done.stderr or ""
+
+
+def fleetctl(*arguments: str) -> None:
+    """Show one command and run it as a user would: on the user's own terminal."""
+    sys.stdout.flush()
+    sys.stderr.write(f"$ fleetctl {' '.join(map(_quoted, arguments))}\n")
+    sys.stderr.flush()
+    _run(arguments, expect=0, stdout=None, stderr=None)
+
+
+def refused(*arguments: str) -> str:
+    """Show one command that has to be refused; return what it says."""
+    sys.stderr.write(f"$ fleetctl {' '.join(map(_quoted, arguments))}\n")
+    _, said = _run(arguments, expect=REFUSED, stdout=None, stderr=subprocess.PIPE)
+    sys.stderr.write(f"{said}[exit code {REFUSED}]\n")
+    return said
+
+
+def quietly(*arguments: str) -> str:
+    """Run one command without showing it; return its result."""
+    return _run(arguments, expect=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE)[0]
 
 
 def ask(*arguments: str) -> Any:
     """Run one command quietly and return what it says as JSON."""
-    return json.loads(fleetctl("-o", "json", *arguments, show=False).stdout)
+    return json.loads(quietly("-o", "json", *arguments))
 
 
 def wait_for(what: str, condition: Callable[[], bool]) -> None:
@@ -110,9 +131,9 @@ def stop() -> None:
         return
     for name in NODES:
         if (HOME / "nodes" / name).exists():
-            fleetctl("-q", "node", "down", name, show=False)
+            quietly("node", "down", name)
     if (HOME / "coordinator").exists():
-        fleetctl("-q", "coordinator", "down", show=False)
+        quietly("coordinator", "down")
     shutil.rmtree(HOME)
 
 
@@ -133,10 +154,7 @@ def publish() -> None:
     """Sign and publish bundles and grants, here, with keys that the coordinator never sees."""
     say("3. Sign and publish the agents with their model, and approve what each may do")
     for name in BUNDLES:
-        folder = HOME / "bundles" / name
-        folder.parent.mkdir(exist_ok=True)
-        fleetctl("bundle", "build", f"components/{name}", "--to", str(folder.relative_to(ROOT)))
-        fleetctl("bundle", "push", str(folder.relative_to(ROOT)))
+        fleetctl("bundle", "push", f"components/{name}")
     for name in GRANTS:
         fleetctl("grant", "approve", "--yes", f"examples/grants/{name}.yaml")
 
@@ -149,21 +167,49 @@ def deploy() -> None:
     check("the agent runs on every node", holds=phases == {(name, "running") for name in NODES})
 
 
+def verdicts() -> dict[tuple[str, str], dict[str, Any]]:
+    """Newest verdict by node and source, from what the agents log."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for text in quietly("-o", "json", "logs", AGENT, "--tail", "500").splitlines():
+        line = json.loads(text)
+        if line["message"].startswith("{"):
+            verdict = json.loads(line["message"])
+            found[line["node"], verdict["source"]] = verdict
+    return found
+
+
+def settled(found: dict[tuple[str, str], dict[str, Any]]) -> bool:
+    """Whether every node has judged its own processor, its memory and the series."""
+    judged = {key for key, verdict in found.items() if verdict["score"] is not None}
+    return judged >= {(node, source) for node in NODES for source in ("cpu", "memory", SOURCE)}
+
+
+def show_verdicts(found: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Print one line per node and source."""
+    sys.stdout.write(f"{'NODE':<6}{'SOURCE':<14}{'READINGS':>8}  {'VERDICT':<10}{'SCORE':>8}{'THRESHOLD':>11}\n")
+    for (node, source), verdict in sorted(found.items()):
+        numbers = [f"{verdict[key]:.2f}" if verdict[key] is not None else "-" for key in ("score", "threshold")]
+        sys.stdout.write(
+            f"{node:<6}{source:<14}{verdict['count']:>8}  {verdict['verdict']:<10}{numbers[0]:>8}{numbers[1]:>11}\n"
+        )
+
+
 def feed() -> None:
     """Let real input flow and show what the agents make of it."""
     say("5. Real input: this machine's own telemetry flows already; now a series of real temperatures")
     fleetctl("send", "sensors/temperature", "--csv", SERIES, "--limit", str(READINGS))
-
-    def verdicts(agent: dict[str, Any]) -> bool:
-        return "verdict" in agent["last_output"] and agent["calls"] >= READINGS
-
-    wait_for("every agent has classified the series", lambda: all(verdicts(a) for a in ask("agents", "climate")))
-    say("   Predictions per node, from the model on the node:")
+    wait_for("every node has judged every source", lambda: settled(verdicts()))
+    say("   Predictions, by the model on each node; a score above the threshold is an anomaly:")
+    show_verdicts(verdicts())
+    if not any(source == "temperature" for _, source in verdicts()):
+        sys.stdout.write("(this machine has no temperature sensor that can be read)\n")
+    say("   45 degrees on the next day of that Seattle August:")
+    call = f'handle-data({{source: "{SOURCE}", value: 45.0, timestamp: 1346140800}})'
+    fleetctl("call", AGENT, call, "--node", "n1")
     for name in NODES:
-        reading = '{source: "noaa-seattle", value: 45.0, timestamp: 1346140800}'
-        reply = fleetctl("call", "climate/context", f"handle-data({reading})", "--node", name).stdout
-        check("45 degrees in a Seattle August are an anomaly", holds="anomaly" in reply)
-    fleetctl("-o", "wide", "agents", "climate")
+        answer = ask("call", AGENT, call, "--node", name)
+        check("45 degrees in a Seattle August are an anomaly", holds="anomaly" in answer["output"])
+    fleetctl("agents", "climate")
 
 
 def run_away() -> None:
@@ -175,7 +221,7 @@ def run_away() -> None:
     wait_for(
         "the runaway agent hit its quota and runs again",
         lambda: any(
-            a["phase"] == "running" and a["restarts"] >= 1 and a["last_exit"].startswith("quota")
+            a["phase"] == "running" and a["restarts"] >= 1 and (a["last_exit"] or {}).get("cause") == "quota"
             for a in ask("agents", "runaway")
         ),
     )
@@ -191,9 +237,9 @@ def run_away() -> None:
 def refuse() -> None:
     """Show that an import beyond the grant never starts."""
     say("7. An agent that asks for more than its grant is refused, with the command that would grant it")
-    done = fleetctl("deploy", "examples/nosy/fleet.yaml", expect=REFUSED)
-    check("the refusal names the interface", holds="wasi:config/store" in done.stdout)
-    check("the refusal names the command", holds="fleetctl grant propose nosy/reader" in done.stdout)
+    said = refused("deploy", "examples/nosy/fleet.yaml")
+    check("the refusal names the interface", holds="wasi:config/store" in said)
+    check("the refusal names the command", holds="fleetctl grant propose nosy/reader" in said)
     check("nothing was deployed", holds=ask("agents", "nosy") == [])
 
 
@@ -226,8 +272,10 @@ def run(*, keep: bool) -> None:
         home = HOME.relative_to(ROOT)
         sys.stderr.write(
             "The fleet is still running. Look around:\n"
-            f"  export FLEET_HOME={home} PATH=.venv/bin:$PATH\n"
-            "  fleetctl status; fleetctl logs -f climate/context; fleetctl grant explain climate/context\n"
+            f'  export FLEET_HOME="$PWD/{home}" PATH="$PWD/.venv/bin:$PATH"\n'
+            "  fleetctl status\n"
+            "  fleetctl logs -f climate/context\n"
+            "  fleetctl grant explain climate/context\n"
             "Stop it with: make demo-stop\n"
         )
     else:

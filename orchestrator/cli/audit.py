@@ -11,7 +11,8 @@ from fleet import merkle
 from fleet.checkpoint import open_checkpoint
 from fleet.errors import Code, FleetError
 from fleet.v1 import control_pb2 as pb
-from orchestrator.cli.render import Column, short_digest, when
+from orchestrator.cli.render import Column, Row, exact, short_digest, when
+from orchestrator.cli.session import AGENT_NAME, NODE_NAME
 from orchestrator.cli.trust import TrustDirectory
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ WHO_COLUMNS = (
     Column("NODE", "node"),
     Column("AGENT", "agent"),
     Column("CAPABILITY", "interface"),
-    Column("CONSTRAINTS", "constraints"),
-    Column("GRANT", "grant"),
-    Column("APPROVED BY", "approvers"),
-    Column("SINCE", "since"),
+    Column("CONSTRAINTS", "constraints", fold=True),
+    Column("GRANT", "grant_revision"),
     Column("ENFORCED", "enforced"),
+    Column("APPROVED BY", "approvers", wide=True),
+    Column("SINCE", "since", wide=True),
     Column("BUNDLE", "bundle", wide=True),
     Column("GRANT DIGEST", "grant_digest", wide=True),
     Column("LOG LEAF", "leaf", wide=True, right=True),
@@ -55,33 +56,45 @@ def audit() -> None:
 
 
 @audit.command()
-@click.option("--agent", default="", metavar="APPLICATION/AGENT")
-@click.option("--node", default="")
+@click.option("--agent", default="", type=AGENT_NAME, metavar="APPLICATION/AGENT", help="Only this agent.")
+@click.option("--node", default="", type=NODE_NAME, help="Only on this node.")
 @click.option("--capability", default="", metavar="INTERFACE", help="For example wasi:keyvalue/store.")
 @click.option("--at", "at_ms", callback=_parse_time, metavar="TIME", help="At this moment; default now.")
 @click.pass_obj
 def who(session: Session, agent: str, node: str, capability: str, at_ms: int) -> None:
-    """Show which agent has which capability on which node, who approved it, and whether the node confirmed it."""
+    """Show which agent has which capability on which node, and whether the node confirmed it.
+
+    -o wide adds who approved it, since when it holds, and where the log says so.
+    """
     request = pb.AuditWhoRequest(agent=agent, node=node, interface=capability, at_ms=at_ms)
     with session.connect() as client:
         answers = client.call(client.stub.AuditWho, request).answers
-    rows: list[dict[str, object]] = [
-        {
-            "node": a.node,
-            "agent": a.agent,
-            "interface": a.interface,
-            "constraints": " | ".join(a.constraints),
-            "grant": f"r{a.grant_revision}",
-            "approvers": [short_digest(key) for key in a.approvers],
-            "since": when(a.since_ms),
-            "enforced": a.enforced,
-            "bundle": a.bundle,
-            "grant_digest": short_digest(a.grant_digest),
-            "leaf": a.leaf,
-        }
+    rows = [
+        Row(
+            {
+                "node": a.node,
+                "agent": a.agent,
+                "interface": a.interface,
+                "constraints": list(a.constraints),
+                "grant_revision": a.grant_revision,
+                "grant_digest": a.grant_digest,
+                "approvers": list(a.approvers),
+                "since": exact(a.since_ms),
+                "enforced": a.enforced,
+                "bundle": a.bundle,
+                "leaf": a.leaf,
+            },
+            {
+                "constraints": " | ".join(a.constraints),
+                "grant_revision": f"r{a.grant_revision}",
+                "grant_digest": short_digest(a.grant_digest),
+                "approvers": [short_digest(key) for key in a.approvers],
+                "since": when(a.since_ms),
+            },
+        )
         for a in answers
     ]
-    session.output.rows(WHO_COLUMNS, rows, "No agent has that capability there.")
+    session.output.rows(WHO_COLUMNS, rows, "No agent had that capability there and then.")
 
 
 class _Replay:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +17,7 @@ from fleet.release import publish as sign_release
 from fleet.targets import DEFAULT_TEAM, bundle_path, code_role
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli.layout import Layout, write_layout
-from orchestrator.cli.render import Column, short_digest, size
+from orchestrator.cli.render import Column, Row, short_digest, size
 from orchestrator.cli.trust import TrustDirectory, publish, synchronise
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ BUNDLE_COLUMNS = (
     Column("BUNDLE", "bundle"),
     Column("DIGEST", "digest"),
     Column("SIZE", "size", right=True),
-    Column("IMPORTS", "imports"),
     Column("MODELS", "models"),
-    Column("EXPORTS", "exports", wide=True),
+    Column("IMPORTS", "imports", fold=True),
+    Column("EXPORTS", "exports", wide=True, fold=True),
 )
 
 SOURCE = click.Path(exists=True, path_type=Path)
@@ -67,14 +68,25 @@ def open_published(session: Session, client: Client, reference: str) -> Opened:
         reference: `name@version`.
 
     Raises:
-        FleetError: TARGET_UNSIGNED when no such bundle is published; else as `open_layout`.
+        FleetError: NOT_FOUND when no such bundle is published; TARGET_UNSIGNED; else as `open_layout`.
     """
     name, _, version = reference.partition("@")
     release = synchronise(TrustDirectory(session.context().trust), client, session.now())
     try:
-        target = release.target(bundle_path(name, version))
+        path = bundle_path(name, version)
     except ValueError as error:
-        raise FleetError(Code.CONFIG_INVALID, f"{reference!r} is not NAME@VERSION") from error
+        raise FleetError(
+            Code.CONFIG_INVALID,
+            f"{reference!r} is neither a folder nor NAME@VERSION",
+            remedy="List what is published with `fleetctl bundle list`.",
+        ) from error
+    if path not in release.documents:
+        raise FleetError(
+            Code.NOT_FOUND,
+            f"no bundle {reference} is published",
+            remedy="List what is published with `fleetctl bundle list`, or push it with `fleetctl bundle push`.",
+        )
+    target = release.target(path)
 
     def read(digest: str, length: int) -> bytes:
         return client.get_blob(digest, length)
@@ -83,18 +95,13 @@ def open_published(session: Session, client: Client, reference: str) -> Opened:
     return Opened(open_bundle(index, read), index, read)
 
 
-def _read_file(path: Path, limit: int, manifest: Path) -> bytes:
+def _read_file(path: Path, limit: int, missing: str, remedy: str) -> bytes:
     try:
         if path.stat().st_size > limit:
             raise FleetError(Code.LIMIT_EXCEEDED, f"more than {limit} bytes", place=str(path))
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise FleetError(
-            Code.BUNDLE_INVALID,
-            f"{manifest} names a file that is not there",
-            place=str(path),
-            remedy="Build the component first, or correct the path.",
-        ) from error
+    except OSError as error:
+        raise FleetError(Code.BUNDLE_INVALID, f"{missing}: {error.strerror}", place=str(path), remedy=remedy) from error
 
 
 def build_from(source: Path, target: Path | None) -> Path:
@@ -104,9 +111,15 @@ def build_from(source: Path, target: Path | None) -> Path:
         FleetError: BUNDLE_INVALID, COMPONENT_INVALID, LIMIT_EXCEEDED with file and place.
     """
     file = source / "bundle.yaml" if source.is_dir() else source
-    manifest = parse_bundle_manifest(_read_file(file, MAX_INDEX, file), str(file))
-    component = _read_file(file.parent / manifest.component, MAX_COMPONENT, file)
-    models = {m.name: _read_file(file.parent / m.path, MAX_MODEL, file) for m in manifest.models}
+    text = _read_file(file, MAX_INDEX, "no manifest to build from", "Name a bundle.yaml, or a folder that holds one.")
+    manifest = parse_bundle_manifest(text, str(file))
+
+    def part(path: str, limit: int) -> bytes:
+        remedy = "Build the component first, or correct the path."
+        return _read_file(file.parent / path, limit, f"{file} names a file that cannot be read", remedy)
+
+    component = part(manifest.component, MAX_COMPONENT)
+    models = {m.name: part(m.path, MAX_MODEL) for m in manifest.models}
     built = build_bundle(manifest, component, models)
     folder = target or Path(f"{manifest.name}-{manifest.version}.bundle")
     write_layout(folder, built, f"{manifest.name}:{manifest.version}")
@@ -134,7 +147,9 @@ def bundle() -> None:
 
 @bundle.command()
 @click.argument("source", type=SOURCE, metavar="BUNDLE.YAML|FOLDER")
-@click.option("--to", "target", type=click.Path(path_type=Path), help="Folder to write; default NAME-VERSION.bundle.")
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path), help="Folder to write; default NAME-VERSION.bundle here."
+)
 @click.pass_obj
 def build(session: Session, source: Path, target: Path | None) -> None:
     """Pack a component and its models into a bundle: an OCI image layout on disk."""
@@ -147,15 +162,10 @@ def build(session: Session, source: Path, target: Path | None) -> None:
         session.output.note(f"Written to {folder}. Next: `fleetctl bundle push {folder}`.")
 
 
-@bundle.command()
-@click.argument("source", type=SOURCE, metavar="FOLDER|BUNDLE.YAML")
-@click.pass_obj
-def push(session: Session, source: Path) -> None:
-    """Sign a bundle with the code role's key and publish it; a bundle.yaml is built first."""
-    is_source = source.is_file() or (source / "bundle.yaml").exists()
-    folder = build_from(source, None) if is_source else source
-    opened = open_layout(folder)
+def _publish(session: Session, opened: Opened) -> None:
     verified = opened.bundle
+    for blob in verified.blobs:
+        opened.read(blob.digest, blob.size)  # nothing is signed of which a byte was changed
     path = bundle_path(verified.name, verified.version)
     directory = TrustDirectory(session.context().trust)
     with session.connect() as client:
@@ -178,7 +188,22 @@ def push(session: Session, source: Path) -> None:
             keys = RoleKeys({r: (directory.role_key(r),) for r in (role, "snapshot", "timestamp")})
             files = add_target(release.files, keys, path, opened.index, {}, session.now())
             publish(directory, client, sign_release(files, keys, session.now()), {path: opened.index}, session.now())
-    session.output.text(f"{verified.name}@{verified.version}  {verified.digest}")
+    if session.output.machine:
+        session.output.value(describe(verified))
+    else:
+        session.output.text(f"{verified.name}@{verified.version}  {verified.digest}")
+
+
+@bundle.command()
+@click.argument("source", type=SOURCE, metavar="FOLDER|BUNDLE.YAML")
+@click.pass_obj
+def push(session: Session, source: Path) -> None:
+    """Sign a bundle with the code role's key and publish it; a bundle.yaml is built first, and not kept."""
+    if source.is_file() or (source / "bundle.yaml").exists():
+        with TemporaryDirectory() as scratch:
+            _publish(session, open_layout(build_from(source, Path(scratch) / "bundle")))
+    else:
+        _publish(session, open_layout(source))
 
 
 @bundle.command()
@@ -220,15 +245,22 @@ def list_bundles(session: Session) -> None:
     """List the published bundles."""
     with session.connect() as client:
         found = client.call(client.stub.ListBundles, pb.ListBundlesRequest()).bundles
-    rows: list[dict[str, object]] = [
-        {
-            "bundle": f"{b.name}@{b.version}",
-            "digest": b.digest if session.output.machine else short_digest(b.digest),
-            "size": size(b.size),
-            "imports": list(b.imports),
-            "models": list(b.models),
-            "exports": list(b.exports),
-        }
+    rows = [
+        Row(
+            {
+                "bundle": f"{b.name}@{b.version}",
+                "digest": b.digest,
+                "size": b.size,
+                "models": list(b.models),
+                "imports": list(b.imports),
+                "exports": list(b.exports),
+            },
+            {
+                "digest": short_digest(b.digest),
+                "size": size(b.size),
+                "imports": [name.partition("@")[0] for name in b.imports],
+            },
+        )
         for b in found
     ]
     session.output.rows(BUNDLE_COLUMNS, rows, "No bundle is published. Try `fleetctl bundle push FOLDER`.")

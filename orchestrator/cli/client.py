@@ -50,13 +50,18 @@ def _read(path: Path, what: str) -> bytes:
         ) from error
 
 
-def to_fleet_error(error: grpc.RpcError) -> FleetError:
-    """Translate a failed call: the coordinator's own detail when it sent one, else the status."""
+def to_fleet_error(error: grpc.RpcError, address: str) -> FleetError:
+    """Translate a failed call: the detail of the coordinator at `address` when it sent one, else the status."""
     call = cast("grpc.Call", error)  # an RpcError raised by a stub is a Call too (grpc.RpcError documentation)
     for key, value in call.trailing_metadata() or ():
         if key == ERROR_METADATA and isinstance(value, bytes):
             detail = error_pb2.ErrorDetail.FromString(value)
             facts: dict[str, str | int] = dict(detail.detail)
+            if "reason" in facts:
+                # What a node says begins with the same sentence as the coordinator's own message.
+                facts["reason"] = str(facts["reason"]).removeprefix(detail.message).strip()
+                if not facts["reason"]:
+                    del facts["reason"]
             if detail.remedy:
                 facts["remedy"] = detail.remedy
             if detail.request_id:
@@ -72,7 +77,12 @@ def to_fleet_error(error: grpc.RpcError) -> FleetError:
         grpc.StatusCode.RESOURCE_EXHAUSTED: Code.LIMIT_EXCEEDED,
         grpc.StatusCode.NOT_FOUND: Code.NOT_FOUND,
     }
-    return FleetError(by_status.get(status, Code.INTERNAL), call.details() or status.name)
+    code = by_status.get(status, Code.INTERNAL)
+    details = call.details() or status.name
+    if code is Code.UNAVAILABLE:
+        # gRPC tells the whole story of its attempts; the last one is what a person wants to know.
+        return FleetError(code, f"no coordinator answers at {address}", reason=details.rpartition("last error: ")[2])
+    return FleetError(code, details)
 
 
 class Client:
@@ -92,7 +102,7 @@ class Client:
         try:
             return method(request, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise to_fleet_error(error) from error
+            raise to_fleet_error(error, self.address) from error
 
     def stream(
         self, method: grpc.UnaryStreamMultiCallable[Q, R], request: Q, timeout_s: float | None = None
@@ -106,7 +116,7 @@ class Client:
         try:
             yield from replies
         except grpc.RpcError as error:
-            raise to_fleet_error(error) from error
+            raise to_fleet_error(error, self.address) from error
         finally:
             replies.cancel()  # type: ignore[no-untyped-call]  # grpc-stubs leaves it untyped
 
@@ -125,7 +135,7 @@ class Client:
         try:
             self.stub.PutBlob(messages(), timeout=BULK_TIMEOUT_S)
         except grpc.RpcError as error:
-            raise to_fleet_error(error) from error
+            raise to_fleet_error(error, self.address) from error
 
     def get_blob(self, digest: str, limit: int) -> bytes:
         """Download one blob of at most `limit` bytes. The caller checks the digest against what was signed.

@@ -1,4 +1,4 @@
-"""Commands that change what the fleet runs: plan, deploy, cancel."""
+"""Commands that change what the fleet runs: plan, deploy, undeploy, cancel."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.errors import Code, ExitCode, FleetError
-from fleet.manifest import parse_application
+from fleet.manifest import encode_removal, parse_application
 from fleet.v1 import control_pb2 as pb
-from orchestrator.cli.inventory import deployment_row
-from orchestrator.cli.render import Column, short_digest
+from orchestrator.cli.records import deployment_row
+from orchestrator.cli.render import Column, Row, short_digest
 
 if TYPE_CHECKING:
     from orchestrator.cli.client import Client
@@ -23,12 +23,16 @@ PLAN_COLUMNS = (
     Column("AGENT", "agent"),
     Column("ACTION", "action"),
     Column("BUNDLE", "bundle"),
-    Column("GRANT", "grant"),
+    Column("GRANT", "grant_revision"),
     Column("BUNDLE DIGEST", "bundle_digest", wide=True),
     Column("GRANT DIGEST", "grant_digest", wide=True),
 )
 
 MANIFEST = click.Path(exists=True, dir_okay=False, path_type=Path)
+WAIT = click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the rollout to its end.")
+TIMEOUT = click.option(
+    "--timeout", "timeout_s", default=600.0, show_default=True, help="Seconds to follow the rollout."
+)
 
 
 def _read_manifest(path: Path) -> bytes:
@@ -43,17 +47,24 @@ def _plan(client: Client, manifest: bytes) -> pb.PlanReply:
 
 
 def _show_plan(session: Session, plan: pb.PlanReply) -> None:
-    rows: list[dict[str, object]] = [
-        {
-            "wave": item.wave or "",
-            "node": item.node,
-            "agent": item.agent,
-            "action": item.action,
-            "bundle": item.bundle,
-            "grant": f"r{item.grant_revision}" if item.grant_revision else "",
-            "bundle_digest": short_digest(item.bundle_digest),
-            "grant_digest": short_digest(item.grant_digest),
-        }
+    rows = [
+        Row(
+            {
+                "wave": item.wave or None,
+                "node": item.node,
+                "agent": item.agent,
+                "action": item.action,
+                "bundle": item.bundle,
+                "bundle_digest": item.bundle_digest,
+                "grant_revision": item.grant_revision or None,
+                "grant_digest": item.grant_digest,
+            },
+            {
+                "grant_revision": f"r{item.grant_revision}" if item.grant_revision else "",
+                "bundle_digest": short_digest(item.bundle_digest),
+                "grant_digest": short_digest(item.grant_digest),
+            },
+        )
         for item in plan.agents
     ]
     if session.output.machine:
@@ -61,7 +72,7 @@ def _show_plan(session: Session, plan: pb.PlanReply) -> None:
             {
                 "application": plan.application,
                 "changes": plan.changes,
-                "agents": rows,
+                "agents": [row.record for row in rows],
                 "waves": [{"number": w.number, "nodes": list(w.nodes)} for w in plan.waves],
                 "authority": [
                     {"agent": a.agent, "widened": list(a.widened), "narrowed": list(a.narrowed)} for a in plan.authority
@@ -98,7 +109,7 @@ def plan(session: Session, manifest: Path, exit_code: bool) -> int:  # noqa: FBT
 
 
 def _progress(deployment: pb.Deployment) -> dict[int, str]:
-    healthy = {n.node: f"{n.node} {n.healthy}/{n.agents}" for n in deployment.nodes}
+    healthy = {n.node: f"{n.node} {n.healthy}/{n.agents}" for n in deployment.nodes if n.agents}
     return {
         wave.number: f"wave {wave.number}: {', '.join(healthy.get(n, n) for n in wave.nodes)}"
         for wave in deployment.waves
@@ -125,9 +136,9 @@ def _watch(session: Session, client: Client, identifier: str, timeout_s: float) 
             raise
         raise FleetError(
             Code.DEADLINE_EXCEEDED,
-            f"the rollout did not finish within {timeout_s:.0f} s and goes on",
+            f"the rollout did not finish within {timeout_s:g} s and goes on",
             deployment=identifier,
-            remedy="Follow it with `fleetctl status`.",
+            remedy="Look at `fleetctl deployments`, or stop it with `fleetctl cancel DEPLOYMENT`.",
         ) from error
     return last
 
@@ -135,36 +146,73 @@ def _watch(session: Session, client: Client, identifier: str, timeout_s: float) 
 @click.command()
 @click.argument("manifest", type=MANIFEST, metavar="FLEET.YAML")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop, as `fleetctl plan` does.")
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the rollout to its end.")
-@click.option("--timeout", "timeout_s", default=600.0, show_default=True, help="Seconds to follow the rollout.")
+@WAIT
+@TIMEOUT
 @click.pass_obj
 def deploy(session: Session, manifest: Path, dry_run: bool, wait: bool, timeout_s: float) -> int:  # noqa: FBT001
     """Deploy an application: plan it, show the plan, roll it out wave by wave, roll it back when a wave fails."""
     data = _read_manifest(manifest)
-    output = session.output
     with session.connect() as client:
         planned = _plan(client, data)
-        if dry_run or not output.machine:
+        if dry_run or not session.output.machine:
             _show_plan(session, planned)
         if dry_run or not planned.changes:
+            if session.output.machine and not dry_run:
+                session.output.value({"id": None, "state": "unchanged"})
             return ExitCode.OK
-        identifier = client.call(client.stub.Deploy, pb.DeployRequest(manifest=data, base=planned.base)).deployment
-        output.note(f"\ndeployment {identifier} of {planned.application}")
-        if not wait:
-            if output.machine:
-                output.value({"id": identifier, "state": "running"})
-            return ExitCode.OK
-        done = _watch(session, client, identifier, timeout_s)
+        if _roll_out(session, client, pb.DeployRequest(manifest=data, base=planned.base), timeout_s if wait else None):
+            session.output.note(f"{planned.application} is healthy on every node of the plan.")
+    return ExitCode.OK
+
+
+@click.command()
+@click.argument("application")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask; for scripts that have shown the plan elsewhere.")
+@WAIT
+@TIMEOUT
+@click.pass_obj
+def undeploy(session: Session, application: str, yes: bool, wait: bool, timeout_s: float) -> int:  # noqa: FBT001
+    """Remove an application from the fleet: show the plan, ask, stop its agents wave by wave.
+
+    The agents' state stays on the nodes, and grants and bundles stay published.
+    """
+    data = encode_removal(application)
+    parse_application(data, "APPLICATION")
+    with session.connect() as client:
+        planned = _plan(client, data)
+        if not session.output.machine:
+            _show_plan(session, planned)
+        if not yes and not click.confirm(f"Remove {application} from the fleet?", err=True):
+            session.output.note("Nothing was changed.")
+            return ExitCode.REFUSED
+        if _roll_out(session, client, pb.DeployRequest(manifest=data, base=planned.base), timeout_s if wait else None):
+            session.output.note(f"{application} is gone from every node of the plan.")
+    return ExitCode.OK
+
+
+def _roll_out(session: Session, client: Client, request: pb.DeployRequest, timeout_s: float | None) -> bool:
+    """Deploy and follow the rollout to its end, or not at all for None; return whether it was followed.
+
+    Raises:
+        FleetError: ROLLOUT_FAILED when it did not succeed; DEADLINE_EXCEEDED when it still runs.
+    """
+    output = session.output
+    identifier = client.call(client.stub.Deploy, request).deployment
+    output.note(f"\ndeployment {identifier}")
+    if timeout_s is None:
+        if output.machine:
+            output.value({"id": identifier, "state": "running"})
+        return False
+    done = _watch(session, client, identifier, timeout_s)
     if output.machine:
-        output.value(deployment_row(done))
+        output.value(deployment_row(done, session.now_ms()).record)
     if done.state != "succeeded":
         raise FleetError(
             Code.ROLLOUT_FAILED,
             f"the deployment ended {done.state}: {done.reason}",
             deployment=identifier,
         )
-    output.note(f"{planned.application} is healthy on every node of the plan.")
-    return ExitCode.OK
+    return True
 
 
 @click.command()
@@ -174,4 +222,7 @@ def cancel(session: Session, deployment: str) -> None:
     """Stop a running rollout; the waves that are done stay as they are."""
     with session.connect() as client:
         done = client.call(client.stub.CancelDeployment, pb.CancelDeploymentRequest(id=deployment))
-    session.output.note(f"deployment {done.id} is {done.state}")
+    if session.output.machine:
+        session.output.value(deployment_row(done, session.now_ms()).record)
+    else:
+        session.output.text(f"deployment {done.id} is {done.state}")

@@ -14,8 +14,8 @@ from fleet.release import publish as sign_release
 from fleet.targets import DEFAULT_TEAM, grant_path, grants_role
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli.bundle import open_layout, open_published
-from orchestrator.cli.render import Column, short_digest, when
-from orchestrator.cli.session import parse_labels
+from orchestrator.cli.render import Column, Row, exact, short_digest, when
+from orchestrator.cli.session import AGENT_NAME, parse_labels
 from orchestrator.cli.trust import TrustDirectory, publish, synchronise
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ MAX_GRANT = 256 * 1024
 GRANT_COLUMNS = (
     Column("AGENT", "agent"),
     Column("REVISION", "revision", right=True),
-    Column("CAPABILITIES", "interfaces"),
+    Column("CAPABILITIES", "capabilities", fold=True),
     Column("VALID UNTIL", "not_after"),
     Column("APPROVED BY", "approvers"),
     Column("DIGEST", "digest", wide=True),
@@ -55,7 +55,7 @@ def grant() -> None:
 
 
 @grant.command()
-@click.argument("agent", metavar="APPLICATION/AGENT")
+@click.argument("agent", type=AGENT_NAME, metavar="APPLICATION/AGENT")
 @click.option("--bundle", "reference", required=True, metavar="NAME@VERSION|FOLDER", help="The bundle to look at.")
 @click.option("--add", multiple=True, metavar="INTERFACE", help="Also name this interface; may be repeated.")
 @click.option("--file", "target", type=click.Path(path_type=Path), help="Write the draft here instead of to stdout.")
@@ -105,8 +105,12 @@ def _show_difference(session: Session, proposed: Grant, old: Grant | None) -> No
     if not change.widened and not change.narrowed:
         output.line(("  no change", "dim"))
     labels = ", ".join(f"{k}={v}" for k, v in sorted(proposed.node_labels.items())) or "every node"
-    output.line((f"  bundle {proposed.bundle.name} {proposed.bundle.versions.text}; nodes: {labels}; ", ""))
-    output.line((f"  valid {proposed.not_before:%Y-%m-%d} to {proposed.not_after:%Y-%m-%d}", ""))
+    output.line(("  bundle  ", "dim"), (f"{proposed.bundle.name} {proposed.bundle.versions.text}", ""))
+    output.line(("  nodes   ", "dim"), (labels, ""))
+    output.line(("  valid   ", "dim"), (f"{proposed.not_before:%Y-%m-%d} to {proposed.not_after:%Y-%m-%d}", ""))
+    now = session.now()
+    if not proposed.not_before <= now < proposed.not_after:
+        output.note("warning: now is outside the validity of this grant; until then no agent runs under it")
 
 
 @grant.command()
@@ -148,23 +152,31 @@ def list_grants(session: Session, agent: str) -> None:
     """List the approved grants."""
     with session.connect() as client:
         found = client.call(client.stub.ListGrants, pb.ListGrantsRequest(agent=agent)).grants
-    rows: list[dict[str, object]] = [
-        {
-            "agent": g.agent,
-            "revision": g.revision,
-            "interfaces": list(g.interfaces),
-            "not_before": when(g.not_before_ms),
-            "not_after": when(g.not_after_ms),
-            "approvers": [short_digest(key) for key in g.approvers],
-            "digest": g.digest if session.output.machine else short_digest(g.digest),
-        }
+    rows = [
+        Row(
+            {
+                "agent": g.agent,
+                "revision": g.revision,
+                "capabilities": list(g.interfaces),
+                "not_before": exact(g.not_before_ms),
+                "not_after": exact(g.not_after_ms),
+                "approvers": list(g.approvers),
+                "digest": g.digest,
+            },
+            {
+                "not_before": when(g.not_before_ms),
+                "not_after": when(g.not_after_ms)[:10],
+                "approvers": [short_digest(key) for key in g.approvers],
+                "digest": short_digest(g.digest),
+            },
+        )
         for g in found
     ]
     session.output.rows(GRANT_COLUMNS, rows, "No grant is approved. Try `fleetctl grant propose`.")
 
 
 @grant.command()
-@click.argument("agent", metavar="APPLICATION/AGENT")
+@click.argument("agent", type=AGENT_NAME, metavar="APPLICATION/AGENT")
 @click.argument("interface", required=False)
 @click.argument("request", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--revision", default=0, help="Revision of the grant; default the newest.")

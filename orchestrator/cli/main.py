@@ -71,6 +71,7 @@ COMMANDS = (
     grant.grant,
     deploy.plan,
     deploy.deploy,
+    deploy.undeploy,
     deploy.cancel,
     inventory.status,
     inventory.nodes,

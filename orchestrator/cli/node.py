@@ -142,6 +142,13 @@ def join(session: Session, name: str, label: tuple[str, ...], data_dir: Path | N
 
 
 def _start(session: Session, name: str, directory: Path) -> None:
+    if not (directory / "node.json").exists():
+        raise FleetError(
+            Code.NOT_FOUND,
+            f"{name} has not joined from this machine",
+            place=str(directory),
+            remedy=f"Join it with `fleetctl node join {name}`.",
+        )
     command = [*AGENT, "run", "--data-dir", str(directory)]
     background.start(command, directory / "agent.pid", directory / "agent.log")
     session.output.note(f"{name} is started; its log is {directory / 'agent.log'}.")

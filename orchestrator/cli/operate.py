@@ -11,7 +11,8 @@ import click
 
 from fleet.errors import Code, FleetError
 from fleet.v1 import control_pb2 as pb
-from orchestrator.cli.render import when
+from orchestrator.cli.render import exact, result_text, when
+from orchestrator.cli.session import AGENT_NAME, NODE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,15 +27,19 @@ LEVEL_STYLES = {"warn": "yellow", "error": "red", "critical": "bold red", "debug
 
 
 @click.command()
-@click.argument("agent", metavar="APPLICATION/AGENT")
+@click.argument("agent", type=AGENT_NAME, metavar="APPLICATION/AGENT")
 @click.argument("invocation")
-@click.option("--node", default="", help="Call the agent on this node; otherwise on any node that runs it.")
+@click.option(
+    "--node", default="", type=NODE_NAME, help="Call the agent on this node; otherwise on any node that runs it."
+)
 @click.option(
     "--timeout", "timeout_s", default=10.0, show_default=True, type=click.FloatRange(0.01, 300), help="Seconds."
 )
 @click.pass_obj
 def call(session: Session, agent: str, invocation: str, node: str, timeout_s: float) -> None:
     """Call an exported function; INVOCATION is WAVE text, as in `wasmtime run --invoke`.
+
+    A result that is a string is printed without its quotes; -o json has the exact WAVE text under `output`.
 
     Example: fleetctl call climate/context 'handle-data({source: "bench", value: 21.5, timestamp: 0})'
     """
@@ -44,7 +49,7 @@ def call(session: Session, agent: str, invocation: str, node: str, timeout_s: fl
     if session.output.machine:
         session.output.value({"node": reply.node, "output": reply.output})
     else:
-        session.output.text(reply.output)
+        session.output.text(result_text(reply.output))
 
 
 def wave_readings(path: Path) -> Iterator[str]:
@@ -86,8 +91,10 @@ def _batches(payloads: Iterator[str]) -> Iterator[list[str]]:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Send each row of source,value,timestamp.",
 )
-@click.option("--limit", default=0, help="Rows of the file to send at most; 0 sends all.")
-@click.option("--node", default="", help="Send to this node only; otherwise to every node with an open session.")
+@click.option("--limit", default=0, type=click.IntRange(0), help="Rows of the file to send at most; 0 sends all.")
+@click.option(
+    "--node", default="", type=NODE_NAME, help="Send to this node only; otherwise to every node with an open session."
+)
 @click.pass_obj
 def send(session: Session, topic: str, payload: str | None, file: Path | None, limit: int, node: str) -> None:
     """Publish local events on the nodes' own bus; agents with a trigger on TOPIC take them.
@@ -109,16 +116,23 @@ def send(session: Session, topic: str, payload: str | None, file: Path | None, l
     if session.output.machine:
         session.output.value({"sent": sent, "nodes": nodes, "delivered": delivered})
     else:
-        session.output.text(f"{sent} sent to {nodes} nodes, taken {delivered} times by agents")
-    if delivered == 0:
-        session.output.note(f"No running agent has a trigger on {topic!r}.")
+        events = "1 event" if sent == 1 else f"{sent} events"
+        where = "1 node" if nodes == 1 else f"{nodes} nodes"
+        session.output.text(f"{events} sent to {where}; agents took {delivered}")
+    if sent and not delivered:
+        raise FleetError(
+            Code.NOT_FOUND,
+            f"no agent took it: none that runs listens to {topic!r}, or all that do were busy",
+            topic=topic,
+            remedy="Look at `fleetctl agents`, and at the triggers in the application's fleet.yaml.",
+        )
 
 
 def _log_line(session: Session, line: model_pb2.LogLine) -> None:
     if session.output.machine:
-        session.output.value(
+        session.output.item(
             {
-                "time": when(line.at_ms),
+                "time": exact(line.at_ms),
                 "node": line.node,
                 "agent": line.agent,
                 "level": line.level,
@@ -129,7 +143,7 @@ def _log_line(session: Session, line: model_pb2.LogLine) -> None:
         return
     session.output.line(
         (f"{when(line.at_ms)}  ", "dim"),
-        (f"{line.node:<10} {line.agent:<22} ", ""),
+        (f"{line.node:<8} {line.agent:<20} ", ""),
         (f"{line.level:<8} ", LEVEL_STYLES.get(line.level, "")),
         (f"{line.context}: " if line.context else "", "dim"),
         (line.message, ""),
@@ -137,8 +151,8 @@ def _log_line(session: Session, line: model_pb2.LogLine) -> None:
 
 
 @click.command()
-@click.argument("agent", required=False, default="", metavar="[APPLICATION/AGENT]")
-@click.option("--node", default="", help="Only lines of this node.")
+@click.argument("agent", required=False, default="", type=AGENT_NAME, metavar="[APPLICATION/AGENT]")
+@click.option("--node", default="", type=NODE_NAME, help="Only lines of this node.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with new lines as they come.")
 @click.option(
     "--tail", default=20, show_default=True, type=click.IntRange(0, 500), help="Earlier lines per agent to begin with."
@@ -147,6 +161,10 @@ def _log_line(session: Session, line: model_pb2.LogLine) -> None:
 def logs(session: Session, agent: str, node: str, follow: bool, tail: int) -> None:  # noqa: FBT001 - click's own convention
     """Show what agents log."""
     request = pb.StreamLogsRequest(agent=agent, node=node, follow=follow, tail=tail)
+    silent = True
     with session.connect() as client:
         for line in client.stream(client.stub.StreamLogs, request, timeout_s=None if follow else 30.0):
             _log_line(session, line)
+            silent = False
+    if silent and not session.output.machine:
+        session.output.note("Nothing was logged.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleet.names import is_agent_name, is_name
 from orchestrator.cli import client
 from orchestrator.cli.context import resolve
 
@@ -52,6 +53,27 @@ class Session:
     def now_ms(self) -> int:
         """Return the current time in milliseconds since the Unix epoch."""
         return int(self.now().timestamp() * 1000)
+
+
+class _Name(click.ParamType[str]):
+    """A name, checked before anything is asked or written; what is optional may stay empty."""
+
+    def __init__(self, name: str, valid: Callable[[str], bool], expected: str) -> None:
+        self.name = name
+        self._valid = valid
+        self._expected = expected
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail as wrong usage."""
+        absent = value == "" and param is not None and not param.required
+        if not absent and not self._valid(value):
+            self.fail(f"{value!r}: expected {self._expected}", param, ctx)
+        return value
+
+
+NODE_NAME = _Name("name", is_name, "lower-case words joined by hyphens, at most 63 characters")
+AGENT_NAME = _Name("application/agent", is_agent_name, "APPLICATION/AGENT, both lower-case words joined by hyphens")
+AGENTS = _Name("application[/agent]", lambda text: is_name(text) or is_agent_name(text), "APPLICATION[/AGENT]")
 
 
 def parse_labels(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -29,13 +29,13 @@ def test_a_coordinator_that_restarts_redeploys_nothing(fleet: RealFleet) -> None
     fleet.publish("context-agent")
     fleet.approve("climate/context", "context-agent@0.1.0")
     fleet.ctl("deploy", str(fleet.manifest("climate", _agent("context", "context-agent"))))
-    before = {(a["node"], a["restarts"], a["bundle"], a["grant"]) for a in fleet.agents()}
-    generations = {n["node"]: n["generation"] for n in fleet.ask("nodes")}
+    before = {(a["node"], a["restarts"], a["bundle_digest"], a["grant_digest"]) for a in fleet.agents()}
+    generations = {n["node"]: n["desired_generation"] for n in fleet.ask("nodes")}
     os.kill(fleet.coordinator_pid(), signal.SIGKILL)
     fleet.up()
     fleet.wait_online("n1", "n2")
-    assert {(a["node"], a["restarts"], a["bundle"], a["grant"]) for a in fleet.agents()} == before
-    assert {n["node"]: n["generation"] for n in fleet.ask("nodes")} == generations
+    assert {(a["node"], a["restarts"], a["bundle_digest"], a["grant_digest"]) for a in fleet.agents()} == before
+    assert {n["node"]: n["desired_generation"] for n in fleet.ask("nodes")} == generations
     assert fleet.ctl("call", "climate/context", f"handle-data({READING})").stdout
 
 
@@ -63,6 +63,24 @@ def test_a_bad_deploy_is_rolled_back_by_itself(fleet: RealFleet) -> None:
     assert {a["phase"] for a in fleet.agents("shop")} == {"running"}
     other = [e for e in fleet.ask("events", "--agent", "shop/other") if e["node"]]
     assert len({e["node"] for e in other}) == 1  # the second wave never saw it
+
+
+def test_an_application_is_removed_and_leaves_the_others_alone(fleet: RealFleet) -> None:
+    fleet.join("n1", "n2")
+    fleet.publish("context-agent")
+    for name in ("climate", "shop"):
+        fleet.approve(f"{name}/context", "context-agent@0.1.0")
+        fleet.ctl("deploy", str(fleet.manifest(name, _agent("context", "context-agent"))))
+    assert "NOT_FOUND" in fleet.ctl("undeploy", "--yes", "nothing", expect=1).stderr
+    shown = fleet.ctl("undeploy", "--yes", "climate").stdout
+    assert [line.split()[3] for line in shown.splitlines() if "climate/context" in line] == ["stop", "stop"]
+    assert {(a["node"], a["agent"], a["phase"]) for a in fleet.agents()} == {
+        ("n1", "shop/context", "running"),
+        ("n2", "shop/context", "running"),
+    }
+    newest = fleet.ask("deployments", "climate")[0]
+    assert (newest["state"], len(newest["waves"])) == ("succeeded", 2)
+    assert fleet.ask("audit", "verify")["verified"]
 
 
 def test_two_deploys_at_once_one_wins_and_the_other_may_retry(fleet: RealFleet) -> None:
@@ -155,7 +173,7 @@ def test_an_agent_beyond_its_grant_is_refused_and_nothing_is_half_applied(fleet:
     done = fleet.ctl("deploy", str(fleet.manifest("nosy", _agent("reader", "nosy-agent"))), expect=6)
     assert "fleetctl grant propose nosy/reader --bundle nosy-agent@0.1.0 --add wasi:config/store" in done.stderr
     assert fleet.agents() == []
-    assert fleet.ask("nodes")[0]["generation"] == "0"
+    assert fleet.ask("nodes")[0]["desired_generation"] == 0
 
 
 def test_a_spinner_and_a_crasher_harm_nobody_else(fleet: RealFleet) -> None:
@@ -168,7 +186,7 @@ def test_a_spinner_and_a_crasher_harm_nobody_else(fleet: RealFleet) -> None:
     fleet.ctl("send", "readings", READING)
 
     def exits() -> dict[str, str]:
-        return {a["agent"]: a["last_exit"].partition(",")[0] for a in fleet.agents("zoo")}
+        return {a["agent"]: (a["last_exit"] or {}).get("cause", "") for a in fleet.agents("zoo")}
 
     expected = {"zoo/context": "", "zoo/spinner": "deadline", "zoo/crasher": "unreachable", "zoo/hungry": "quota"}
     wait_for("each ended in its own way", lambda: exits() == expected)
