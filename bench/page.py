@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 HEAD = """# Benchmark results
 
-Written by `make bench`; do not edit. Every figure is a median, and every ratio compares two medians of one run on one
-machine: ratios carry over to other machines, figures do not. How to read a topic in depth: the docstring of its module
-in `bench/`."""
+Written by `make bench`; do not edit. Every time is a median, every size one reading, and every ratio compares two
+medians of one run on one machine: ratios carry over to other machines, figures do not. How to read a topic in depth:
+the docstring of its module in `bench/`."""
 
 
 @dataclass(frozen=True, slots=True)
