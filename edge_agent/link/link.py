@@ -2,11 +2,13 @@
 
 Owns when to connect, when to wait and when to renew the certificate. Full jitter (a uniform share of a bound that
 doubles up to a cap) spreads a fleet that lost its coordinator at one moment. Whatever fails here is told and tried
-again; the agents do not notice.
+again; the agents do not notice. `run` is an edge of the process: supervision must outlive every fault of the link, also
+one that nobody foresaw.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
@@ -69,10 +71,25 @@ class Link:
                 _log.info("session ended: %s", ended.reason)
                 delay_s = self._delay_s(ended)
             except (FleetError, OSError) as error:
-                self._failures += 1
                 delay_s = self._backoff_s()
                 _log.warning("no session, next try in %.1f s: %s", delay_s, error)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                delay_s = self._unexpected(error)  # a call of the session was cancelled, not the link
+            except Exception as error:  # noqa: BLE001 - the edge of the process: told here, once, with its chain
+                delay_s = self._unexpected(error)
             await self._clock.sleep(delay_s)
+
+    def _unexpected(self, error: BaseException) -> float:
+        """Tell a fault of this program and return the delay before the link starts again."""
+        delay_s = self._backoff_s()
+        _log.error("the link failed, next try in %.1f s", delay_s, exc_info=error)
+        # The coordinator learns the kind only: what an unforeseen error says may be private.
+        kind = type(error).__name__
+        self._node.journal.event(self._clock.now(), "", "node:link:failed", kind, failures=str(self._failures))
+        return delay_s
 
     async def _credentials(self, identity: Identity) -> tuple[Identity, TlsIdentity]:
         """Return a usable certificate, renewed from two thirds of its life on.
@@ -105,14 +122,17 @@ class Link:
             remote = CoordinatorRemote(fetching, self._settings.fetch_timeout_s)
             session = Session(self._node, remote, self._settings.session, self._clock, self._random)
             try:
-                return await session.run(channel, until)
-            finally:
-                if session.welcomed:
+                ended = await session.run(channel, until)
+            except FleetError as error:
+                # A network that failed says nothing about the next try; what fails after every welcome backs off.
+                if session.welcomed and error.row.retryable:
                     self._failures = 0
+                raise
+            self._failures = 0
+            return ended
 
     def _delay_s(self, ended: Ended) -> float:
         if ended.retry_after_ms is None:
-            self._failures += 1
             return self._backoff_s()
         # What was asked for and up to as much again, so that nodes sent away together come back apart; never at once,
         # so that two copies of one node cannot drive each other out in a loop.
@@ -120,6 +140,8 @@ class Link:
         return wanted_s + self._random.uniform(0, self._settings.reconnect_initial_s)
 
     def _backoff_s(self) -> float:
+        """Count one more failure and return the delay after it."""
+        self._failures += 1
         settings = self._settings
         bound = min(settings.reconnect_cap_s, settings.reconnect_initial_s * 2 ** min(self._failures - 1, 30))
         return self._random.uniform(0, bound)

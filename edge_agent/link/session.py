@@ -8,6 +8,7 @@ goes into a slot, a command becomes a task. Never decides when to connect again:
 from __future__ import annotations
 
 import asyncio
+import logging
 import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -52,6 +53,9 @@ JITTER = 0.2
 
 RETRY_INITIAL_S, RETRY_CAP_S = 1.0, 60.0
 """Bounds of the delay before a desired state is tried again whose blobs could not be fetched."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Node(Protocol):
@@ -325,6 +329,9 @@ class Session:
             result = _failed(command.id, FleetError(Code.DEADLINE_EXCEEDED, f"not done within {deadline_ms} ms"))
         except FleetError as error:
             result = _failed(command.id, error)
+        except Exception:  # noqa: BLE001 - the edge of the process: whoever asked is told, and the session goes on
+            _log.exception("command %s failed", command.id)
+            result = _failed(command.id, FleetError(Code.INTERNAL, "unexpected"))
         try:
             await self._write(pb.NodeMessage(result=result))
         except (FleetError, grpc.aio.AioRpcError):

@@ -16,7 +16,7 @@ from edge_agent.clock import SystemClock
 from edge_agent.config import Settings
 from edge_agent.disk import LocalDisk
 from edge_agent.identity import Identity, IdentityStore
-from edge_agent.runtime import AgentLogged
+from edge_agent.runtime import AgentLogged, AgentStats, CallResult
 from fleet.assignment import open_receipt
 from fleet.errors import Code, FleetError
 from fleet.model import AssignedAgent, DesiredState, EventTrigger, LogLine, Phase
@@ -98,6 +98,24 @@ class RunningNode:
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.coordinator.events]
+
+
+@dataclass
+class FaultyRuntime(ScriptedRuntime):
+    """A runtime with bugs: each of `faults` is raised once, by whoever asks for an agent's counters."""
+
+    faults: list[BaseException] = field(default_factory=list)
+    call_faults: list[BaseException] = field(default_factory=list)
+
+    def stats(self, agent: str) -> AgentStats:
+        if self.faults:
+            raise self.faults.pop(0)
+        return super().stats(agent)
+
+    async def call(self, agent: str, invocation: str, deadline_ms: int | None = None) -> CallResult:
+        if self.call_faults:
+            raise self.call_faults.pop(0)
+        return await super().call(agent, invocation, deadline_ms)
 
 
 @pytest.fixture
@@ -257,6 +275,54 @@ async def test_a_coordinator_that_fails_is_tried_again(node: RunningNode) -> Non
     await until(lambda: node.coordinator.refusals >= 3, "three tries")
     node.coordinator.refuse = None
     await node.session(2)
+
+
+async def test_a_fault_that_nobody_foresaw_ends_the_session_and_no_agent(
+    coordinator: FakeCoordinator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = FaultyRuntime()
+    node = RunningNode(tmp_path / "node", coordinator, runtime)
+    await node.join()
+    node.on()
+    session = await node.running(node.released())
+    runtime.faults = [ZeroDivisionError("private"), asyncio.CancelledError("nobody asked"), KeyError("private")]
+    session.end()
+    again = await node.session(2)
+    await until(lambda: node.kinds().count("node:link:failed") == 3, "three faults told")
+    told = [event for event in node.coordinator.events if event.kind == "node:link:failed"]
+    assert [event.message for event in told] == ["ZeroDivisionError", "CancelledError", "KeyError"]
+    assert "private" not in str(told)
+    assert [record.exc_info is not None for record in caplog.records if "the link failed" in record.message] == [
+        True,
+        True,
+        True,
+    ]
+    runtime.faults = [ZeroDivisionError("in the middle of a session")]
+    again.push(node.order(node.released(), generation=2))  # a change is reported, and the report fails
+    await node.session(3)
+    assert node.runtime.journal == ["start app/one"]  # through all of it the agent ran
+    assert node.task is not None
+    assert not node.task.done()
+    await node.off()
+
+
+async def test_a_command_that_fails_unforeseen_is_answered_and_the_session_goes_on(
+    coordinator: FakeCoordinator, tmp_path: Path
+) -> None:
+    runtime = FaultyRuntime()
+    node = RunningNode(tmp_path / "node", coordinator, runtime)
+    await node.join()
+    node.on()
+    session = await node.running(node.released())
+    runtime.call_faults = [ZeroDivisionError("private")]
+    for number in ("1", "2"):
+        call = pb.Call(agent="app/one", invocation="f()")
+        session.command(pb.Command(id=number, deadline_ms=5_000, call=call))
+        await until(lambda number=number: number in node.coordinator.results, "an answer")
+    assert [node.coordinator.results[n].error_code for n in ("1", "2")] == ["INTERNAL", ""]
+    assert "private" not in str(node.coordinator.results["1"])
+    assert len(node.coordinator.sessions) == 1
+    await node.off()
 
 
 async def test_events_that_could_not_be_sent_are_sent_later(node: RunningNode) -> None:
