@@ -9,6 +9,7 @@ rows (`bench.measure`).
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import tempfile
@@ -37,7 +38,16 @@ def granted(directory: Path) -> AgentContext:
     """What an agent that may do everything works with."""
     everything = {f"wasi:keyvalue/{name}": (Rule({}),) for name in ("store", "atomics", "batch")}
     return AgentContext(
-        "app/agent", "app", Authority(everything), {}, directory / "state", {}, lambda _line: None, time
+        "app/agent",
+        "app",
+        Authority(everything),
+        {},
+        directory / "state",
+        {},
+        lambda _line: None,
+        time,
+        lambda _: None,
+        os.urandom,
     )
 
 

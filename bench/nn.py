@@ -9,6 +9,7 @@ call the host functions. One inference is: make the input tensor, compute, read 
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -43,7 +44,16 @@ def granted(path: Path) -> AgentContext:
     """What an agent that may use the model works with."""
     everything = {f"wasi:nn/{name}": (Rule({}),) for name in ("graph", "tensor", "inference", "errors")}
     return AgentContext(
-        "app/agent", "app", Authority(everything), {}, Path("none"), {"m": path}, lambda _line: None, time
+        "app/agent",
+        "app",
+        Authority(everything),
+        {},
+        Path("none"),
+        {"m": path},
+        lambda _line: None,
+        time,
+        lambda _: None,
+        os.urandom,
     )
 
 

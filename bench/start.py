@@ -14,6 +14,7 @@ given a reading it refuses, so that it answers with a string and logs a line, bu
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -66,7 +67,18 @@ class Ours:
 
     def start(self) -> tuple[Instance, AgentContext]:
         """Start an agent."""
-        context = AgentContext("app/agent", "app", self._authority, {}, self._folder, {}, lambda _line: None, time)
+        context = AgentContext(
+            "app/agent",
+            "app",
+            self._authority,
+            {},
+            self._folder,
+            {},
+            lambda _line: None,
+            time,
+            lambda _: None,
+            os.urandom,
+        )
         return Instance(self.component, link(self.component, context, self._authority, ()), self._limits), context
 
     def timed(self, call: bool) -> float:  # noqa: FBT001 - two kinds of one measurement

@@ -24,10 +24,23 @@ if TYPE_CHECKING:
 
 SERVED: Mapping[str, str] = MappingProxyType(
     {
+        "wasi:cli/environment@0.2.12": "wasi_cli",
+        "wasi:cli/exit@0.2.12": "wasi_cli",
+        "wasi:cli/stderr@0.2.12": "wasi_cli",
+        "wasi:cli/stdin@0.2.12": "wasi_cli",
+        "wasi:cli/stdout@0.2.12": "wasi_cli",
+        "wasi:cli/terminal-input@0.2.12": "wasi_cli",
+        "wasi:cli/terminal-output@0.2.12": "wasi_cli",
+        "wasi:cli/terminal-stderr@0.2.12": "wasi_cli",
+        "wasi:cli/terminal-stdin@0.2.12": "wasi_cli",
+        "wasi:cli/terminal-stdout@0.2.12": "wasi_cli",
         "wasi:clocks/monotonic-clock@0.2.12": "clocks",
         "wasi:clocks/wall-clock@0.2.12": "clocks",
         "wasi:config/store@0.2.0-draft": "config_store",
         "wasi:config/store@0.2.0-rc.1": "config_store",
+        "wasi:io/error@0.2.12": "wasi_io",
+        "wasi:io/poll@0.2.12": "wasi_io",
+        "wasi:io/streams@0.2.12": "wasi_io",
         "wasi:keyvalue/atomics@0.2.0-draft": "keyvalue",
         "wasi:keyvalue/atomics@0.2.0-draft2": "keyvalue",
         "wasi:keyvalue/batch@0.2.0-draft": "keyvalue",
@@ -39,6 +52,9 @@ SERVED: Mapping[str, str] = MappingProxyType(
         "wasi:nn/graph@0.2.0-rc-2024-10-28": "nn",
         "wasi:nn/inference@0.2.0-rc-2024-10-28": "nn",
         "wasi:nn/tensor@0.2.0-rc-2024-10-28": "nn",
+        "wasi:random/insecure-seed@0.2.12": "randomness",
+        "wasi:random/insecure@0.2.12": "randomness",
+        "wasi:random/random@0.2.12": "randomness",
     }
 )
 """Interface -> module of this package that serves it."""

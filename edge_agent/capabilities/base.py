@@ -1,14 +1,15 @@
 """What a capability is: plain callables with WIT signatures, and what they are given to work with.
 
-Owns: `HostFunction`, `HostInterface`, `AgentContext`, `LogRecord`, the resource `Table`, and the two functions with
-which a capability declares its interfaces (`declare_types`, `declare_functions`) and binds them to callables
-(`bind`). Never sees the engine: `edge_agent.runner.engine` links a `HostInterface` into a component, and tests call
-the functions directly.
+Owns: `HostFunction`, `HostInterface`, `AgentContext`, `LogRecord`, `EndAgentError`, the resource `Table`, and the two
+functions with which a capability declares its interfaces (`declare_types`, `declare_functions`) and binds them to
+callables (`bind`). Never sees the engine: `edge_agent.runner.engine` links a `HostInterface` into a component, and
+tests call the functions directly.
 
 Rules for every capability:
 
 - A refusal by the grant is an error value wherever the signature has room for one, never a trap.
 - A guest that breaks a limit in a function without an error side ends with `FleetError(LIMIT_EXCEEDED)`.
+- A function that waits does so by the context's `wait`, which ends with the call's deadline.
 - Functions of one agent are called by that agent's thread only; what agents share must be safe between threads.
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 from fleet.errors import Code, FleetError
 from fleet.wit_text import parse_signature, parse_type
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet.grants import Authority
+    from fleet.model import ExitCause
     from fleet.wit_types import FuncType, WitType, WitValue
 
 T = TypeVar("T")
@@ -73,6 +75,14 @@ class HostInterface:
     uses: Mapping[str, str] = field(default_factory=lambda: _NO_USES)
 
 
+class EndAgentError(Exception):
+    """Raised by a host function to end the agent with a cause of its own: it exited, or its time is up."""
+
+    def __init__(self, cause: ExitCause, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
 @dataclass(frozen=True, slots=True)
 class LogRecord:
     """One line that an agent logged, cleaned and within its limits.
@@ -113,6 +123,9 @@ class AgentContext:
         models: model name -> verified file.
         log: takes each log line; called in the agent's thread.
         clock: what the guest sees as time.
+        wait: returns after so many nanoseconds. Raises `EndAgentError` at the deadline of the running call, and as
+            soon as the agent is told to stop.
+        entropy: gives so many random bytes, fit for keys.
         releases: what to close when the agent ends; capabilities register there.
     """
 
@@ -124,7 +137,16 @@ class AgentContext:
     models: Mapping[str, Path]
     log: Callable[[LogRecord], None]
     clock: GuestClock
+    wait: Callable[[int], None]
+    entropy: Callable[[int], bytes]
     releases: ExitStack = field(default_factory=ExitStack)
+    _shared: dict[object, object] = field(default_factory=dict, init=False, repr=False)
+
+    def shared(self, make: Callable[[AgentContext], T]) -> T:
+        """What several modules share for this agent: made from the context by the first that asks for it."""
+        if make not in self._shared:
+            self._shared[make] = make(self)
+        return cast("T", self._shared[make])
 
     def close(self) -> None:
         """Release what the capabilities of this agent hold. The engine tells no destructor when a store goes away."""

@@ -1,7 +1,7 @@
 """`wasi:clocks` 0.2: the time of day, and a clock for measuring.
 
-Owns: reading the two clocks that the context gives. `monotonic-clock` here answers `now` and `resolution`; its two
-functions that wait are not served, because a guest that waits in the host cannot be stopped by its deadline.
+Owns: reading the two clocks that the context gives, and making pollables for moments of the monotonic one. Waiting
+for them is done by `wasi_io`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import HostInterface, bind, declare_functions, declare_types
+from edge_agent.capabilities.wasi_io import POLL, IoHandles
 from fleet.errors import Code, FleetError
+from fleet.wit_types import OwnType
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_agent.capabilities.base import AgentContext, GuestClock
     from fleet.wit_types import WitValue
 
@@ -28,18 +32,30 @@ _WALL_SIGNATURES = declare_functions(
     {"now": "func() -> datetime", "resolution": "func() -> datetime"},
 )
 _MONOTONIC_SIGNATURES = declare_functions(
-    declare_types({"instant": "u64", "duration": "u64"}),
-    {"now": "func() -> instant", "resolution": "func() -> duration"},
+    declare_types({"instant": "u64", "duration": "u64"}, {"pollable": OwnType("pollable")}),
+    {
+        "now": "func() -> instant",
+        "resolution": "func() -> duration",
+        "subscribe-instant": "func(when: instant) -> pollable",
+        "subscribe-duration": "func(when: duration) -> pollable",
+    },
 )
 
 
 def interfaces(context: AgentContext) -> tuple[HostInterface, ...]:
     """Both clocks for one agent. The wall clock needs a grant; without one its calls end the agent."""
     wall = _WallClock(context.clock, granted=context.authority.allows("wasi:clocks/wall-clock"))
-    monotonic = {"now": context.clock.monotonic_ns, "resolution": lambda: RESOLUTION_NS}
+    now = context.clock.monotonic_ns
+    pollables = context.shared(IoHandles).pollables
+    monotonic: dict[str, Callable[..., WitValue]] = {
+        "now": now,
+        "resolution": lambda: RESOLUTION_NS,
+        "subscribe-instant": pollables.insert,
+        "subscribe-duration": lambda duration: pollables.insert(now() + duration),
+    }
     return (
         HostInterface(WALL_CLOCK, bind(_WALL_SIGNATURES, {"now": wall.now, "resolution": wall.resolution})),
-        HostInterface(MONOTONIC_CLOCK, bind(_MONOTONIC_SIGNATURES, monotonic)),
+        HostInterface(MONOTONIC_CLOCK, bind(_MONOTONIC_SIGNATURES, monotonic), uses={"pollable": POLL}),
     )
 
 

@@ -1,7 +1,8 @@
 """`wasi:logging`: an agent's own words, within bounds.
 
-Owns: the byte budget per minute, the length caps, and making a line safe to print. Never stores or sends a line: the
-context's `log` takes it. (The module is not called `logging`, so that nobody confuses it with the standard library.)
+Owns: the byte budget per minute, the length caps, and making a line safe to print, for every module through which an
+agent may write lines (`LineLog`). Never stores or sends a line: the context's `log` takes it. (The module is not called
+`logging`, so that nobody confuses it with the standard library.)
 """
 
 from __future__ import annotations
@@ -43,22 +44,28 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 def interfaces(context: AgentContext) -> tuple[HostInterface, ...]:
     """The interface for one agent. Lines of an agent without the grant go nowhere, since the call has no result."""
-    return (HostInterface(INTERFACE, bind(_SIGNATURES, {"log": _Log(context).log})),)
+    lines = context.shared(LineLog)
+    granted = context.authority.allows("wasi:logging/logging")
+
+    def log(level: str, origin: str, message: str) -> None:
+        if granted:
+            lines.write(level, origin, message)
+
+    return (HostInterface(INTERFACE, bind(_SIGNATURES, {"log": log})),)
 
 
-class _Log:
+class LineLog:
+    """Everything that one agent says, under one budget."""
+
     def __init__(self, context: AgentContext) -> None:
         self._context = context
-        self._granted = context.authority.allows("wasi:logging/logging")
         self._budget = context.authority.limits.log_bytes_per_minute
         self._left = self._budget
         self._window_start = context.clock.monotonic_ns()
         self._dropping = False
 
-    def log(self, level: str, context: str, message: str) -> None:
+    def write(self, level: str, context: str, message: str) -> None:
         """Pass one line on, or drop it when this minute's budget is used up; the first dropped line leaves a notice."""
-        if not self._granted:
-            return
         now = self._context.clock.monotonic_ns()
         if now - self._window_start >= WINDOW_NS:
             self._window_start = now

@@ -7,13 +7,14 @@ the agent and nothing else; what the guest kept in `wasi:keyvalue` is there for 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_agent.capabilities.base import AgentContext
+from edge_agent.capabilities.base import AgentContext, EndAgentError
 from edge_agent.runner.engine import Instance, Limits, Trap
 from edge_agent.runner.invocation import evaluate
 from edge_agent.runner.linking import link
@@ -107,6 +108,9 @@ class AgentThread:
         """Whether the last word is said; nothing comes from the thread after it."""
         self._instance: Instance | None = None
         self._engine: Engine | None = None
+        self._deadline = 0.0
+        """Monotonic second at which whatever runs must end."""
+        self._interrupted = threading.Event()
         self._calls = 0
         self._errors = 0
         self.thread = threading.Thread(target=self._run, name=plan.name, daemon=True)
@@ -145,6 +149,7 @@ class AgentThread:
         instance = self._instance
         if instance is not None:
             instance.interrupt()
+            self._interrupted.set()
 
     # --- in the agent's thread ---
 
@@ -181,6 +186,7 @@ class AgentThread:
     def _instantiate(self, component: Component, interfaces: list[HostInterface]) -> Instance:
         """Make the instance. The engine bounds each linear memory; the grant bounds their sum."""
         limits = self._plan.authority.limits
+        self._deadline = time.monotonic() + START_SECONDS
         for memories in _MEMORY_COUNTS:
             shared = Limits(
                 memory_bytes=limits.memory_bytes // memories,
@@ -208,6 +214,7 @@ class AgentThread:
         deadline_ms = min(call.deadline_ms, self._plan.authority.limits.deadline_ms)
         self._calls += 1
         began = time.monotonic()
+        self._deadline = began + deadline_ms / 1000
         try:
             with self._services.ticker.running(engine):
                 output = evaluate(instance, call.invocation, deadline_ms / 1000)
@@ -249,7 +256,18 @@ class AgentThread:
             models=plan.models,
             log=self._log,
             clock=time,
+            wait=self._wait,
+            entropy=os.urandom,
         )
+
+    def _wait(self, nanoseconds: int) -> None:
+        """Let a guest wait in the host, where the engine cannot stop it."""
+        seconds = nanoseconds / 1e9
+        left = self._deadline - time.monotonic()
+        if self._interrupted.wait(max(0.0, min(seconds, left))):
+            raise EndAgentError(ExitCause.STOPPED, "the call was interrupted while it waited")
+        if seconds >= left:
+            raise EndAgentError(ExitCause.DEADLINE, "the call was still waiting at its deadline")
 
     def _log(self, record: LogRecord) -> None:
         at_ms = record.time_ns // 1_000_000

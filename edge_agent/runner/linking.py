@@ -1,7 +1,8 @@
 """What one agent is linked with: exactly its imports, each by its grant, as baseline, or as a stand-in that refuses.
 
 Owns: `link`. It repeats on the component itself what admission decided from the bundle: an import that is neither
-granted nor baseline nor among the deny stubs is left out, and the engine then refuses the component.
+granted nor baseline nor among the deny stubs is left out, and the engine then refuses the component. Interfaces that
+do nothing have the signatures that the component declares.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from typing import TYPE_CHECKING
 
 from edge_agent.capabilities import find, interfaces_for
 from edge_agent.capabilities.deny import deny_interface
+from edge_agent.capabilities.empty import EMPTY, empty_interface
 from edge_agent.runner.engine import ROOT
 from fleet.errors import Code
 from fleet.grants import BASELINE
 from fleet.wit import parse_interface
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from edge_agent.capabilities.base import AgentContext, HostInterface
     from edge_agent.runner.engine import Component, InterfaceType
     from fleet.grants import Authority
+    from fleet.wit_types import FuncType
 
 
 def link(
@@ -40,8 +43,12 @@ def link(
     imports = component.types.imports
     linked = [name for name in imports if name != ROOT and _is_linked(name, authority, deny_stubs)]
     served = [name for name in linked if find(name) is not None]
-    stand_ins = [_stand_in(name, imports[name]) for name in linked if name not in served and name in deny_stubs]
-    return [*interfaces_for(served, context), *stand_ins]
+    others = [name for name in linked if name not in served]
+    return [
+        *interfaces_for(served, context),
+        *(empty_interface(context, name, *_parts(name, imports[name])) for name in others if _is_empty(name)),
+        *(deny_interface(name, *_parts(name, imports[name])) for name in others if _is_stub(name, deny_stubs)),
+    ]
 
 
 def _is_linked(name: str, authority: Authority, deny_stubs: Collection[str]) -> bool:
@@ -49,9 +56,18 @@ def _is_linked(name: str, authority: Authority, deny_stubs: Collection[str]) -> 
     return interface in authority.capabilities or interface in BASELINE or name in deny_stubs
 
 
-def _stand_in(name: str, declared: InterfaceType) -> HostInterface:
+def _is_empty(name: str) -> bool:
+    return parse_interface(name).unversioned in EMPTY
+
+
+def _is_stub(name: str, deny_stubs: Collection[str]) -> bool:
+    return name in deny_stubs and not _is_empty(name)
+
+
+def _parts(name: str, declared: InterfaceType) -> tuple[Mapping[str, FuncType], set[str], dict[str, str]]:
+    """Functions, own resources and resources of other interfaces, as the component declares them."""
     own = {resource for resource, origin in declared.resources.items() if origin == f"{name}#{resource}"}
     uses = {
         resource: origin.rpartition("#")[0] for resource, origin in declared.resources.items() if resource not in own
     }
-    return deny_interface(name, declared.functions, own, uses)
+    return declared.functions, own, uses

@@ -139,13 +139,24 @@ BASELINE: frozenset[str] = frozenset(
         "wasi:cli/terminal-stdin",
         "wasi:cli/terminal-stdout",
         "wasi:cli/terminal-stderr",
+        # C libraries, and so Python and Go, import files and sockets even where a program has none. A node shows them
+        # no directory and opens no socket: the calls that would are answered with the interface's own denial.
+        "wasi:filesystem/preopens",
+        "wasi:filesystem/types",
+        "wasi:sockets/instance-network",
+        "wasi:sockets/ip-name-lookup",
+        "wasi:sockets/network",
+        "wasi:sockets/tcp",
+        "wasi:sockets/tcp-create-socket",
+        "wasi:sockets/udp",
+        "wasi:sockets/udp-create-socket",
         # No function of it makes an error; the only ones come out of interfaces that are granted.
         "wasi:nn/errors",
     }
 )
 """Interfaces that every agent may import: as a node serves them they reach nothing.
 
-The environment is empty, input is at its end, output is captured.
+The environment is empty, input is at its end, output is captured, and there are no files and no sockets.
 Language runtimes import most of them whether the agent uses them or not.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,11 @@ class ManualClock:
     def monotonic_ns(self) -> int:
         return self.steady_ns
 
+    def wait(self, nanoseconds: int) -> None:
+        """Waiting takes no time of a test."""
+        self.wall_ns += nanoseconds
+        self.steady_ns += nanoseconds
+
     def advance(self, seconds: float) -> None:
         self.wall_ns += int(seconds * 1e9)
         self.steady_ns += int(seconds * 1e9)
@@ -46,6 +52,7 @@ class Node:
     clock: ManualClock = field(default_factory=ManualClock)
     lines: list[LogRecord] = field(default_factory=list)
     contexts: list[AgentContext] = field(default_factory=list)
+    entropy: random.Random = field(default_factory=lambda: random.Random(7))
 
     def agent(
         self,
@@ -65,6 +72,8 @@ class Node:
             models=models or {},
             log=self.lines.append,
             clock=self.clock,
+            wait=self.clock.wait,
+            entropy=self.entropy.randbytes,
         )
         self.contexts.append(context)
         return context

@@ -13,6 +13,7 @@ from ctypes import c_uint64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edge_agent.capabilities.base import EndAgentError
 from edge_agent.runner.engine import ffi
 from edge_agent.runner.engine.arena import address_of
 from edge_agent.runner.engine.engine import TICK_SECONDS
@@ -279,6 +280,8 @@ class Instance:
     def _explain(self, failed: int, failure: BaseException | None) -> Trap:
         error = take_error(failed)
         stopped = self._slot.stopped_by
+        if isinstance(failure, EndAgentError):
+            return Trap(failure.cause, str(failure), error.text)
         if failure is not None:
             cause = ExitCause.QUOTA if isinstance(failure, QuotaError) else ExitCause.HOST_ERROR
             return Trap(cause, f"{type(failure).__name__}: {failure}", error.text)

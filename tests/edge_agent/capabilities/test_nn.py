@@ -327,12 +327,11 @@ def test_a_shared_session_runs_in_many_threads(tmp_path: Path) -> None:
 
 def test_onnxruntime_is_loaded_only_for_agents_that_import_wasi_nn() -> None:
     program = """
-import sys, time
+import sys
 from pathlib import Path
 from edge_agent.capabilities import SERVED, interfaces_for
-from edge_agent.capabilities.base import AgentContext
-from fleet.grants import Authority
-context = AgentContext("a/b", "a", Authority({}), {}, Path("none"), {}, lambda line: None, time)
+from tests.fakes.agents import Node
+context = Node(Path("none")).agent({})
 interfaces_for([name for name in SERVED if "wasi:nn" not in name], context)
 before = {"onnxruntime", "numpy"} & set(sys.modules)
 interfaces_for(["wasi:nn/graph@0.2.0-rc-2024-10-28"], context)

@@ -31,11 +31,6 @@ from tests.fakes.agents import Node
 
 WIT = Path(__file__).parents[3] / "wit"
 
-NOT_SERVED = {
-    "wasi:clocks/monotonic-clock@0.2.12": {"subscribe-instant", "subscribe-duration"},
-}
-"""Functions that a guest cannot import from us: they wait in the host."""
-
 
 class Package:
     """One folder of `wit/` as wasm-tools resolves it."""
@@ -122,8 +117,6 @@ def published(name: str) -> tuple[Package, str]:
 def test_signatures_are_the_published_ones(name: str, node: Node) -> None:
     wit, interface = published(name)
     expected = wit.signatures(interface)
-    for function in NOT_SERVED.get(name, ()):
-        del expected[function]
     assert {key: value.signature for key, value in served(name, node).functions.items()} == expected
 
 
@@ -132,8 +125,6 @@ def test_resources_are_the_published_ones(name: str, node: Node) -> None:
     wit, interface = published(name)
     found = served(name, node)
     expected = wit.resources(interface)
-    if name in NOT_SERVED:
-        del expected["pollable"]
     assert set(found.resources) == {resource for resource, owner in expected.items() if owner == name}
     assert dict(found.uses) == {resource: owner for resource, owner in expected.items() if owner != name}
 
@@ -144,7 +135,7 @@ def test_every_served_interface_can_be_granted(name: str) -> None:
 
 
 def test_every_wasi_package_of_the_tree_is_served() -> None:
-    folders = {folder.name for folder in WIT.glob("wasi-*")} - {"wasi-io-0.2.12"}
+    folders = {folder.name for folder in WIT.glob("wasi-*")}
     assert folders == {
         f"{parse_interface(name).package}-{parse_interface(name).version}".replace(":", "-") for name in SERVED
     }
