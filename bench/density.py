@@ -29,11 +29,13 @@ SETTLE_S = 2.0
 """From the end of a deploy to the measurement: compile workers end, the session goes quiet."""
 
 
-def sizes(supervisor_pid: int) -> dict[str, float]:
-    """MiB of the supervisor, its zygote, and all runners together."""
+def sizes(supervisor_pid: int, applications: int) -> dict[str, float]:
+    """MiB of the supervisor, its zygote, and all runners together, of which there is one per application."""
     supervisor = psutil.Process(supervisor_pid)
     zygotes = supervisor.children()
     runners = [runner for zygote in zygotes for runner in zygote.children()]
+    if len(runners) != applications:
+        raise SystemExit(f"{len(runners)} processes below the zygote for {applications} applications")
     groups = {"supervisor": [supervisor], "zygote": zygotes, "runners": runners}
     return {name: sum(p.memory_full_info().pss for p in group) / (1 << 20) for name, group in groups.items()}
 
@@ -55,7 +57,7 @@ def measure(numbers: list[int]) -> None:
             if number:
                 deploy("dense", number)
             time.sleep(SETTLE_S)
-            parts = sizes(fleet.pid(node))
+            parts = sizes(fleet.pid(node), applications=int(number > 0))
             for name, size in parts.items():
                 emit(Row(f"{number} agents: {name}", "MiB", size))
             sums.append(sum(parts.values()))
@@ -65,7 +67,9 @@ def measure(numbers: list[int]) -> None:
         for number in range(FURTHER):
             deploy(f"more{number}", 1)
         time.sleep(SETTLE_S)
-        emit(Row("one application more", "MiB", (sum(sizes(fleet.pid(node)).values()) - sums[-1]) / FURTHER))
+        emit(
+            Row("one application more", "MiB", (sum(sizes(fleet.pid(node), 1 + FURTHER).values()) - sums[-1]) / FURTHER)
+        )
 
 
 if __name__ == "__main__":
