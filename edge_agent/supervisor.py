@@ -167,19 +167,21 @@ class Supervisor:
             work.last_output = result.output[:MAX_OUTPUT]
         return result.output
 
-    async def deliver(self, agent: str, invocation: str) -> bool:
-        """Call an agent for a trigger unless a trigger's call is in flight; return whether it took the call.
+    async def deliver(self, agent: str, invocation: str, *, queued: bool) -> bool:
+        """Call an agent for a trigger; return whether it took the call.
 
-        What is not taken is dropped and counted. A fault is told once, until another one or a success follows; a trap
-        is told by the exit that it causes.
+        A call that is not `queued` is made only when no other of its kind is in flight; one that is waits its turn in
+        the agent's queue, which the grant bounds. What is not taken is dropped and counted. A fault is told once, until
+        another one or a success follows; a trap is told by the exit that it causes.
         """
         work = self._work.get(agent)
         if work is None:
             return False
-        if work.in_flight:
-            work.dropped += 1
-            return False
-        work.in_flight = True
+        if not queued:
+            if work.in_flight:
+                work.dropped += 1
+                return False
+            work.in_flight = True
         try:
             await self.call(agent, invocation, None)
         except FleetError as error:
@@ -194,7 +196,8 @@ class Supervisor:
             work.last_fault = ""
             return True
         finally:
-            work.in_flight = False
+            if not queued:
+                work.in_flight = False
 
     async def publish(self, topic: str, payloads: Iterable[str]) -> int:
         """Hand payloads (WAVE text) to the agents that listen to a topic, in order; return how many were taken."""

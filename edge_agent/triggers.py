@@ -2,13 +2,13 @@
 
 Owns the tasks that fire while an agent runs, and the node's local events: a payload goes to every agent that listens
 to its topic. A trigger builds the text of an invocation and gives it to `Deliver`; whether the agent is free to take
-it is the supervisor's business. Triggers never queue: what an agent cannot take now is dropped and counted there.
+it is the supervisor's business. Timers and readings never queue: the next one is fresher, so what an agent cannot take
+now is dropped and counted there. An event is sent once: it waits in the agent's own queue, as a call does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 
     from edge_agent.clock import Clock
 
-Deliver = Callable[[str, str], Awaitable[bool]]
-"""`deliver(agent, invocation)`: call it unless it is busy; return, after the call, whether the agent took it."""
+
+class Deliver(Protocol):
+    """Takes an invocation to an agent."""
+
+    async def __call__(self, agent: str, invocation: str, *, queued: bool) -> bool:
+        """Call an agent; unless `queued`, only when no other trigger's call is in flight. Return whether it took it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +125,8 @@ class Triggers:
         listeners = [
             (agent, function) for agent, functions in self._topics.get(topic, {}).items() for function in functions
         ]
-        taken = await asyncio.gather(*(self._deliver(agent, f"{function}({payload})") for agent, function in listeners))
-        return sum(taken)
+        calls = [self._deliver(agent, f"{function}({payload})", queued=True) for agent, function in listeners]
+        return sum(await asyncio.gather(*calls))
 
     async def _tick(self, agent: str, trigger: TimerTrigger) -> None:
         while True:
@@ -146,4 +151,4 @@ class Triggers:
 
     async def _deliver_all(self, agent: str, invocations: list[str]) -> None:
         for invocation in invocations:
-            await self._deliver(agent, invocation)
+            await self._deliver(agent, invocation, queued=False)

@@ -28,7 +28,8 @@ def commands(text: str) -> list[str]:
 
 
 TYPED = commands("\n".join(BLOCKS))
-NAMED = commands("\n".join(re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL))))
+PROSE = re.sub(r"^```.*?^```", "", README, flags=re.MULTILINE | re.DOTALL)
+NAMED = commands("\n".join(re.findall(r"`([^`\n]+)`", PROSE)))
 """Commands in running text, which may leave their arguments out."""
 
 

@@ -332,6 +332,18 @@ async def test_one_trigger_call_is_in_flight_and_the_rest_is_dropped_and_counted
     assert bench.runtime.calls["app/one"] == ["tick()"] * 2
 
 
+async def test_an_event_waits_for_its_turn_behind_a_trigger(bench: Bench) -> None:
+    bench.runtime.slow_calls["app/one"] = asyncio.Event()
+    await bench.desire(spec("app/one", TimerTrigger(100, "tick", ""), EventTrigger("t", "f")))
+    await bench.clock.advance(0.15)
+    sent = asyncio.create_task(bench.supervisor.publish("t", ["1", "2"]))
+    await bench.clock.settle()
+    bench.runtime.slow_calls.pop("app/one").set()
+    assert await sent == 2
+    assert bench.runtime.calls["app/one"] == ["tick()", "f(1)", "f(2)"]
+    assert bench.supervisor.dropped("app/one") == 0
+
+
 async def test_a_trigger_that_keeps_failing_is_told_once(bench: Bench) -> None:
     await bench.desire(spec("app/one", TimerTrigger(100, "absent", "")))
     bench.kinds()
