@@ -179,9 +179,10 @@ def verdicts() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def settled(found: dict[tuple[str, str], dict[str, Any]]) -> bool:
-    """Whether every node has judged its own processor, its memory and the series."""
+    """Whether every node has judged its own processor and memory, and every reading of the series."""
     judged = {key for key, verdict in found.items() if verdict["score"] is not None}
-    return judged >= {(node, source) for node in NODES for source in ("cpu", "memory", SOURCE)}
+    whole = all(found.get((node, SOURCE), {}).get("count") == READINGS for node in NODES)
+    return whole and judged >= {(node, source) for node in NODES for source in ("cpu", "memory")}
 
 
 def show_verdicts(found: dict[tuple[str, str], dict[str, Any]]) -> None:
