@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fleet.errors import Code, FleetError
 from fleet.semver import parse_version
@@ -44,6 +45,7 @@ class InterfaceName:
         return self.unversioned if self.version is None else f"{self.unversioned}@{self.version}"
 
 
+@lru_cache(maxsize=4096)  # pure, and every start of an agent asks again for the same few names
 def parse_interface(text: str, code: Code = Code.COMPONENT_INVALID, place: str = "") -> InterfaceName:
     """Parse an interface name.
 

@@ -90,11 +90,12 @@ def interfaces_for(imports: Iterable[str], context: AgentContext) -> tuple[HostI
         for interface in import_module(f"{__name__}.{module}").interfaces(context):
             offered[interface.name] = interface
     names = {served: imported for imported, served in found.items()}
-    return tuple(
-        replace(
-            offered[served],
-            name=imported,
-            uses={resource: names.get(source, source) for resource, source in offered[served].uses.items()},
-        )
-        for imported, served in found.items()
-    )
+    return tuple(_renamed(offered[served], imported, names) for imported, served in found.items())
+
+
+def _renamed(interface: HostInterface, name: str, names: Mapping[str, str]) -> HostInterface:
+    """Return the interface under the name that the guest imports, with the resources of others under theirs."""
+    uses = {resource: names.get(source, source) for resource, source in interface.uses.items()}
+    if name == interface.name and uses == interface.uses:
+        return interface
+    return replace(interface, name=name, uses=uses)
