@@ -1,7 +1,7 @@
 """Keeps rollouts going: looks again after every change, and when time alone can decide.
 
 Owns: the one task that calls `Rollouts.advance`. Knows nothing else, so that losing it costs a delay and never a state:
-everything is read from the store each time.
+everything is read from the store each time. `conduct` is an edge of the process: it ends by cancellation only.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING
-
-from fleet.errors import FleetError
 
 if TYPE_CHECKING:
     from orchestrator.changes import Changes
@@ -24,7 +22,7 @@ COALESCE_S = 0.02
 """Reports that come within this time are judged together."""
 
 RETRY_S = 5.0
-"""Pause after the database could not be used."""
+"""Pause after the rollouts could not be looked at, for example because another process holds the database."""
 
 
 async def conduct(rollouts: Rollouts, changes: Changes, workers: Workers, clock: Clock) -> None:
@@ -33,8 +31,8 @@ async def conduct(rollouts: Rollouts, changes: Changes, workers: Workers, clock:
         seen = changes.count
         try:
             until = await workers.run(rollouts.advance)
-        except FleetError as error:
-            _LOG.warning("rollouts do not advance: %s", error)
+        except Exception:  # noqa: BLE001 - one deployment's trouble ends in `advance`; this is the store's, or a bug
+            _LOG.exception("rollouts do not advance, next try in %.0f s", RETRY_S)
             await asyncio.sleep(RETRY_S)
             continue
         wait_s = None if until is None else max((until - clock()).total_seconds(), 0.0)

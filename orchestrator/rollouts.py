@@ -74,18 +74,27 @@ class Rollouts:
         self._signal = signal
         self._changed = changed
         self._journal = journal
+        self._stuck: frozenset[str] = frozenset()
 
     def advance(self) -> datetime | None:
-        """Take every running deployment as far as it goes now; return when to look again if no report comes."""
+        """Take every running deployment as far as it goes now; return when to look again if no report comes.
+
+        An edge of the process: what goes wrong with one deployment, foreseen or not, is told once, tried again later,
+        and never holds up the others.
+        """
         with self._store.control.read() as connection:
             running = rows.list_running(connection)
         moments: list[datetime | None] = []
+        stuck: set[str] = set()
         for stored in running:
             try:
                 moments.append(self._advance(stored))
-            except FleetError as error:  # one deployment's trouble must not hold up the others
-                _LOG.warning("deployment %s does not advance: %s", stored.head.id, error)
+            except Exception as error:  # noqa: BLE001 - the edge of the process: see above
+                stuck.add(stored.head.id)
+                if stored.head.id not in self._stuck:
+                    self._tell_stuck(stored, error)
                 moments.append(self._clock() + _RETRY)
+        self._stuck = frozenset(stuck)
         return min((moment for moment in moments if moment is not None), default=None)
 
     def begin_wave(self, connection: Connection, stored: StoredDeployment, number: int, now: datetime) -> list[str]:
@@ -214,6 +223,11 @@ class Rollouts:
         current = agents_of(node_rows.get_desired(connection, name))
         others = tuple(agent for agent in current if agent.application != stored.head.application)
         return self._director.order(connection, node, others + agents, now).generation
+
+    def _tell_stuck(self, stored: StoredDeployment, error: Exception) -> None:
+        code = error.code if isinstance(error, FleetError) else Code.INTERNAL
+        _LOG.error("deployment %s does not advance", stored.head.id, exc_info=error)
+        self._announce(stored, "deployment:stuck", f"does not advance and is tried again: {code}")
 
     def _announce(self, stored: StoredDeployment, action: str, message: str) -> None:
         detail = {"deployment": stored.head.id, "application": stored.head.application}

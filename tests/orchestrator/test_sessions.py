@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import pytest
 from grpc import aio
@@ -330,3 +331,44 @@ async def test_a_node_that_joins_again_gets_its_agents_under_its_new_epoch(
     assert after.assignment.agents == before.assignment.agents
     for node in (old, new):
         await node.close()
+
+
+class ErringClock(ShiftedClock):
+    """A clock with a bug that strikes once, in whatever asks next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.armed = False
+
+    def __call__(self) -> datetime:
+        if self.armed:
+            self.armed = False
+            raise ZeroDivisionError("private")
+        return super().__call__()
+
+
+async def test_a_fault_that_nobody_foresaw_ends_one_session_only(
+    fleet: FleetFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ErringClock()
+    async with serving(fleet, clock) as coordinator:
+        operator = Operator(fleet, coordinator)
+        fleet.release()
+        await operator.push()
+        first, second = await joined(fleet, coordinator, operator, "n1", "n2")
+        deployment = await operator.deploy()
+        await first.accept()
+        clock.armed = True
+        await first.report()
+        with pytest.raises(aio.AioRpcError) as caught:
+            await drain(first)
+        assert error_of(caught.value).code == Code.INTERNAL
+        assert "private" not in str(caught.value)
+        assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR"]
+        await first.connect()
+        await first.report()
+        await second.run()  # its session never ended
+        assert (await operator.watch(deployment)).state == "succeeded"
+        for node in (first, second):
+            await node.close()
+        await operator.channel.close()
