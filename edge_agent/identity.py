@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -130,7 +130,11 @@ class IdentityStore:
         return loaded
 
     def tls(self) -> TlsIdentity | None:
-        """Return the TLS identity, or None when there is none or it is not readable: renewal makes a new one."""
+        """Return the TLS identity, or None when there is none or it is spoiled: renewal makes a new one.
+
+        Key, certificate and authorities must fit each other: with parts that do not, no handshake would ever succeed,
+        and a node would stay away until its certificate expired.
+        """
         pair, authorities = self._read(self._tls), self._read(self._ca)
         if pair is None or authorities is None:
             return None
@@ -138,7 +142,11 @@ class IdentityStore:
         key, found, certificate = pair.partition(marker)
         try:
             parsed = x509.load_pem_x509_certificate(found + certificate)
-        except ValueError:
+            fits = serialization.load_pem_private_key(key, None).public_key() == parsed.public_key()
+            issued = any(_issued(parsed, authority) for authority in x509.load_pem_x509_certificates(authorities))
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            return None
+        if not (fits and issued):
             return None
         return TlsIdentity(
             key, found + certificate, authorities, parsed.not_valid_before_utc, parsed.not_valid_after_utc
@@ -182,9 +190,10 @@ def _check_certificate(identity: Identity, key: ec.EllipticCurvePrivateKey, pem:
         authorities = x509.load_pem_x509_certificates(ca)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound) as error:
+        other_key = certificate.public_key() != key.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
         raise FleetError(Code.CERTIFICATE_INVALID, "the issued certificate is not readable") from error
-    if certificate.public_key() != key.public_key():
+    if other_key:
         raise FleetError(Code.CERTIFICATE_INVALID, "the issued certificate is for another key")
     if uris != [spiffe_id(identity.fleet, identity.node)]:
         raise FleetError(Code.CERTIFICATE_INVALID, "the issued certificate names another node", names=" ".join(uris))
@@ -195,7 +204,7 @@ def _check_certificate(identity: Identity, key: ec.EllipticCurvePrivateKey, pem:
 def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 
