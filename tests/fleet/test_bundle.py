@@ -167,6 +167,14 @@ def test_2_an_index_lists_one_component_its_models_and_one_manifest(
     assert str(error.detail["place"]).startswith("index: manifests")
 
 
+@pytest.mark.parametrize("number", [1, -1])
+def test_2_every_artifact_says_what_it_is(number: int) -> None:
+    def silence(d: Documents) -> None:
+        del d.index["manifests"][number]["artifactType"], d.artifacts[number]["artifactType"]
+
+    refused(Code.BUNDLE_INVALID, edited(silence))
+
+
 def test_2_there_is_a_limit_of_models() -> None:
     refused(Code.BUNDLE_INVALID, edited(lambda d: d.index["manifests"].extend([d.index["manifests"][1]] * MAX_MODELS)))
 

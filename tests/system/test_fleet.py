@@ -129,6 +129,8 @@ def test_the_coordinator_never_holds_a_code_or_grants_key(fleet: RealFleet) -> N
         if file.is_file():
             data = file.read_bytes()
             assert not [s for s in secrets if s in data], file
+    own = SigningKey.from_pem((fleet.home / "coordinator" / "keys" / "director.pem").read_bytes())
+    assert _in_memory(fleet.coordinator_pid(), {own.private.private_bytes_raw()})  # the search finds what is there
     assert not _in_memory(fleet.coordinator_pid(), _raw_seeds(fleet.home / "trust" / "keys"))
 
 
