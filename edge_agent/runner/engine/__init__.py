@@ -6,8 +6,9 @@ a supervisor cannot be built on them. This package keeps what it needs: compile 
 say why it stopped (`Trap`). Values are mapped as tabled in `fleet.wit_types`.
 
 Rules for the caller: tick the engine about every `TICK_SECONDS`, or deadlines do not hold; run guests in threads with
-the default stack (2 MiB is safe, 512 KiB is not); close every instance. `list<u8>` crosses the C API as one engine
-value per byte, about 0.1 microseconds each, and a guest can hand over at most 2.8 million of them at once.
+the default stack (2 MiB is safe, 512 KiB is not); close every instance. `list<u8>` crosses through a generated shim
+(`shim`), at about 2 ms per MiB and 8 MiB per call; lists of other numbers are one engine value per item, about 0.1
+microseconds each, and a guest can hand over at most 2.8 million of them at once.
 
 Read `instance` first, then `component`; `ffi` is the only module that declares C functions.
 

@@ -17,6 +17,7 @@ from edge_agent.runner.engine.leaves import Mismatch, template
 from edge_agent.runner.engine.lift import lifting
 from edge_agent.runner.engine.linker import ImportTable
 from edge_agent.runner.engine.lower import lowering
+from edge_agent.runner.engine.shim.moved import as_declared, as_hex
 from edge_agent.runner.engine.slots import slots
 from edge_agent.runner.engine.types import ROOT, ComponentTypes, read_types
 from fleet.errors import Code, FleetError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from edge_agent.runner.engine.engine import Engine
     from edge_agent.runner.engine.leaves import Lower
     from edge_agent.runner.engine.lift import Lift
+    from edge_agent.runner.engine.shim.moved import Moved
     from fleet.wit_types import FuncType, WitType
 
 _HOST_FAILED = b"the host function failed"
@@ -57,14 +59,15 @@ class ExportPlan:
 class Component:
     """A component ready to be instantiated; made by `Engine.load`. May be used from any thread."""
 
-    def __init__(self, engine: Engine, pointer: int) -> None:
+    def __init__(self, engine: Engine, pointer: int, moved: Moved) -> None:
         self.engine = engine
         self.pointer = pointer
+        self.moved = moved
         owned: list[tuple[Callable[[int], Any], int]] = [(ffi.component_delete, pointer)]
         # The functions are bound now: at interpreter exit modules may be gone before the last component is.
         self._finalizer = weakref.finalize(self, _delete_all, owned)
         self._finalizer.atexit = False
-        self.types: ComponentTypes = read_types(engine.pointer, pointer)
+        self.types: ComponentTypes = as_declared(read_types(engine.pointer, pointer), moved)
         self.imports = _import_table(self.types)
         self._numbers = {f"{interface}#{name}": at for at, (interface, name) in enumerate(self.imports.resources)}
         self._callbacks: list[object] = []
@@ -116,9 +119,10 @@ class Component:
         if exported is None or kind is None:
             raise FleetError(Code.EXPORT_NOT_FOUND, f"the component exports no function '{function}'")
         resources = self._resources(exported.resources)
-        params = tuple((label, lowering(part, resources)) for label, part in kind.params)
-        lift = None if kind.result is None else lifting(kind.result, resources)
-        blank = b"".join(template(part) for _, part in kind.params)
+        crossing = as_hex(kind) if f"{interface}#{name}" in self.moved.exports else kind
+        params = tuple((label, lowering(part, resources)) for label, part in crossing.params)
+        lift = None if crossing.result is None else lifting(crossing.result, resources)
+        blank = b"".join(template(part) for _, part in crossing.params)
         parent = self._index(None, interface) if interface else None
         plain = isinstance(kind.result, Primitive) and kind.result is not Primitive.STRING
         return ExportPlan(kind, self._index(parent, name), params, blank, lift, plain)
@@ -161,7 +165,8 @@ class Component:
         resources = self._resources(local)
         for index, (owner, name, kind) in enumerate(self.imports.functions):
             if owner == interface:
-                callback = _trampoline(index, kind, resources)
+                crossing = as_hex(kind) if f"{interface}#{name}" in self.moved.imports else kind
+                callback = _trampoline(index, crossing, resources)
                 self._callbacks.append(callback)
                 raw = name.encode()
                 check(ffi.linker_add_func(instance, raw, len(raw), callback, None, None), Code.COMPONENT_UNSUPPORTED)

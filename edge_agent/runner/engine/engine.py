@@ -7,14 +7,20 @@ loading it is running it. Never starts a thread: the owner calls `tick` about ev
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 import weakref
 from ctypes import addressof, string_at
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.engine import ffi
 from edge_agent.runner.engine.component import Component
 from edge_agent.runner.engine.errors import check, take_error
+from edge_agent.runner.engine.shim.compose import compose
+from edge_agent.runner.engine.shim.moved import Moved, append, split
+from edge_agent.runner.engine.types import read_types
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
@@ -23,8 +29,12 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.010
 """Time between two calls of `Engine.tick`; deadlines are as exact as this."""
 
+_log = logging.getLogger(__name__)
+
 _COMPONENT_HEADER = b"\0asm\x0d\x00\x01\x00"
 _EMPTY_COMPONENT = _COMPONENT_HEADER
+_LIST_OF_BYTES = b"\x70\x7d"
+"""How a component defines `list<u8>` (Component Model, "Binary Format"); without it there is nothing to move."""
 _NEEDS_ASYNC = "component model async"
 
 
@@ -59,6 +69,9 @@ class Engine:
     def compile(self, component: bytes) -> bytes:
         """Compile a component; takes seconds to minutes for large ones and uses every core.
 
+        One that moves bytes is compiled twice: its types are known only after the first time, and with them the shim
+        that is put around it (see `shim`).
+
         Returns:
             Code for `load` on an engine with the same `fingerprint`.
 
@@ -67,16 +80,38 @@ class Engine:
         """
         if not component.startswith(_COMPONENT_HEADER):
             raise FleetError(Code.COMPONENT_INVALID, "the file does not start as a WebAssembly component does")
+        original = self._compiled(component)
+        try:
+            shimmed = self._with_shim(component, original) if _LIST_OF_BYTES in component else None
+            return shimmed or append(_serialize(original), Moved())
+        finally:
+            ffi.component_delete(original)
+
+    def _with_shim(self, component: bytes, original: int) -> bytes | None:
+        """The compiled component with the byte shim around it; None when it has to do without."""
+        composed = compose(component, read_types(self.pointer, original, named=True))
+        if composed is None:
+            return None
+        around, moved = composed
+        try:
+            pointer = self._compiled(around)
+        except FleetError as error:
+            # A valid component must not be refused for what was put around it; it is only slower alone.
+            _log.warning("the byte shim does not fit, and is left out: %s", error)
+            return None
+        try:
+            return append(_serialize(pointer), moved)
+        finally:
+            ffi.component_delete(pointer)
+
+    def _compiled(self, component: bytes) -> int:
         pointer = ffi.Pointer()
         failed = ffi.component_new(self.pointer, ffi.bytes_address(component), len(component), addressof(pointer))
         if failed:
             text = take_error(failed).text
             code = Code.COMPONENT_UNSUPPORTED if _NEEDS_ASYNC in text else Code.COMPONENT_INVALID
             raise FleetError(code, text)
-        try:
-            return _serialize(pointer.value or 0)
-        finally:
-            ffi.component_delete(pointer)
+        return pointer.value or 0
 
     def load(self, compiled: bytes) -> Component:
         """Load compiled code. The caller vouches for every byte: this maps it as machine code.
@@ -85,12 +120,13 @@ class Engine:
             FleetError: COMPONENT_INVALID when another engine or configuration made it; COMPONENT_UNSUPPORTED when its
                 types cannot cross the boundary.
         """
+        size, moved = split(BytesIO(compiled))
         pointer = ffi.Pointer()
         check(
-            ffi.component_deserialize(self.pointer, ffi.bytes_address(compiled), len(compiled), addressof(pointer)),
+            ffi.component_deserialize(self.pointer, ffi.bytes_address(compiled), size, addressof(pointer)),
             Code.COMPONENT_INVALID,
         )
-        return Component(self, pointer.value or 0)
+        return Component(self, pointer.value or 0, moved)
 
     def load_file(self, path: str) -> Component:
         """Load compiled code by mapping a file, whose pages all processes that map it share.
@@ -100,12 +136,15 @@ class Engine:
         Raises:
             FleetError: as `load` does.
         """
+        with Path(path).open("rb") as file:
+            _, moved = split(file)
+        # What follows the code is not looked at: it is an ELF image, which says where its parts are.
         pointer = ffi.Pointer()
         check(
             ffi.component_deserialize_file(self.pointer, path.encode(), addressof(pointer)),
             Code.COMPONENT_INVALID,
         )
-        return Component(self, pointer.value or 0)
+        return Component(self, pointer.value or 0, moved)
 
     @property
     def fingerprint(self) -> str:

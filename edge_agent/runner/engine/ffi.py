@@ -59,9 +59,14 @@ class ValType(Structure):
 
 
 class Item(Structure):
-    """`wasmtime_component_item_t`: kind and pointer to the type; the widest case holds a `ValType`."""
+    """`wasmtime_component_item_t`: kind and pointer to the type; the widest case holds a `ValType` instead."""
 
     _fields_ = (("kind", c_uint8), ("of", c_void_p), ("_rest", c_void_p))
+
+    @property
+    def valtype(self) -> ValType:
+        """What an item of kind `TYPE` holds; owned by the item."""
+        return ValType.from_address(ctypes.addressof(self) + type(self).of.offset)
 
 
 VAL_SIZE = 32
@@ -129,6 +134,7 @@ component_deserialize_file = _declare(
     _waiting, "wasmtime_component_deserialize_file", c_void_p, c_void_p, ctypes.c_char_p, c_void_p
 )
 component_delete = _declare(_waiting, "wasmtime_component_delete", None, c_void_p)
+wat_to_wasm = _declare(_quick, "wasmtime_wat2wasm", c_void_p, c_void_p, c_size_t, c_void_p)
 component_type = _declare(_quick, "wasmtime_component_type", c_void_p, c_void_p)
 export_index = _declare(
     _quick, "wasmtime_component_get_export_index", c_void_p, c_void_p, c_void_p, ctypes.c_char_p, c_size_t

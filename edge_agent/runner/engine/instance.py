@@ -48,7 +48,9 @@ class Limits:
     """What one agent may use.
 
     Attributes:
-        memory_bytes: size of each linear memory; the agent's total is this times `memories`.
+        memory_bytes: size of each linear memory; the agent's total is this times `memories`. Where bytes cross through
+            the shim (see `engine.shim`), it has a memory of its own for each direction, of `memory_bytes` too and never
+            more than 16 MiB.
         memories: number of linear memories.
         tables: number of tables.
         table_elements: elements of each table.
@@ -121,9 +123,9 @@ class Instance:
             self._store,
             limits.memory_bytes,
             limits.table_elements,
-            limits.instances,
+            limits.instances + component.moved.core_instances,
             limits.tables,
-            limits.memories,
+            limits.memories + component.moved.memories,
         )
         ffi.store_epoch_callback(self._store, _on_epoch, self._slot.number, None)
         self._instance = bytearray(ffi.INSTANCE_SIZE)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import array
 import struct
+from binascii import hexlify
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from edge_agent.runner.engine import ffi
+from edge_agent.runner.engine.shim.moved import HEX, MAX_MOVED
 from fleet.errors import Code, FleetError
 from fleet.wit_types import BYTES, INTEGER_RANGES, BorrowType, ListType, OwnType, Primitive, WitType
 
@@ -67,6 +69,8 @@ def template(kind: WitType) -> bytes:
             name = kind.name
         case OwnType() | BorrowType():
             name = "RESOURCE"
+        case ListType() if kind is HEX:
+            name = "STRING"
         case _:
             name = type(kind).__name__.removesuffix("Type").upper()
     return bytes((ffi.VAL_KIND[name],)) + bytes(_VAL - 1)
@@ -149,6 +153,16 @@ def lower_bytes(value: object, buffer: bytearray, start: int, slot: AgentSlot) -
     inner *= len(raw)
     inner[8::_VAL] = raw
     pair(buffer, start + 8, len(raw), slot.arena.keep(inner) if raw else 0)
+
+
+def lower_hex(value: object, buffer: bytearray, start: int, slot: AgentSlot) -> None:
+    """Lay out a `list<u8>` of a function that goes through the byte shim: as text, in one piece."""
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise expected(BYTES, value)
+    raw = hexlify(bytes(value))
+    if len(raw) > 2 * MAX_MOVED:
+        raise Mismatch(f"{len(raw) // 2} bytes are more than {MAX_MOVED}, the most that one call can carry")
+    pair(buffer, start + 8, len(raw), slot.arena.copy(raw))
 
 
 _BYTE = template(Primitive.U8)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import array
 import struct
+from binascii import unhexlify
 from ctypes import Array, addressof, c_char, string_at
 from typing import TYPE_CHECKING, TypeAlias
 
 from edge_agent.runner.engine import ffi
 from edge_agent.runner.engine.errors import check
 from edge_agent.runner.engine.leaves import PACK_FORMATS
+from edge_agent.runner.engine.shim.moved import HEX
 from fleet.errors import Code, FleetError
 from fleet.wit_types import (
     BYTES,
@@ -104,6 +106,8 @@ def _text(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> str:
 
 
 def _list(kind: ListType, resources: Mapping[str, int]) -> Lift:
+    if kind is HEX:
+        return _hex
     if kind == BYTES:
         return _bytes
     if isinstance(kind.element, Primitive) and kind.element in PACK_FORMATS:
@@ -122,6 +126,11 @@ def _list(kind: ListType, resources: Mapping[str, int]) -> Lift:
 def _bytes(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> bytes:
     count, address = _pair(raw, start + 8)
     return _stride(_block(address, count), 8) if count else b""
+
+
+def _hex(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> bytes:
+    length, address = _pair(raw, start + 8)
+    return unhexlify(string_at(address, length)) if length else b""
 
 
 def _block(address: int, count: int) -> bytes | Array[c_char]:

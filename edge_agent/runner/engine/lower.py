@@ -19,6 +19,7 @@ from edge_agent.runner.engine.leaves import (
     Mismatch,
     expected,
     lower_bytes,
+    lower_hex,
     numbers,
     pair,
     primitive,
@@ -26,6 +27,7 @@ from edge_agent.runner.engine.leaves import (
     template,
     word,
 )
+from edge_agent.runner.engine.shim.moved import HEX
 from fleet.errors import Code, FleetError
 from fleet.wit_types import (
     BYTES,
@@ -92,6 +94,8 @@ def lowering(kind: WitType, resources: Mapping[str, int]) -> Lower:
 
 
 def _list(kind: ListType, resources: Mapping[str, int]) -> Lower:
+    if kind is HEX:
+        return lower_hex
     if kind == BYTES:
         return lower_bytes
     if isinstance(kind.element, Primitive) and kind.element in PACK_FORMATS:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from ctypes import addressof, string_at
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.runner.engine import ffi
@@ -51,10 +51,12 @@ class InterfaceType:
     Attributes:
         functions: type of each function by WIT name (`open`, `[method]bucket.get`).
         resources: for each resource name used in the interface, where the resource is defined (`interface#name`).
+        types: the other types that the interface names; empty unless they were asked for.
     """
 
     functions: Mapping[str, FuncType]
     resources: Mapping[str, str]
+    types: Mapping[str, WitType] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,13 @@ class ComponentTypes:
     exports: Mapping[str, InterfaceType]
 
 
-def read_types(engine: int, component: int) -> ComponentTypes:
+def read_types(engine: int, component: int, *, named: bool = False) -> ComponentTypes:
     """Read the types of a compiled component.
 
     Args:
         engine: pointer to the engine.
         component: pointer to the component.
+        named: read the types that imports name as well, which only a component that replaces the host needs.
 
     Raises:
         FleetError: COMPONENT_UNSUPPORTED when the component uses what the binding cannot carry.
@@ -78,7 +81,9 @@ def read_types(engine: int, component: int) -> ComponentTypes:
     reader = _Reader(engine)
     component_type = ffi.component_type(component)
     try:
+        reader.named = named
         imports = reader.section(component_type, ffi.import_count, ffi.import_nth)
+        reader.named = False
         exports = reader.section(component_type, ffi.export_count, ffi.export_nth)
     finally:
         ffi.component_type_delete(component_type)
@@ -94,6 +99,7 @@ class _Reader:
         self._resources: list[tuple[int, str]] = []
         self._local: list[tuple[int, str]] = []
         self._left = MAX_TYPE_NODES
+        self.named = False
 
     def close(self) -> None:
         for pointer, _ in self._resources:
@@ -104,6 +110,7 @@ class _Reader:
         found: dict[str, InterfaceType] = {}
         functions: dict[str, FuncType] = {}
         resources: dict[str, str] = {}
+        types: dict[str, WitType] = {}
         for index in range(count(owner, self._engine)):
             with self._item(nth, owner, index) as (name, item):
                 match item.kind:
@@ -116,14 +123,18 @@ class _Reader:
                         resources[name] = self._origin(item.of, f"{ROOT}#{name}")
                     case kind if kind != ffi.ITEM_KIND["TYPE"]:
                         raise _unsupported(f"'{name}' is neither an interface nor a function")
-        if functions or resources:
-            found[ROOT] = InterfaceType(functions, resources)
+                    case _ if self.named:
+                        self._local = []
+                        types[name] = self._type(item.valtype.kind, item.valtype.of)
+        if functions or resources or types:
+            found[ROOT] = InterfaceType(functions, resources, types)
         return found
 
     def _interface(self, interface: str, pointer: int) -> InterfaceType:
         """One interface: resources first, since the functions mention them."""
         resources: dict[str, str] = {}
         functions: dict[str, FuncType] = {}
+        types: dict[str, WitType] = {}
         indexes = range(ffi.instance_export_count(pointer, self._engine))
         self._local = []
         for index in indexes:
@@ -137,7 +148,9 @@ class _Reader:
                     functions[name] = self._function(item.of)
                 elif item.kind not in (ffi.ITEM_KIND["RESOURCE"], ffi.ITEM_KIND["TYPE"]):
                     raise _unsupported(f"'{interface}#{name}' is neither a function nor a type")
-        return InterfaceType(functions, resources)
+                elif item.kind == ffi.ITEM_KIND["TYPE"] and self.named:
+                    types[name] = self._type(item.valtype.kind, item.valtype.of)
+        return InterfaceType(functions, resources, types)
 
     def _origin(self, pointer: int, name: str) -> str:
         """Where the resource was first named; remembers a copy of the pointer under that name."""

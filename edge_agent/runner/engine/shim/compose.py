@@ -1,0 +1,345 @@
+"""Puts the byte shim around a component.
+
+Owns: `compose`. The result is a component that holds the original one unchanged, offers and asks for the same
+functions, and has `string` where a moved function has `list<u8>`:
+
+    host -> [exports] -> original component -> [imports] -> host
+
+Each shim is a component of its own: one has to be there before the original, the other is made of it. Everything is
+written as text and made binary by the engine's own reader; only the original is put in as bytes, since text cannot hold
+it.
+
+Not moved, and left as they are: functions of the component's world (only interfaces have shims on the import side),
+functions that take borrowed resources inside other values, and exported functions that mention resources.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_agent.runner.engine.shim.binary import binary, put_in
+from edge_agent.runner.engine.shim.convert import Converter
+from edge_agent.runner.engine.shim.moved import Moved, as_hex, contains, has_bytes, marks, mentions_resource, types_of
+from edge_agent.runner.engine.shim.scope import INVENTED, Scope, Style, names_in, resources_in
+from edge_agent.runner.engine.types import ROOT, ComponentTypes, InterfaceType
+from fleet.wit_types import BorrowType, FuncType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SAFE = re.compile(r"[A-Za-z0-9:/@.+\-\[\]]+", re.ASCII)
+_WORLD = "shim-world"
+
+
+def compose(component: bytes, types: ComponentTypes) -> tuple[bytes, Moved] | None:
+    """A component with the shim around it, and what the shim moves.
+
+    Args:
+        component: the original, valid component.
+        types: its types, with the names of types that it imports.
+
+    Returns:
+        None when there is nothing to move, or names that cannot be written down.
+    """
+    imports = {name: _moved_imports(declared) for name, declared in types.imports.items() if name != ROOT}
+    exports = {name: _moved_exports(declared) for name, declared in types.exports.items()}
+    if not any(imports.values()) and not any(exports.values()):
+        return None
+    if not _can_be_written(types):
+        return None
+    text = _Composition(types, imports, exports).text()
+    moved = Moved(_marks(types.imports, imports), _marks(types.exports, exports))
+    return put_in(binary(text), component), moved
+
+
+def _moved_imports(declared: InterfaceType) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, function in declared.functions.items()
+        if any(map(has_bytes, types_of(function)))
+        and not any(
+            contains(kind, lambda part: isinstance(part, BorrowType))
+            for _, kind in function.params
+            if not isinstance(kind, BorrowType)
+        )
+    )
+
+
+def _moved_exports(declared: InterfaceType) -> frozenset[str]:
+    if not _is_plain(declared):
+        return frozenset()
+    return frozenset(name for name, function in declared.functions.items() if any(map(has_bytes, types_of(function))))
+
+
+def _is_plain(declared: InterfaceType) -> bool:
+    return not declared.resources and not any(
+        mentions_resource(kind) for function in declared.functions.values() for kind in types_of(function)
+    )
+
+
+def _marks(interfaces: Mapping[str, InterfaceType], moved: Mapping[str, frozenset[str]]) -> dict[str, str]:
+    return {
+        f"{interface}#{name}": marks(interfaces[interface].functions[name])
+        for interface, names in moved.items()
+        for name in sorted(names)
+    }
+
+
+def _can_be_written(types: ComponentTypes) -> bool:
+    """Every name is plain, no resource stands outside interfaces, and functions use resources their interface names."""
+    interfaces = {**types.imports, **{f"{name} exported": declared for name, declared in types.exports.items()}}
+    for interface, declared in interfaces.items():
+        outside = interface.partition(" ")[0] == ROOT
+        kinds = [kind for function in declared.functions.values() for kind in types_of(function)]
+        kinds += declared.types.values()
+        words = [word for kind in kinds for word in names_in(kind)]
+        words += [*declared.functions, *declared.resources, *declared.types]
+        words += [name for function in declared.functions.values() for name, _ in function.params]
+        words += [] if outside else [interface.partition(" ")[0]]
+        if not all(_SAFE.fullmatch(word) and not word.startswith(INVENTED) for word in words):
+            return False
+        if outside and declared.resources:
+            return False
+        used = {name for kind in kinds for name in resources_in(kind)}
+        if not outside and not used <= declared.resources.keys():
+            return False
+    return True
+
+
+class _Composition:
+    """Writes the text around one component."""
+
+    def __init__(
+        self,
+        types: ComponentTypes,
+        imports: Mapping[str, frozenset[str]],
+        exports: Mapping[str, frozenset[str]],
+    ) -> None:
+        self._types = types
+        self._moved_imports = imports
+        self._moved_exports = exports
+        self._numbers = itertools.count()
+
+    def text(self) -> str:
+        """The whole component, with an empty one where the original goes."""
+        resources: dict[str, str] = {}
+        lines = ["(component", "(component)"]
+        given = []
+        for interface, moved in self._moved_imports.items():
+            instance, text = self._import(interface, self._types.imports[interface], moved, resources)
+            lines.append(text)
+            given.append((interface, instance))
+        if any(self._moved_imports.values()):
+            lines += self._imports_shim(" ".join(f'(with "{name}" (instance ${instance}))' for name, instance in given))
+        agent = [
+            f'(with "{interface}" (instance {f"$imports {_quoted(interface)}" if moved else f"${instance}"}))'
+            for (interface, instance), moved in zip(given, self._moved_imports.values(), strict=True)
+        ]
+        lines += self._world_imports(agent, resources)
+        lines.append(f"(instance $agent (instantiate 0 {' '.join(agent)}))")
+        bridged = {name: moved for name, moved in self._moved_exports.items() if _is_plain(self._types.exports[name])}
+        lines += self._exports_shim(bridged)
+        for interface in self._types.exports:
+            if interface != ROOT:
+                source = "$exports" if interface in bridged else "$agent"
+                lines.append(f'(export "{interface}" (instance {source} "{interface}"))')
+        return "\n".join([*lines, *self._world_exports(bridged, resources), ")"])
+
+    def _fresh(self, prefix: str) -> str:
+        return f"{prefix}{next(self._numbers)}"
+
+    def _import(
+        self, interface: str, declared: InterfaceType, moved: frozenset[str], resources: dict[str, str]
+    ) -> tuple[str, str]:
+        """Import an interface as the engine will see it; returns its identifier, and adds its own resources."""
+        local, lines, own = {}, [], []
+        for name, origin in declared.resources.items():
+            local[name] = self._fresh("r")
+            if origin == f"{interface}#{name}":
+                lines.append(f'(export "{name}" (type ${local[name]} (sub resource)))')
+                own.append((name, origin))
+            elif origin.startswith(f"{interface}#"):
+                lines.append(
+                    f'(export "{name}" (type ${local[name]} (eq ${local[origin.removeprefix(f"{interface}#")]})))'
+                )
+            else:
+                lines.append(f"(alias outer 1 ${resources[origin]} (type ${local[name]}-is))")
+                lines.append(f'(export "{name}" (type ${local[name]} (eq ${local[name]}-is)))')
+        scope = Scope(Style.IN_INSTANCE, self._numbers, local)
+        if not moved:
+            for name, kind in declared.types.items():
+                scope.define(kind, name)
+        functions = [
+            f'(export "{name}" (func{scope.signature(as_hex(function) if name in moved else function)}))'
+            for name, function in declared.functions.items()
+        ]
+        instance = self._fresh("i")
+        text = [f'(import "{interface}" (instance ${instance}', *lines, *scope.lines, *functions, "))"]
+        for name, origin in own:
+            resources[origin] = self._fresh("r")
+            text.append(f'(alias export ${instance} "{name}" (type ${resources[origin]}))')
+        return instance, "\n ".join(text)
+
+    def _world_imports(self, agent: list[str], resources: Mapping[str, str]) -> list[str]:
+        """What the component imports outside interfaces; passed on to it unchanged."""
+        declared = self._types.imports.get(ROOT)
+        if declared is None:
+            return []
+        scope = Scope(Style.IMPORT, self._numbers, resources)
+        for name, kind in declared.types.items():
+            agent.append(f'(with "{name}" (type ${scope.define(kind, name)}))')
+        functions = []
+        for name, function in declared.functions.items():
+            identifier = self._fresh("f")
+            functions.append(f'(import "{name}" (func ${identifier}{scope.signature(function)}))')
+            agent.append(f'(with "{name}" (func ${identifier}))')
+        return [*scope.lines, *functions]
+
+    def _imports_shim(self, arguments: str) -> list[str]:
+        """Between the component and the host: takes the host's interfaces, gives those the component asks for."""
+        resources: dict[str, str] = {}
+        sources: dict[tuple[str, str], str] = {}
+        head = []
+        for interface, names in self._moved_imports.items():
+            declared = self._types.imports[interface]
+            instance, text = self._import(interface, declared, names, resources)
+            head.append(text)
+            sources |= {(interface, name): f'{instance} "{name}"' for name in declared.functions}
+        moved = {name: names for name, names in self._moved_imports.items() if names}
+        shim = _Shim(self._types.imports, moved, sources, resources, inward=True)
+        body = self._body(shim)
+        return [
+            "(component $imports-code",
+            *head,
+            *body,
+            ")",
+            f"(instance $imports (instantiate $imports-code {arguments}))",
+        ]
+
+    def _exports_shim(self, bridged: Mapping[str, frozenset[str]]) -> list[str]:
+        """Between the host and the component: takes the component's functions, gives interfaces to the host."""
+        if not bridged:
+            return []
+        taken = Scope(Style.IMPORT, self._numbers, {})
+        plain = Scope(Style.PLAIN, self._numbers, {})
+        sources: dict[tuple[str, str], str] = {}
+        head, given = [], []
+        for interface in bridged:
+            path = f'$agent "{interface}"' if interface != ROOT else "$agent"
+            for name, function in self._types.exports[interface].functions.items():
+                identifier = sources[interface, name] = self._fresh("f")
+                head.append(f'(import "shim-{identifier}" (func ${identifier}{taken.signature(function)}))')
+                given.append(f'(with "shim-{identifier}" (func {path} "{name}"))')
+        given += [f'(with "{name}" (type {plain.use(kind)}))' for name, kind in taken.named]
+        return [
+            "(component $exports-code",
+            *taken.lines,
+            *head,
+            *self._body(_Shim(self._types.exports, bridged, sources, {}, inward=False)),
+            ")",
+            *plain.lines,
+            f"(instance $exports (instantiate $exports-code {' '.join(given)}))",
+        ]
+
+    def _world_exports(self, bridged: Mapping[str, frozenset[str]], resources: Mapping[str, str]) -> list[str]:
+        declared = self._types.exports.get(ROOT)
+        if declared is None:
+            return []
+        scope = Scope(Style.EXPORT, self._numbers, resources)
+        functions = []
+        for name, function in declared.functions.items():
+            moved = name in bridged.get(ROOT, ())
+            source = f'$exports "{_WORLD}"' if ROOT in bridged else "$agent"
+            signature = scope.signature(as_hex(function) if moved else function)
+            functions.append(f'(export "{name}" (func {source} "{name}") (func{signature}))')
+        return [*scope.lines, *functions]
+
+    def _body(self, shim: _Shim) -> list[str]:
+        """What is the same in both shims: convert what is moved, and export it with the rest of its interface."""
+        lines = []
+        sources = dict(shim.sources)
+        if any(shim.moved.values()):
+            converter = Converter(self._numbers, inward=shim.inward)
+            for interface, names in shim.moved.items():
+                declared = shim.interfaces[interface]
+                local = {name: shim.resources[origin] for name, origin in declared.resources.items()}
+                for name in sorted(names):
+                    at = interface, name
+                    sources[at] = converter.add(declared.functions[name], f"${sources[at]}", local)
+            lines += converter.lines()
+        for interface, names in shim.moved.items():
+            declared = shim.interfaces[interface]
+            functions = {
+                name: (as_hex(function) if name in names and not shim.inward else function, sources[interface, name])
+                for name, function in declared.functions.items()
+            }
+            lines += self._wrapped(interface or _WORLD, declared, functions, shim.resources)
+        return lines
+
+    def _wrapped(
+        self,
+        interface: str,
+        declared: InterfaceType,
+        functions: Mapping[str, tuple[FuncType, str]],
+        resources: Mapping[str, str],
+    ) -> list[str]:
+        """Export functions, given by type and source, as an instance.
+
+        Only a component can do it: methods are valid only beside the resource they belong to, under its name there.
+        """
+        code, instance = self._fresh("c"), self._fresh("i")
+        inner = {name: self._fresh("r") for name in declared.resources}
+        outer = {name: self._fresh("r") for name in declared.resources}
+        local = {name: resources[origin] for name, origin in declared.resources.items()}
+        plain = Scope(Style.PLAIN, self._numbers, local)
+        taken = Scope(Style.IMPORT, self._numbers, inner)
+        shown = Scope(Style.EXPORT, self._numbers, outer)
+        for name, kind in declared.types.items():
+            shown.define(kind, name)
+        imports, exports, given = [], [], []
+        for name, (function, source) in functions.items():
+            identifier = self._fresh("f")
+            imports.append(f'(import "shim-{identifier}" (func ${identifier}{taken.signature(function)}))')
+            exports.append(f'(export "{name}" (func ${identifier}) (func{shown.signature(function)}))')
+            given.append(f'(with "shim-{identifier}" (func ${source}))')
+        given += [f'(with "{name}" (type {plain.use(kind)}))' for name, kind in taken.named]
+        given += [f'(with "shim-{inner[name]}" (type ${local[name]}))' for name in inner]
+        return [
+            f"(component ${code}",
+            *(f'(import "shim-{identifier}" (type ${identifier} (sub resource)))' for identifier in inner.values()),
+            *taken.lines,
+            *imports,
+            *(f'(export ${outer[name]} "{name}" (type ${inner[name]}))' for name in outer),
+            *shown.lines,
+            *exports,
+            ")",
+            *plain.lines,
+            f"(instance ${instance} (instantiate ${code} {' '.join(given)}))",
+            f'(export "{interface}" (instance ${instance}))',
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shim:
+    """One of the two shims.
+
+    Attributes:
+        interfaces: types as the original component knows them.
+        moved: the interfaces that the shim exports, and the functions in them that it converts.
+        sources: identifier of every function it takes.
+        resources: identifier of every resource, by origin.
+        inward: it takes what the host offers, and speaks text there; else it speaks text where it is called.
+    """
+
+    interfaces: Mapping[str, InterfaceType]
+    moved: Mapping[str, frozenset[str]]
+    sources: Mapping[tuple[str, str], str]
+    resources: Mapping[str, str]
+    inward: bool
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'

@@ -1,0 +1,144 @@
+"""Types as component text, within one scope of names.
+
+Owns: `Scope` and `Style`. A component may use a record, variant, enum or flags type in what it imports or exports only
+under a name that is imported or exported itself; a scope gives every such type one, the given name or an invented one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from edge_agent.runner.engine.shim.moved import HEX, parts_of
+from fleet.wit_types import (
+    BorrowType,
+    EnumType,
+    FlagsType,
+    FuncType,
+    ListType,
+    OptionType,
+    OwnType,
+    Primitive,
+    RecordType,
+    ResultType,
+    TupleType,
+    VariantType,
+    WitType,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+INVENTED = "shim-type-"
+"""How invented names of types begin."""
+
+
+class Style(Enum):
+    """How a scope makes a type known: `{id}` is its identifier, `{name}` its name and `{text}` what it is."""
+
+    PLAIN = "(type ${id} {text})"
+    IN_INSTANCE = '(type ${id}-is {text}) (export "{name}" (type ${id} (eq ${id}-is)))'
+    IMPORT = '(type ${id}-is {text}) (import "{name}" (type ${id} (eq ${id}-is)))'
+    EXPORT = '(type ${id}-is {text}) (export ${id} "{name}" (type ${id}-is))'
+
+
+class Scope:
+    """Types that were used so far, and the lines that define them.
+
+    Args:
+        style: how types are made known.
+        numbers: for identifiers that are unique in the whole text.
+        resources: identifier of each resource, by the name that types use.
+
+    Attributes:
+        lines: definitions, to be written before what uses them.
+        named: name and type of what was made known, in order.
+    """
+
+    def __init__(self, style: Style, numbers: Iterator[int], resources: Mapping[str, str]) -> None:
+        self._style = style
+        self._numbers = numbers
+        self._resources = resources
+        self._known: dict[WitType, str] = {}
+        self.lines: list[str] = []
+        self.named: list[tuple[str, WitType]] = []
+
+    def define(self, kind: WitType, name: str | None = None) -> str:
+        """Make a type known, under a name of its own or an invented one; returns its identifier."""
+        text = self._text(kind)
+        identifier = f"t{next(self._numbers)}"
+        name = name or f"{INVENTED}{len(self.named)}"
+        self.lines.append(self._style.value.format(id=identifier, name=name, text=text))
+        self.named.append((name, kind))
+        self._known.setdefault(kind, identifier)
+        return identifier
+
+    def use(self, kind: WitType) -> str:
+        """How to write a type where it is used."""
+        if kind is HEX:
+            return "string"
+        match kind:
+            case Primitive():
+                return str(kind)
+            case RecordType() | VariantType() | EnumType() | FlagsType():
+                return f"${self._known.get(kind) or self.define(kind)}"
+        return self._text(kind)
+
+    def signature(self, kind: FuncType) -> str:
+        """Parameters and result of a function type, without the word before them."""
+        params = "".join(f' (param "{name}" {self.use(part)})' for name, part in kind.params)
+        return f"{params}{'' if kind.result is None else f' (result {self.use(kind.result)})'}"
+
+    def _text(self, kind: WitType) -> str:
+        match kind:
+            case Primitive():
+                return str(kind)
+            case ListType():
+                return "string" if kind is HEX else f"(list {self.use(kind.element)})"
+            case OptionType():
+                return f"(option {self.use(kind.payload)})"
+            case TupleType():
+                return f"(tuple {' '.join(self.use(part) for part in kind.items)})"
+            case ResultType():
+                ok = "" if kind.ok is None else f" {self.use(kind.ok)}"
+                return f"(result{ok}{'' if kind.err is None else f' (error {self.use(kind.err)})'})"
+            case RecordType():
+                return f"(record {' '.join(f'(field {_quoted(name)} {self.use(part)})' for name, part in kind.fields)})"
+            case VariantType():
+                cases = (f"(case {_quoted(name)}{f' {self.use(part)}' if part else ''})" for name, part in kind.cases)
+                return f"(variant {' '.join(cases)})"
+            case EnumType():
+                return f"(enum {' '.join(map(_quoted, kind.cases))})"
+            case FlagsType():
+                return f"(flags {' '.join(map(_quoted, kind.names))})"
+            case OwnType():
+                return f"(own ${self._resources[kind.resource]})"
+            case BorrowType():
+                return f"(borrow ${self._resources[kind.resource]})"
+
+
+def names_in(kind: WitType) -> Iterator[str]:
+    """Every name that the text of a type holds."""
+    match kind:
+        case RecordType():
+            yield from (name for name, _ in kind.fields)
+        case VariantType():
+            yield from (name for name, _ in kind.cases)
+        case EnumType():
+            yield from kind.cases
+        case FlagsType():
+            yield from kind.names
+    for part in parts_of(kind):
+        yield from names_in(part)
+
+
+def resources_in(kind: WitType) -> Iterator[str]:
+    """Every resource that a type mentions."""
+    if isinstance(kind, OwnType | BorrowType):
+        yield kind.resource
+    for part in parts_of(kind):
+        yield from resources_in(part)
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'

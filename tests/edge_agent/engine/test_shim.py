@@ -1,0 +1,350 @@
+"""The byte shim: every byte arrives, whatever it is wrapped in, and nobody notices that it is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_agent.runner.engine import Component, Engine, HostFunction, HostInterface, Instance, Limits, Trap
+from edge_agent.runner.engine.shim.moved import HEX, MAX_MOVED, as_hex, marks, restored
+from fleet.errors import Code, FleetError
+from fleet.model import ExitCause
+from fleet.wit_text import parse_signature, parse_type
+from fleet.wit_types import BYTES, Err, FuncType, Ok, OptionType, RecordType, TupleType, Variant, WitType, WitValue
+from tests.fakes.components import ALLOCATOR, ECHO_INTERFACE, OPTIONS, echo, wasm
+from tests.fakes.wit_strategies import TYPES, values
+
+ENGINE = Engine()
+ECHO = f"{ECHO_INTERFACE}#echo"
+CONTEXT_AGENT = Path(__file__).parents[3] / "components/context-agent/context_agent.wasm"
+
+
+@lru_cache(maxsize=64)
+def _component(kind: WitType) -> Component:
+    return ENGINE.load(ENGINE.compile(echo(kind)))
+
+
+def _echo(kind: WitType, limits: Limits | None = None) -> tuple[Instance, list[WitValue]]:
+    """An instance that gives every value to the host and back, and what the host got."""
+    got: list[WitValue] = []
+
+    def call(value: WitValue) -> WitValue:
+        got.append(value)
+        return value
+
+    function = HostFunction(FuncType((("v", kind),), kind), call)
+    return Instance(_component(kind), [HostInterface(ECHO_INTERFACE, {"echo": function})], limits or Limits()), got
+
+
+SIZES = [*range(70), 255, 256, 257, 4095, 65535, 65536, 65537, (1 << 20) - 1, 1 << 20, (2 << 20) - 1, 2 << 20]
+
+
+def test_every_size_and_every_byte_arrives() -> None:
+    instance, got = _echo(BYTES)
+    for size in SIZES:
+        data = bytes(range(256)) * (size // 256) + os.urandom(size % 256)
+        assert instance.call("echo", data) == data
+        assert got.pop() == data
+    assert _component(BYTES).moved.imports == {ECHO: "11"}
+    assert _component(BYTES).moved.exports == {"#echo": "11"}
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=3000))
+def test_any_bytes_arrive(data: bytes) -> None:
+    instance, got = _echo(BYTES)
+    assert instance.call("echo", data) == data
+    assert got == [data]
+    instance.close()
+
+
+@st.composite
+def _typed_with_bytes(draw: st.DrawFn) -> tuple[WitType, WitValue]:
+    """A type that holds bytes somewhere among other types, and a value of it."""
+    around = draw(TYPES)
+    kind = draw(
+        st.sampled_from(
+            [
+                RecordType((("first", around), ("second", BYTES))),
+                TupleType((BYTES, around, OptionType(BYTES))),
+                parse_type(f"list<tuple<{around}, list<u8>>>"),
+                parse_type(f"variant {{ a({around}), b(list<u8>), c(u64), d(f64) }}"),
+                parse_type(f"result<option<list<list<u8>>>, {around}>"),
+            ]
+        )
+    )
+    return kind, draw(values(kind))
+
+
+@settings(deadline=None, max_examples=120)
+@given(_typed_with_bytes())
+def test_bytes_arrive_from_anywhere_within_a_value(pair: tuple[WitType, WitValue]) -> None:
+    kind, value = pair
+    instance, got = _echo(kind)
+    assert ECHO in _component(kind).moved.imports
+    assert "#echo" in _component(kind).moved.exports
+    for _ in range(2):
+        assert instance.call("echo", value) == value
+        assert got.pop() == value
+    instance.close()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "variant { a(list<u8>), b(f32), c(list<f64>) }",
+        "variant { a(f64), b(list<u8>), c(variant { d(list<u8>), e(u64) }) }",
+        "record { a: u8, b: option<list<u8>>, c: u64, d: list<u8>, e: bool, f: list<list<u8>> }",
+        "tuple<list<u8>, list<u8>, list<u8>, list<u8>, list<u8>, list<u8>, list<u8>, list<u8>, string>",
+        "result<list<option<tuple<string, list<u8>>>>, variant { gone, other(string) }>",
+    ],
+)
+def test_the_types_of_the_component_stay_what_they_were(kind: str) -> None:
+    parsed = parse_type(kind)
+    types = _component(parsed).types
+    assert types.imports[ECHO_INTERFACE].functions["echo"].result == parsed
+    assert types.exports[""].functions["echo"].params == (("v", parsed),)
+
+
+@given(TYPES)
+def test_marks_undo_the_replacement(kind: WitType) -> None:
+    function = FuncType((("v", kind),), BYTES)
+
+    def seen(text: str) -> FuncType:
+        return parse_signature(text.replace("list<u8>", "string"))
+
+    assert restored(seen(str(function)), marks(function)) == function
+    assert as_hex(function).result is HEX
+    with pytest.raises(FleetError):
+        restored(seen(str(function)), marks(function) + "1")
+
+
+def test_components_without_bytes_are_left_alone() -> None:
+    component = _component(parse_type("record { a: string, b: list<u16> }"))
+    assert (component.moved.imports, component.moved.exports) == ({}, {})
+    assert component.moved.memories == component.moved.core_instances == 0
+
+
+def test_a_host_function_may_call_the_guest_that_calls_it() -> None:
+    """Frames of the shim lie on top of one another then."""
+    depth = 0
+
+    def call(value: WitValue) -> WitValue:
+        nonlocal depth
+        depth += 1
+        return instance.call("echo", bytes([depth]) * 300 * depth) and value if depth < 5 else value
+
+    function = HostFunction(FuncType((("v", BYTES),), BYTES), call)
+    instance = Instance(_component(BYTES), [HostInterface(ECHO_INTERFACE, {"echo": function})], Limits())
+    for _ in range(20):
+        depth = 0
+        data = os.urandom(1000)
+        assert instance.call("echo", data) == data
+
+
+def test_the_shim_keeps_no_memory_from_call_to_call() -> None:
+    instance, _ = _echo(BYTES)
+    data = os.urandom(1 << 20)
+    assert all(instance.call("echo", data) == data for _ in range(40))
+
+
+def test_what_no_call_can_carry_is_refused_before_the_guest_runs() -> None:
+    instance, got = _echo(BYTES)
+    with pytest.raises(FleetError) as caught:
+        instance.call("echo", bytes(MAX_MOVED + 1))
+    assert caught.value.code is Code.VALUE_INVALID
+    assert (instance.alive, got) == (True, [])
+
+
+def test_a_guest_that_moves_more_than_a_call_can_carry_ends() -> None:
+    instance, _ = _echo(BYTES)
+    with pytest.raises(Trap) as caught:
+        instance.call("echo", bytes(MAX_MOVED))
+    assert caught.value.cause is ExitCause.UNREACHABLE
+
+
+def test_the_shim_lies_within_the_memory_limit() -> None:
+    instance, _ = _echo(BYTES, Limits(memory_bytes=1 << 20))
+    with pytest.raises(Trap):
+        instance.call("echo", bytes(600_000))
+
+
+@pytest.mark.parametrize("limits", [Limits(memories=0), Limits(instances=1)], ids=str)
+def test_limits_are_those_of_the_component_alone(limits: Limits) -> None:
+    """It has one memory and two core instances; the shim's own come on top, and exactly those."""
+    with pytest.raises(Trap, match="resource limit exceeded"):
+        _echo(BYTES, limits)
+    _echo(BYTES, Limits(memories=1, instances=2))[0].close()
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data[:-9] + b"!" + data[-8:], lambda _: b""])
+def test_a_damaged_trailer_is_refused(change: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(FleetError) as caught:
+        ENGINE.load(change(ENGINE.compile(echo(BYTES))))
+    assert caught.value.code is Code.COMPONENT_INVALID
+
+
+STORE, BATCH = "test:kv/store@0.1.0", "test:kv/batch@0.1.0"
+GUEST = wasm(f"""(component
+ (import "{STORE}" (instance $store
+   (export "bucket" (type $b (sub resource)))
+   (type $e' (variant (case "gone") (case "other" string))) (export "error" (type $e (eq $e')))
+   (export "open" (func (param "name" string) (result (own $b))))
+   (export "[method]bucket.get" (func (param "self" (borrow $b)) (param "key" string)
+     (result (result (option (list u8)) (error $e)))))
+   (export "[method]bucket.set" (func (param "self" (borrow $b)) (param "key" string) (param "value" (list u8))
+     (result (result (error $e)))))
+   (export "[method]bucket.size" (func (param "self" (borrow $b)) (result u32)))))
+ (alias export $store "bucket" (type $b)) (alias export $store "error" (type $e))
+ (import "{BATCH}" (instance $batch
+   (alias outer 1 $b (type $b')) (export "bucket" (type $b (eq $b')))
+   (alias outer 1 $e (type $e')) (export "error" (type $e (eq $e')))
+   (export "swap" (func (param "bucket" (borrow $b)) (param "pairs" (list (tuple string (list u8))))
+     (result (result (list (tuple string (list u8))) (error $e)))))))
+ (core module $allocator {ALLOCATOR} (data (i32.const 512) "fromto"))
+ (core instance $a (instantiate $allocator))
+ (core func $open (canon lower (func $store "open") {OPTIONS}))
+ (core func $get (canon lower (func $store "[method]bucket.get") {OPTIONS}))
+ (core func $set (canon lower (func $store "[method]bucket.set") {OPTIONS}))
+ (core func $size (canon lower (func $store "[method]bucket.size")))
+ (core func $swap (canon lower (func $batch "swap") {OPTIONS}))
+ (core func $drop (canon resource.drop $b))
+ (core module $m
+  (import "a" "memory" (memory 1))
+  (import "a" "reset" (func $reset))
+  (import "h" "open" (func $open (param i32 i32) (result i32)))
+  (import "h" "get" (func $get (param i32 i32 i32 i32)))
+  (import "h" "set" (func $set (param i32 i32 i32 i32 i32 i32)))
+  (import "h" "size" (func $size (param i32) (result i32)))
+  (import "h" "swap" (func $swap (param i32 i32 i32 i32)))
+  (import "h" "drop" (func $drop (param i32)))
+  (func (export "copy") (result i32) (local $b i32) (local $n i32)
+    (call $reset)
+    (local.set $b (call $open (i32.const 512) (i32.const 4)))
+    (call $get (local.get $b) (i32.const 512) (i32.const 4) (i32.const 64))
+    (if (i32.or (i32.load8_u (i32.const 64)) (i32.eqz (i32.load8_u (i32.const 68)))) (then
+      (call $drop (local.get $b)) (return (i32.const -1))))
+    (call $set (local.get $b) (i32.const 516) (i32.const 2)
+      (i32.load (i32.const 72)) (i32.load (i32.const 76)) (i32.const 96))
+    ;; the same bytes once more, as the only pair of a list
+    (i32.store (i32.const 128) (i32.const 516)) (i32.store (i32.const 132) (i32.const 2))
+    (i32.store (i32.const 136) (i32.load (i32.const 72))) (i32.store (i32.const 140) (i32.load (i32.const 76)))
+    (call $swap (local.get $b) (i32.const 128) (i32.const 1) (i32.const 160))
+    (call $set (local.get $b) (i32.load (i32.load (i32.const 164))) (i32.load offset=4 (i32.load (i32.const 164)))
+      (i32.load offset=8 (i32.load (i32.const 164))) (i32.load offset=12 (i32.load (i32.const 164))) (i32.const 96))
+    (local.set $n (call $size (local.get $b)))
+    (call $drop (local.get $b)) (local.get $n))
+  (func (export "size-of") (param i32) (result i32) (local $n i32)
+    (local.set $n (call $size (local.get 0))) (call $drop (local.get 0)) (local.get $n)))
+ (core instance $i (instantiate $m (with "a" (instance $a)) (with "h" (instance
+   (export "open" (func $open)) (export "get" (func $get)) (export "set" (func $set)) (export "size" (func $size))
+   (export "swap" (func $swap)) (export "drop" (func $drop))))))
+ (func (export "copy") (result s32) (canon lift (core func $i "copy")))
+ (func $size-of (param "bucket" (borrow $b)) (result u32) (canon lift (core func $i "size-of")))
+ (component $viewer
+  (import "b" (type $b (sub resource)))
+  (import "f" (func $f (param "bucket" (borrow $b)) (result u32)))
+  (export $eb "bucket" (type $b))
+  (export "size-of" (func $f) (func (param "bucket" (borrow $eb)) (result u32))))
+ (instance $viewer (instantiate $viewer (with "b" (type $b)) (with "f" (func $size-of))))
+ (export "test:kv/viewer" (instance $viewer)))""")
+ERROR = "variant { gone, other(string) }"
+
+
+class Store:
+    """Host side of both interfaces: one bucket's entries, and the handles that are open."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, bytes] = {}
+        self.handles: set[int] = set()
+
+    def open(self, _name: str) -> int:
+        self.handles.add(len(self.handles) + 7)
+        return len(self.handles) + 6
+
+    def get(self, handle: int, key: str) -> WitValue:
+        assert handle in self.handles
+        return Err(Variant("gone")) if key not in self.entries else Ok(self.entries[key] or None)
+
+    def set(self, handle: int, key: str, value: bytes) -> WitValue:
+        assert handle in self.handles
+        self.entries[key] = value
+        return Ok(None)
+
+    def size(self, handle: int) -> int:
+        assert handle in self.handles
+        return len(self.entries)
+
+    def swap(self, handle: int, pairs: list[tuple[str, bytes]]) -> WitValue:
+        assert handle in self.handles
+        return Ok([(f"{key} swapped", value[::-1]) for key, value in pairs])
+
+    def interfaces(self) -> list[HostInterface]:
+        functions: dict[str, tuple[Callable[..., WitValue], str]] = {
+            "open": (self.open, "func(name: string) -> own<bucket>"),
+            "[method]bucket.get": (
+                self.get,
+                f"func(self: borrow<bucket>, key: string) -> result<option<list<u8>>, {ERROR}>",
+            ),
+            "[method]bucket.set": (
+                self.set,
+                f"func(self: borrow<bucket>, key: string, value: list<u8>) -> result<_, {ERROR}>",
+            ),
+            "[method]bucket.size": (self.size, "func(self: borrow<bucket>) -> u32"),
+        }
+        pairs = "list<tuple<string, list<u8>>>"
+        swap = parse_signature(f"func(bucket: borrow<bucket>, pairs: {pairs}) -> result<{pairs}, {ERROR}>")
+        made = {name: HostFunction(parse_signature(text), call) for name, (call, text) in functions.items()}
+        return [
+            HostInterface(STORE, made, {"bucket": self.handles.discard}),
+            HostInterface(BATCH, {"swap": HostFunction(swap, self.swap)}, uses={"bucket": STORE}),
+        ]
+
+
+def test_methods_of_resources_move_bytes_and_leave_no_handle_behind() -> None:
+    component = ENGINE.load(ENGINE.compile(GUEST))
+    assert sorted(component.moved.imports) == [
+        f"{BATCH}#swap",
+        f"{STORE}#[method]bucket.get",
+        f"{STORE}#[method]bucket.set",
+    ]
+    assert component.moved.memories == 1
+    store = Store()
+    instance = Instance(component, store.interfaces(), Limits(resources=1))
+    for size in (1, 2, 15, 16, 17, 1000, 65537, 1 << 20):
+        data = os.urandom(size)
+        store.entries = {"from": data}
+        assert instance.call("copy") == 3
+        assert store.entries == {"from": data, "to": data, "to swapped": data[::-1]}
+        assert store.handles == set()
+    store.entries = {}
+    assert instance.call("copy") == -1
+    store.entries = {"from": b""}
+    assert instance.call("copy") == -1
+    assert store.handles == set()
+
+
+def test_exports_that_mention_resources_pass_the_shim_by() -> None:
+    component = ENGINE.load(ENGINE.compile(GUEST))
+    assert component.moved.imports
+    store = Store()
+    instance = Instance(component, store.interfaces(), Limits())
+    store.entries = {"a": b""}
+    assert instance.call("test:kv/viewer#size-of", store.open("x")) == 1
+    instance.close()
+
+
+def test_the_shipped_agent_moves_what_it_can() -> None:
+    component = ENGINE.load(ENGINE.compile(CONTEXT_AGENT.read_bytes()))
+    assert {name.partition("#")[2] for name in component.moved.imports} == {
+        "[method]bucket.get",
+        "[method]bucket.set",
+        "[constructor]tensor",
+        "[method]tensor.data",
+    }
