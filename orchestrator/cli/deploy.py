@@ -131,6 +131,11 @@ def _watch(session: Session, client: Client, identifier: str, timeout_s: float) 
                 if shown.get(number) != line:
                     shown[number] = line
                     session.output.step(text, states[number])
+    except KeyboardInterrupt:
+        session.output.note(
+            f"The rollout goes on: see `fleetctl deployments`; `fleetctl cancel {identifier}` stops it."
+        )
+        raise
     except FleetError as error:
         if error.code is not Code.DEADLINE_EXCEEDED:
             raise
@@ -138,7 +143,7 @@ def _watch(session: Session, client: Client, identifier: str, timeout_s: float) 
             Code.DEADLINE_EXCEEDED,
             f"the rollout did not finish within {timeout_s:g} s and goes on",
             deployment=identifier,
-            remedy="Look at `fleetctl deployments`, or stop it with `fleetctl cancel DEPLOYMENT`.",
+            remedy=f"See `fleetctl deployments`; `fleetctl cancel {identifier}` stops it.",
         ) from error
     return last
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -127,3 +128,24 @@ def test_no_colour_reaches_a_pipe() -> None:
         [sys.executable, "-m", "orchestrator.cli.main", "nodes"], capture_output=True, text=True, check=False
     )
     assert "\x1b[" not in done.stdout + done.stderr
+
+
+INTERRUPTED_WHILE_LOADING = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == "orchestrator.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.{handler})
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["fleetctl", "--version"]
+from orchestrator.cli.entry import run
+sys.exit(run())
+"""
+
+
+@pytest.mark.parametrize(("handler", "ends"), [("default_int_handler", -signal.SIGINT), ("SIG_IGN", 0)])
+def test_ctrl_c_while_the_program_loads_leaves_no_stack_trace(handler: str, ends: int) -> None:
+    code = INTERRUPTED_WHILE_LOADING.format(handler=handler)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (ends, "")
