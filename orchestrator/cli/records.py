@@ -172,6 +172,7 @@ def event_row(event: model_pb2.Event, now_ms: int) -> Row:
             "agent": event.agent,
             "kind": event.kind,
             "message": event.message,
+            "detail": dict(event.detail),
         },
         {"age": ago(event.at_ms, now_ms), "time": when(event.at_ms)},
     )
