@@ -89,13 +89,22 @@ def interfaces_for(imports: Iterable[str], context: AgentContext) -> tuple[HostI
     for module in sorted({SERVED[served] for served in found.values()}):
         for interface in import_module(f"{__name__}.{module}").interfaces(context):
             offered[interface.name] = interface
-    names = {served: imported for imported, served in found.items()}
-    return tuple(_renamed(offered[served], imported, names) for imported, served in found.items())
+    return tuple(_renamed(offered[served], imported, found) for imported, served in found.items())
 
 
-def _renamed(interface: HostInterface, name: str, names: Mapping[str, str]) -> HostInterface:
+def _renamed(interface: HostInterface, name: str, found: Mapping[str, str]) -> HostInterface:
     """Return the interface under the name that the guest imports, with the resources of others under theirs."""
-    uses = {resource: names.get(source, source) for resource, source in interface.uses.items()}
+    uses = {resource: _imported_as(source, name, found) for resource, source in interface.uses.items()}
     if name == interface.name and uses == interface.uses:
         return interface
     return replace(interface, name=name, uses=uses)
+
+
+def _imported_as(served: str, user: str, found: Mapping[str, str]) -> str:
+    """Name under which the guest imports `served` where it imports `user`.
+
+    A guest may import two versions of one track; interfaces of a version use the resources of the same version.
+    """
+    version = parse_interface(user).version
+    names = [imported for imported, answer in found.items() if answer == served]
+    return next((name for name in names if parse_interface(name).version == version), names[0] if names else served)

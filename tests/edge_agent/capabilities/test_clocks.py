@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_agent.capabilities import clocks
+from edge_agent.capabilities.wasi_io import IoHandles
 from fleet.errors import Code, FleetError
 from tests.fakes.agents import Node, functions
 
@@ -31,3 +32,11 @@ def test_monotonic_clock_measures(node: Node) -> None:
     node.clock.advance(1.5)
     assert steady["now"]() - before == 1_500_000_000
     assert steady["resolution"]() == 1
+
+
+def test_pollables_of_the_clock_are_those_of_wasi_io(node: Node) -> None:
+    context = node.agent({})
+    steady = functions(clocks.interfaces(context), clocks.MONOTONIC_CLOCK)
+    pollables = context.shared(IoHandles).pollables
+    assert pollables.get(steady["subscribe-instant"](42)) == 42
+    assert pollables.get(steady["subscribe-duration"](42)) == steady["now"]() + 42
