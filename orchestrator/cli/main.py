@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -84,7 +85,27 @@ COMMANDS = (
     audit.audit,
     completion,
 )
+
+
+def _set_format(ctx: click.Context, _parameter: click.Parameter, form: str | None) -> None:
+    if form is not None:
+        ctx.obj = replace(ctx.obj, output=ctx.obj.output.in_format(Format(form)))
+
+
+def _accept_output(command: click.Command) -> None:
+    """Let --output also stand behind a command, where most people write it."""
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            _accept_output(child)
+    else:
+        option = click.Option(
+            ["--output", "-o"], type=FORMATS, expose_value=False, callback=_set_format, help="As before the command."
+        )
+        command.params.append(option)
+
+
 for command in COMMANDS:
+    _accept_output(command)
     fleetctl.add_command(command)
 
 

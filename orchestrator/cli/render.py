@@ -118,6 +118,10 @@ class Output:
         self._err = Console(stderr=True, highlight=False)
         self._quiet = quiet
 
+    def in_format(self, form: Format) -> Output:
+        """Return the same output in another format."""
+        return Output(form, quiet=self._quiet)
+
     @property
     def machine(self) -> bool:
         """Whether a program reads the output."""

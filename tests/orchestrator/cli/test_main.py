@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pytest
@@ -13,6 +15,10 @@ from click.testing import CliRunner
 
 from fleet.errors import CATALOG, Code, FleetError
 from orchestrator.cli.main import fleetctl, main
+from orchestrator.cli.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +121,34 @@ def test_every_command_has_help() -> None:
             walk(child, (*path, name))
 
     walk(fleetctl, ())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-o", "json", "probe"], ["probe", "-o", "json"], ["-o", "wide", "probe", "-o", "json"]]
+)
+def test_the_output_option_may_stand_before_or_behind_the_command(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command(params=[option for option in fleetctl.commands["status"].params if option.name == "output"])
+    @click.pass_obj
+    def probe(session: Session) -> None:
+        session.output.value([1])
+
+    monkeypatch.setitem(fleetctl.commands, "probe", probe)
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out) == [1]
+
+
+def test_every_command_takes_the_output_option() -> None:
+    def leaves(command: click.Command) -> Iterator[click.Command]:
+        if isinstance(command, click.Group):
+            for child in command.commands.values():
+                yield from leaves(child)
+        else:
+            yield command
+
+    for command in leaves(fleetctl):
+        assert [p.name for p in command.params if {"-o", "--output"} & {*p.opts}] == ["output"], command.name
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
