@@ -5,6 +5,7 @@ Never decides anything: commands call the stub's methods through `Client.call` a
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -37,6 +38,9 @@ MAX_MESSAGE = 8 * 1024 * 1024
 
 ERROR_METADATA = "fleet-error-bin"
 
+BRACKETED = re.compile(r"\[([a-z_]+)=([^\]]*)\]")
+"""A fact at the end of an error's public text."""
+
 
 def _read(path: Path, what: str) -> bytes:
     try:
@@ -50,24 +54,32 @@ def _read(path: Path, what: str) -> bytes:
         ) from error
 
 
+def from_detail(detail: error_pb2.ErrorDetail) -> FleetError:
+    """Rebuild the error that the coordinator raised.
+
+    What a node refused comes as the fact `reason`, one text: the sentence that is the message already, and facts in
+    brackets (`FleetError.public`), which become facts again.
+    """
+    facts: dict[str, str | int] = dict(detail.detail)
+    reason = str(facts.pop("reason", "")).removeprefix(detail.message).strip()
+    for key, value in BRACKETED.findall(reason):
+        facts.setdefault(key, value)
+    if rest := BRACKETED.sub("", reason).strip():
+        facts["reason"] = rest
+    if detail.remedy:
+        facts["remedy"] = detail.remedy
+    if detail.request_id:
+        facts["request_id"] = detail.request_id
+    code = Code(detail.code) if detail.code in set(Code) else Code.INTERNAL
+    return FleetError(code, detail.message, **facts)
+
+
 def to_fleet_error(error: grpc.RpcError, address: str) -> FleetError:
     """Translate a failed call: the detail of the coordinator at `address` when it sent one, else the status."""
     call = cast("grpc.Call", error)  # an RpcError raised by a stub is a Call too (grpc.RpcError documentation)
     for key, value in call.trailing_metadata() or ():
         if key == ERROR_METADATA and isinstance(value, bytes):
-            detail = error_pb2.ErrorDetail.FromString(value)
-            facts: dict[str, str | int] = dict(detail.detail)
-            if "reason" in facts:
-                # What a node says begins with the same sentence as the coordinator's own message.
-                facts["reason"] = str(facts["reason"]).removeprefix(detail.message).strip()
-                if not facts["reason"]:
-                    del facts["reason"]
-            if detail.remedy:
-                facts["remedy"] = detail.remedy
-            if detail.request_id:
-                facts["request_id"] = detail.request_id
-            code = Code(detail.code) if detail.code in set(Code) else Code.INTERNAL
-            return FleetError(code, detail.message, **facts)
+            return from_detail(error_pb2.ErrorDetail.FromString(value))
     status = call.code()
     by_status = {
         grpc.StatusCode.UNAVAILABLE: Code.UNAVAILABLE,

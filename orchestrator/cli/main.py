@@ -119,7 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return ExitCode.USAGE
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort as abort:
+        if not isinstance(abort.__cause__, KeyboardInterrupt):  # click aborts a question that nobody answers, too
+            Output(Format.TABLE).note("\nNot confirmed: nothing was changed.")
+        return INTERRUPTED
+    except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe has gone (`fleetctl logs -f | head`): nobody is left to tell.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -110,6 +111,22 @@ def test_a_node_that_never_joined_is_not_started(tmp_path: Path, capsys: pytest.
     assert main(["node", "up", "n9", "--data-dir", str(tmp_path / "n9")]) == 1
     assert "fleetctl node join n9" in capsys.readouterr().err
     assert not (tmp_path / "n9").exists()
+
+
+@pytest.mark.parametrize(("cause", "told"), [(EOFError, True), (KeyboardInterrupt, False)])
+def test_a_question_without_an_answer_changes_nothing_and_says_so(
+    cause: type[BaseException], told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command()
+    def ask() -> None:
+        if cause is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        click.confirm("Sure?", err=True)
+
+    monkeypatch.setitem(fleetctl.commands, "ask", ask)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(["ask"]) == 130
+    assert ("nothing was changed" in capsys.readouterr().err) == told
 
 
 def test_every_command_has_help() -> None:
