@@ -19,6 +19,9 @@ else reads the environment or knows a file's name. Units are in the names.
     write_deadline_ms = 10000
     messages_per_second = 50
     assignment_lifetime_s = 2592000
+    fetches_per_node = 4
+    fetches = 64
+    enrolments_per_minute = 120
 
     [logs]
     collect = true                             # keep the newest lines of every node in memory
@@ -51,6 +54,9 @@ _VARIABLES = {
     "WRITE_DEADLINE_MS": ("limits", "write_deadline_ms"),
     "MESSAGES_PER_SECOND": ("limits", "messages_per_second"),
     "ASSIGNMENT_LIFETIME_S": ("limits", "assignment_lifetime_s"),
+    "FETCHES_PER_NODE": ("limits", "fetches_per_node"),
+    "FETCHES": ("limits", "fetches"),
+    "ENROLMENTS_PER_MINUTE": ("limits", "enrolments_per_minute"),
     "LOGS_COLLECT": ("logs", "collect"),
 }
 _MAX_PORT = 65535
@@ -77,12 +83,18 @@ class Limits:
         write_deadline_ms: how long one message to a node may take before its session is cut off.
         messages_per_second: messages that one session may send on average; four times as many at once.
         assignment_lifetime_s: how long an assignment may be adopted; signed anew before a third of it is left.
+        fetches_per_node: blobs that one node may fetch at once; the next one is refused.
+        fetches: blobs that are sent at once to all nodes; the next one waits.
+        enrolments_per_minute: enrolments and renewals that may begin from one address; many sites share one.
     """
 
     report_interval_ms: int = 5_000
     write_deadline_ms: int = 10_000
     messages_per_second: int = 50
     assignment_lifetime_s: int = 30 * 86_400
+    fetches_per_node: int = 4
+    fetches: int = 64
+    enrolments_per_minute: int = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +264,9 @@ def _limits(reader: Reader) -> Limits:
         write_deadline_ms=reader.integer("write_deadline_ms", 100, 600_000, usual.write_deadline_ms),
         messages_per_second=reader.integer("messages_per_second", 1, 10_000, usual.messages_per_second),
         assignment_lifetime_s=reader.integer("assignment_lifetime_s", 60, 366 * 86_400, usual.assignment_lifetime_s),
+        fetches_per_node=reader.integer("fetches_per_node", 1, 1_000, usual.fetches_per_node),
+        fetches=reader.integer("fetches", 1, 10_000, usual.fetches),
+        enrolments_per_minute=reader.integer("enrolments_per_minute", 1, 100_000, usual.enrolments_per_minute),
     )
 
 

@@ -38,6 +38,7 @@ from orchestrator.config import Endpoint, load_settings
 from orchestrator.deployments import Deployments
 from orchestrator.director import Director
 from orchestrator.enrolment import Authority, Enrolment
+from orchestrator.fetching import Fetching
 from orchestrator.inventory import Inventory
 from orchestrator.journal import Journal
 from orchestrator.logs import Logs
@@ -66,8 +67,13 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 WORKER_THREADS = 4
-STOP_GRACE_S = 5.0
+STOP_GRACE_S = 3.0
+"""How long calls may go on after SIGTERM; sessions end at once, somebody who follows logs never would."""
+
 GO_AWAY_MS = 1_000
+MAX_RECEIVE_OF_STRANGERS = 64 * 1024
+"""Bytes of one message on the enrolment port: a certificate request is the largest."""
+
 MAX_RECEIVE = 16 * 1024 * 1024
 """Bytes of one message: trust metadata with its documents is the largest; nodes are held to less."""
 
@@ -83,7 +89,6 @@ OPTIONS = (
     ("grpc.server.max_pending_requests", 50_000),
     ("grpc.server.max_pending_requests_hard_limit", 50_000),
     ("grpc.max_concurrent_streams", 128),
-    ("grpc.max_receive_message_length", MAX_RECEIVE),
     ("grpc.so_reuseport", 0),
 )
 
@@ -144,9 +149,13 @@ async def start(settings: Settings, clock: Clock = system_clock) -> Coordinator:
         clock=clock,
     )
     main = aio.server(
-        interceptors=[AroundInterceptor(translated), AroundInterceptor(authentication.around)], options=OPTIONS
+        interceptors=[AroundInterceptor(translated), AroundInterceptor(authentication.around)],
+        options=_options(MAX_RECEIVE),
     )
-    entry = aio.server(interceptors=[AroundInterceptor(translated)], options=OPTIONS)
+    entry = aio.server(
+        interceptors=[AroundInterceptor(translated)],
+        options=_options(MAX_RECEIVE_OF_STRANGERS),
+    )
     session_port = _listen(
         main,
         settings.listen_session,
@@ -165,6 +174,7 @@ async def start(settings: Settings, clock: Clock = system_clock) -> Coordinator:
         fleet=settings.fleet,
         ca_certificates=node_authority.certificate,
         session_address=str(_advertised(settings.advertise_session, session_port)),
+        limits=settings.limits,
     )
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment_service, entry)
     reflection.enable_server_reflection([_name(enrolment_pb2, "EnrolmentService"), reflection.SERVICE_NAME], entry)
@@ -181,12 +191,17 @@ async def start(settings: Settings, clock: Clock = system_clock) -> Coordinator:
     return Coordinator(services, (main, entry), addresses, health, conductor)
 
 
+def _options(max_receive: int) -> tuple[tuple[str, int], ...]:
+    return (*OPTIONS, ("grpc.max_receive_message_length", max_receive))
+
+
 async def _add_services(server: aio.Server, services: Services, settings: Settings) -> HealthServicer:
     node_service = NodeService(
         nodes=services.nodes,
         sessions=services.sessions,
         logs=services.logs,
         blobs=services.blobs,
+        fetching=services.fetching,
         releases=services.releases,
         workers=services.workers,
         limits=settings.limits,
@@ -277,6 +292,7 @@ def build(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop) -> 
     services = Services(
         store=store,
         blobs=blobs,
+        fetching=Fetching(store=store, blobs=blobs, releases=releases),
         log=log,
         releases=releases,
         deployments=deployments,

@@ -1,6 +1,7 @@
 """EnrolmentService: one stream per enrolment or renewal, on its own port without client certificates.
 
-Owns: the order hello, challenge, proof, issued, and the challenge itself, which lives and dies with its stream.
+Owns: the order hello, challenge, proof, issued; the challenge itself, which lives and dies with its stream; and how
+much of the coordinator strangers may take up.
 """
 
 from __future__ import annotations
@@ -13,16 +14,24 @@ from fleet.errors import Code, FleetError
 from fleet.names import is_name
 from fleet.v1 import enrolment_pb2, enrolment_pb2_grpc
 from orchestrator.enrolment import EnrollProof, RenewProof
+from orchestrator.rpc.limiting import Rates, Slots, network_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from orchestrator.config import Limits
     from orchestrator.enrolment import Enrolment, Issued
     from orchestrator.rpc.interceptor import Context
     from orchestrator.workers import Workers
 
 CHALLENGE_SECONDS = 60.0
 """How long a challenge is good, and the whole exchange may take."""
+
+MAX_CHALLENGES = 512
+"""Exchanges under way at once."""
+
+MAX_CHALLENGES_OF_ONE = 32
+"""Exchanges under way at once from one address."""
 
 
 class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
@@ -35,19 +44,28 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
     """
 
     def __init__(
-        self, *, enrolment: Enrolment, workers: Workers, fleet: str, ca_certificates: bytes, session_address: str
+        self,
+        *,
+        enrolment: Enrolment,
+        workers: Workers,
+        fleet: str,
+        ca_certificates: bytes,
+        session_address: str,
+        limits: Limits,
     ) -> None:
         self._enrolment = enrolment
         self._workers = workers
         self._fleet = fleet
         self._ca_certificates = ca_certificates
         self._session_address = session_address
+        self._under_way = Slots("enrolments", MAX_CHALLENGES_OF_ONE, MAX_CHALLENGES)
+        self._rates = Rates("enrolments", limits.enrolments_per_minute)
 
     async def Enroll(  # type: ignore[override]  # noqa: N802 - writes to the context
         self, requests: AsyncIterator[enrolment_pb2.EnrollRequest], context: Context
     ) -> None:
         """Turn a join token into a node."""
-        async with _deadline():
+        async with self._admitted(context):
             hello = await anext(requests, None)
             if hello is None or hello.WhichOneof("step") != "hello":
                 raise FleetError(Code.MESSAGE_INVALID, "enrolment begins with hello", place="step")
@@ -70,7 +88,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
         self, requests: AsyncIterator[enrolment_pb2.RenewRequest], context: Context
     ) -> None:
         """Give a node its next certificate."""
-        async with _deadline():
+        async with self._admitted(context):
             hello = await anext(requests, None)
             if hello is None or hello.WhichOneof("step") != "hello" or not is_name(hello.hello.node):
                 raise FleetError(Code.MESSAGE_INVALID, "renewal begins with hello", place="step")
@@ -88,6 +106,18 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
             issued = await self._workers.run(self._enrolment.renew, hello.hello.node, nonce, proof)
             await context.write(self._reply(issued))
 
+    @asynccontextmanager
+    async def _admitted(self, context: Context) -> AsyncIterator[None]:
+        """Run an exchange, if whoever comes may have one more, and not for too long."""
+        peer = network_of(context.peer())
+        self._rates.take(peer, asyncio.get_running_loop().time())
+        with self._under_way.taken(peer):
+            try:
+                async with asyncio.timeout(CHALLENGE_SECONDS):
+                    yield
+            except TimeoutError as error:
+                raise FleetError(Code.DEADLINE_EXCEEDED, "the challenge is too old") from error
+
     def _reply(self, issued: Issued) -> enrolment_pb2.EnrollReply:
         return enrolment_pb2.EnrollReply(
             issued=enrolment_pb2.Issued(
@@ -101,12 +131,3 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
                 labels=dict(issued.labels),
             )
         )
-
-
-@asynccontextmanager
-async def _deadline() -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(CHALLENGE_SECONDS):
-            yield
-    except TimeoutError as error:
-        raise FleetError(Code.DEADLINE_EXCEEDED, "the challenge is too old") from error

@@ -1,7 +1,8 @@
 """NodeService: the session stream, blobs and trust metadata.
 
 Owns: one reader and one writer per session. The writer has one message in flight and a deadline for it; when a node
-does not read, or says something that makes no sense, or too much of it, that session ends and no other notices.
+does not read, or says something that makes no sense, or too much of it, that session ends and no other notices. Also
+how much of the coordinator one node may take up.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fleet.v1 import node_pb2, node_pb2_grpc
 from fleet.wire import from_pb_event, from_pb_log_line, from_pb_observed, to_pb_desired
 from orchestrator.nodes import Greeting
 from orchestrator.rpc.auth import principal_node
+from orchestrator.rpc.limiting import Allowance, Slots
 from orchestrator.sessions import CallCommand, CommandAnswer, CommandOut, DesiredOut, GoAwayOut, LogsOut
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.blobs import Blobs
     from orchestrator.clock import Clock
     from orchestrator.config import Limits
+    from orchestrator.fetching import Fetching
     from orchestrator.logs import Logs
     from orchestrator.nodes import Nodes
     from orchestrator.pki import NodeIdentity
@@ -48,6 +51,12 @@ HELLO_TIMEOUT_S = 10.0
 SILENT_REPORTS = 4
 """Missed reports after which a session counts as dead; keep-alive pings usually notice earlier."""
 
+STREAMS_PER_NODE = 4
+"""Session streams of one node at once: the newest wins, and those that it sent away may still be ending."""
+
+CHUNK_TIMEOUT_S = 60.0
+"""How long a node may take to make room for one chunk of a blob."""
+
 _BURST_SECONDS = 4
 
 
@@ -61,6 +70,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         sessions: Sessions,
         logs: Logs,
         blobs: Blobs,
+        fetching: Fetching,
         releases: Releases,
         workers: Workers,
         limits: Limits,
@@ -70,16 +80,26 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         self._sessions = sessions
         self._logs = logs
         self._blobs = blobs
+        self._fetching = fetching
         self._releases = releases
         self._workers = workers
         self._limits = limits
         self._clock = clock
+        self._streams = Slots("session streams", STREAMS_PER_NODE)
+        self._fetches_of_node = Slots("fetches", limits.fetches_per_node)
+        self._fetches = asyncio.Semaphore(limits.fetches)
 
     async def Session(  # type: ignore[override]  # noqa: N802 - writes to the context, each message with a deadline
         self, requests: AsyncIterator[node_pb2.NodeMessage], context: Context
     ) -> None:
         """Hold one node's session until either side ends it."""
         identity = principal_node()
+        with self._streams.taken(identity.name):
+            await self._session(identity, requests, context)
+
+    async def _session(
+        self, identity: NodeIdentity, requests: AsyncIterator[node_pb2.NodeMessage], context: Context
+    ) -> None:
         try:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 hello = _hello(await anext(requests, None))
@@ -100,18 +120,20 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
             # Shielded: a cancelled stream must still be noted as closed.
             await asyncio.shield(self._workers.run(self._nodes.close, identity.name, session.id, reason))
 
-    async def FetchBlob(  # noqa: N802
-        self,
-        request: node_pb2.FetchBlobRequest,
-        context: Context,  # noqa: ARG002
-    ) -> AsyncIterator[node_pb2.BlobChunk]:
+    async def FetchBlob(  # type: ignore[override]  # noqa: N802 - writes to the context, each chunk with a deadline
+        self, request: node_pb2.FetchBlobRequest, context: Context
+    ) -> None:
         """Send a blob from an offset on."""
-        total = await self._workers.run(self._blobs.size, request.digest)
-        chunks = self._blobs.chunks(request.digest, request.offset)
-        first = True
-        while (piece := await self._workers.run(next, chunks, None)) is not None or first:
-            yield node_pb2.BlobChunk(data=piece or b"", total=total)
-            first = False
+        node = principal_node().name
+        with self._fetches_of_node.taken(node):
+            async with self._fetches:
+                total = await self._workers.run(self._fetching.size, node, request.digest)
+                chunks = self._blobs.chunks(request.digest, request.offset)
+                first = True
+                while (piece := await self._workers.run(next, chunks, None)) is not None or first:
+                    chunk = node_pb2.BlobChunk(data=piece or b"", total=total)
+                    await _write_in_time(context, chunk, CHUNK_TIMEOUT_S, node)
+                    first = False
 
     async def FetchTrust(  # noqa: N802
         self,
@@ -146,7 +168,8 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         self, session: NodeSession, identity: NodeIdentity, requests: AsyncIterator[node_pb2.NodeMessage]
     ) -> None:
         silence_s = SILENT_REPORTS * self._limits.report_interval_ms / 1000 + HELLO_TIMEOUT_S
-        allowance = _Allowance(self._limits.messages_per_second, asyncio.get_running_loop().time())
+        rate = self._limits.messages_per_second
+        allowance = Allowance("messages", rate, rate * _BURST_SECONDS, asyncio.get_running_loop().time())
         while True:
             try:
                 async with asyncio.timeout(silence_s):
@@ -198,28 +221,15 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
                 return
 
     async def _send(self, session: NodeSession, context: Context, message: node_pb2.CoordinatorMessage) -> None:
-        try:
-            async with asyncio.timeout(self._limits.write_deadline_ms / 1000):
-                await context.write(message)
-        except TimeoutError as error:
-            raise FleetError(Code.DEADLINE_EXCEEDED, "the node does not read", node=session.node) from error
+        await _write_in_time(context, message, self._limits.write_deadline_ms / 1000, session.node)
 
 
-class _Allowance:
-    """How many messages a session may still send now: a bucket that fills with time."""
-
-    def __init__(self, per_second: int, now: float) -> None:
-        self._per_second = per_second
-        self._most = float(per_second * _BURST_SECONDS)
-        self._left = self._most
-        self._at = now
-
-    def take(self, now: float) -> None:
-        self._left = min(self._most, self._left + (now - self._at) * self._per_second)
-        self._at = now
-        if self._left < 1:
-            raise FleetError(Code.LIMIT_EXCEEDED, "too many messages", limit=self._per_second)
-        self._left -= 1
+async def _write_in_time(context: Context, message: object, timeout_s: float, node: str) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await context.write(message)
+    except TimeoutError as error:
+        raise FleetError(Code.DEADLINE_EXCEEDED, "the node does not read", node=node) from error
 
 
 def _hello(message: node_pb2.NodeMessage | None) -> node_pb2.Hello:

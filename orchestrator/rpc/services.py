@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.clock import Clock
     from orchestrator.deployments import Deployments
     from orchestrator.enrolment import Enrolment
+    from orchestrator.fetching import Fetching
     from orchestrator.inventory import Inventory
     from orchestrator.journal import Journal
     from orchestrator.logs import Logs
@@ -41,6 +42,7 @@ class Services:
 
     store: Store
     blobs: Blobs
+    fetching: Fetching
     log: AuditLog
     releases: Releases
     deployments: Deployments

@@ -13,6 +13,7 @@ from fleet.checkpoint import open_checkpoint
 from fleet.errors import CATALOG, Code, FleetError
 from fleet.manifest import encode_removal
 from fleet.merkle import Node, append, leaf_hash, root
+from fleet.oci import digest_of
 from fleet.targets import grant_path
 from fleet.v1 import control_pb2, node_pb2
 from orchestrator.server import Coordinator, build
@@ -318,8 +319,12 @@ async def test_a_publish_needs_every_blob_and_the_right_identity(
 
 async def test_blobs_travel_whole_and_resume(fleet: FleetFixture, coordinator: Coordinator, operator: Operator) -> None:
     data = bytes(range(256)) * 2048
-    digest = coordinator.services.blobs.put(data)
+    digest = digest_of(data)
+    fleet.add_bundle("context", "1.0.0", models={"model": data})
+    fleet.add_grant("climate/context")
+    await operator.push()
     node = await join(fleet, coordinator, operator)
+    await operator.deploy()
     for offset in (0, 300_000, len(data)):
         request = node_pb2.FetchBlobRequest(digest=digest, offset=offset)
         chunks = [chunk async for chunk in node.stub.FetchBlob(request, timeout=CALL_S)]
