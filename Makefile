@@ -1,5 +1,6 @@
 # Two commands set everything up by themselves: `make demo` and `make test`. Python >= 3.11 and make are enough.
-# Everything installs into .venv from requirements.lock, with hashes; nothing outside this directory is touched.
+# Everything installs into .venv from requirements.lock, with hashes. Only `components` and `components-check` touch more:
+# they need a Rust toolchain, which they install as root or name the command for, and keep its library in ~/.cache.
 
 PYTHON ?= python3
 VENV := .venv
@@ -70,7 +71,7 @@ bench: setup ## run the benchmarks and rewrite bench/RESULTS.md
 	@$(BIN)/python -m bench.run
 
 lock: setup ## resolve pyproject.toml again into requirements.lock
-	@$(BIN)/pip-compile --quiet --all-extras --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
+	@$(BIN)/pip-compile --quiet --extra coordinator --extra node --extra dev --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
 	  --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
 
 clean: ## remove the environment and everything generated
