@@ -73,16 +73,16 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
     """Check one agent and compile its component.
 
     Checks, in this order:
-        1. Digest: the documents and files that the assignment names are stored and match.
-        2. Signatures: the release lists the bundle under a code role and the grant under a grants role, with these
+        1. Signatures: the release lists the bundle under a code role and the grant under a grants role, with these
            digests.
+        2. Digest: the documents and files that the assignment names are stored and match.
         3. The grant applies to this agent, bundle, node and moment.
         4. Effective authority: the grant under the node's ceiling, and under its lease.
         5. Imports: every import of the component's bytes is granted, baseline or optional.
         6. Compile: the engine accepts the component (cached by digest).
 
     Raises:
-        FleetError: 1 BLOB_MISSING, BLOB_CORRUPT, DIGEST_MISMATCH, BUNDLE_INVALID; 2 TARGET_UNSIGNED, DIGEST_MISMATCH;
+        FleetError: 1 TARGET_UNSIGNED, DIGEST_MISMATCH; 2 BLOB_MISSING, BLOB_CORRUPT, DIGEST_MISMATCH, BUNDLE_INVALID;
             3 GRANT_NOT_APPLICABLE, GRANT_EXPIRED, GRANT_INVALID; 4 GRANT_EXPIRED; 5 IMPORT_NOT_GRANTED,
             COMPONENT_UNSUPPORTED, COMPONENT_INVALID; 6 whatever `Runtime.prepare` raises.
     """
@@ -93,10 +93,10 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
 
 
 def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
-    index, document = context.blobs.read(spec.bundle.digest), context.blobs.read(spec.grant.digest)  # 1
-    _check_signed(spec.bundle, CODE_ROLES, context.release, index)  # 2
-    _check_signed(spec.grant, GRANT_ROLES, context.release, document)
-    bundle = open_bundle(index, context.blobs.read)  # 1, for what the signed index names
+    _check_signed(spec.bundle, CODE_ROLES, context.release)  # 1
+    _check_signed(spec.grant, GRANT_ROLES, context.release)
+    index, document = context.blobs.read(spec.bundle.digest), context.blobs.read(spec.grant.digest)  # 2
+    bundle = open_bundle(index, context.blobs.read)
     component = context.blobs.path(bundle.component.digest)
     models = {model.name: context.blobs.path(model.digest) for model in bundle.models}
     grant = parse_grant(document, spec.grant.path)
@@ -126,11 +126,12 @@ def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
     return AdmittedAgent(start, valid_until)
 
 
-def _check_signed(ref: TargetRef, roles: str, release: Release, data: bytes) -> None:
+def _check_signed(ref: TargetRef, roles: str, release: Release) -> None:
     target = release.target(ref.path)
     if not target.role.startswith(roles):
         raise FleetError(Code.TARGET_UNSIGNED, f"signed by {target.role}, which is no {roles} role", place=ref.path)
-    target.check(data)
+    if target.digest != ref.digest:
+        raise FleetError(Code.DIGEST_MISMATCH, f"{target.role} signed {target.digest} there", place=ref.path)
 
 
 def _effective(grant: Grant, context: NodeContext) -> tuple[Authority, datetime]:

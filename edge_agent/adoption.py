@@ -19,7 +19,7 @@ from fleet.errors import Code, FleetError
 from fleet.targets import TRUST_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from datetime import datetime
 
     from edge_agent.blobs import Blobs
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edge_agent.ledger import Ledger
     from edge_agent.trust_store import Adopted, TrustStore
     from fleet.assignment import VerifiedAssignment
-    from fleet.model import Assignment, DesiredState
+    from fleet.model import AssignedAgent, Assignment, DesiredState
 
 OUTDATED = frozenset({Code.SIGNATURE_INVALID, Code.PROOF_INVALID})
 """What a desired state fails with when its signer is newer than the adopted release."""
@@ -113,8 +113,8 @@ class Adoption:
 
             1. verify the assignment; with a newer release when the adopted one does not know its signer
             2. refuse a generation that is older or conflicts
-            3. check that the release lists every document; with a newer release when the adopted one does not
-            4. fetch what is missing
+            3. find the agents whose documents the release lists; with a newer release when the adopted one lacks some
+            4. fetch what they miss; nothing for the others, which admission refuses one by one
             5. write it to the ledger, durably
             6. hand it to the supervisor
             7. remove files that neither this desired state nor the one before it needs
@@ -126,8 +126,8 @@ class Adoption:
             verified = await self._verify(desired, remote)  # 1
             if not self._stores.ledger.is_new(verified):  # 2
                 return
-            await self._check_listed(verified.assignment, remote)  # 3
-            needed = await self._fetch(verified.assignment, remote)  # 4
+            listed = await self._listed(verified.assignment, remote)  # 3
+            needed = await self._fetch(listed, remote)  # 4
             await asyncio.to_thread(self._stores.ledger.accept, verified, desired, self._now())  # 5
             self._act(verified)  # 6
             before, self._kept = self._kept, needed
@@ -143,7 +143,8 @@ class Adoption:
             adopted, entry = self._stores.trust.adopted, self._stores.ledger.entry
             if adopted is not None and entry is not None:
                 verified = self._open(entry.desired, adopted, entry.accepted_at)
-                self._kept = await self._fetch(verified.assignment, remote, verify=True)
+                listed = [agent for agent in verified.assignment.agents if _lists(adopted, agent)]
+                self._kept = await self._fetch(listed, remote, verify=True)
 
     def _now(self) -> datetime:
         return self._stores.trust.floor(self._clock.now())
@@ -158,14 +159,12 @@ class Adoption:
         adopted = await self._refresh(remote)
         return self._open(desired, adopted, self._now())
 
-    async def _check_listed(self, assignment: Assignment, remote: Remote) -> None:
+    async def _listed(self, assignment: Assignment, remote: Remote) -> tuple[AssignedAgent, ...]:
+        """Return the agents whose documents are listed: a withdrawn grant must not hold up the others of the node."""
         adopted = self._stores.trust.adopted
-        if adopted is None or not _lists(adopted, assignment):
+        if adopted is None or not all(_lists(adopted, agent) for agent in assignment.agents):
             adopted = await self._refresh(remote)
-        for agent in assignment.agents:
-            for ref in (agent.bundle, agent.grant):
-                if adopted.release.target(ref.path).digest != ref.digest:
-                    raise FleetError(Code.TARGET_UNSIGNED, f"no role signed {ref.digest} there", place=ref.path)
+        return tuple(agent for agent in assignment.agents if _lists(adopted, agent))
 
     async def _refresh(self, remote: Remote) -> Adopted:
         trust, before = self._stores.trust, self._stores.trust.adopted
@@ -182,10 +181,10 @@ class Adoption:
         self._reconsider()
         return adopted
 
-    async def _fetch(self, assignment: Assignment, remote: Remote, *, verify: bool = False) -> frozenset[str]:
+    async def _fetch(self, agents: Iterable[AssignedAgent], remote: Remote, *, verify: bool = False) -> frozenset[str]:
         """Fetch everything that the agents need and return the digests; `verify` hashes what is there already."""
         needed: set[str] = set()
-        for agent in assignment.agents:
+        for agent in agents:
             for digest in (agent.bundle.digest, agent.grant.digest):
                 await self._obtain(digest, remote, verify=verify)
                 needed.add(digest)
@@ -249,7 +248,8 @@ class Adoption:
         self._journal.event(self._clock.now(), "", kind, error.public, code=str(error.code))
 
 
-def _lists(adopted: Adopted, assignment: Assignment) -> bool:
+def _lists(adopted: Adopted, agent: AssignedAgent) -> bool:
     documents = adopted.release.documents
-    refs = [ref for agent in assignment.agents for ref in (agent.bundle, agent.grant)]
-    return all(ref.path in documents and documents[ref.path].digest == ref.digest for ref in refs)
+    return all(
+        ref.path in documents and documents[ref.path].digest == ref.digest for ref in (agent.bundle, agent.grant)
+    )

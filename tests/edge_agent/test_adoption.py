@@ -111,14 +111,25 @@ async def test_the_release_is_fetched_when_the_adopted_one_lacks_a_document(node
     assert node.world.fetched.count("trust") == 2
 
 
-async def test_a_document_that_nobody_signed_is_never_accepted(node: NodeUnderTest) -> None:
+async def test_a_document_that_nobody_signed_is_not_fetched_and_left_to_admission(node: NodeUnderTest) -> None:
     agent = node.world.agent()
     forged = replace(agent, grant=TargetRef(agent.grant.path, node.world.put(grant("app/one", "one", labels="{a: b}"))))
-    assert await node.accept(node.world.assign(forged)) is Code.TARGET_UNSIGNED
     unknown = replace(agent, bundle=TargetRef("bundles/default/evil/1.0.0.json", agent.bundle.digest))
-    assert await node.accept(node.world.assign(unknown)) is Code.TARGET_UNSIGNED
-    assert node.accepted == []
-    assert node.ledger.entry is None
+    for generation, refused in enumerate((forged, unknown), start=1):
+        assert await node.accept(node.world.assign(refused, generation=generation)) is None
+        assert not any(node.blobs.has(digest) for digest in (refused.bundle.digest, refused.grant.digest))
+    await node.adoption.repair(node.world)
+    assert not node.blobs.has(agent.bundle.digest)
+
+
+async def test_a_withdrawn_grant_holds_up_no_other_agent(node: NodeUnderTest) -> None:
+    withdrawn, other = node.world.agent("app/one"), node.world.agent("app/two")
+    node.world.publisher.remove(withdrawn.grant.path)
+    node.world.publisher.publish()
+    assert await node.accept(node.world.assign(withdrawn, other)) is None
+    assert [accepted.agents for accepted in node.accepted] == [(withdrawn, other)]
+    assert node.blobs.has(other.grant.digest)
+    assert not node.blobs.has(withdrawn.grant.digest)
 
 
 async def test_another_director_is_refused(node: NodeUnderTest) -> None:
