@@ -49,6 +49,7 @@ Lift: TypeAlias = "Callable[[bytes | bytearray, int, AgentSlot], object]"
 _VAL = ffi.VAL_SIZE
 _IN_PLACE = 1 << 14
 """Number of values from which making a ctypes array type costs less than copying them."""
+_text_at = ffi.text_at
 _word = struct.Struct("<Q").unpack_from
 _pair = struct.Struct("<QQ").unpack_from
 _triple = struct.Struct("<QQQ").unpack_from
@@ -102,7 +103,7 @@ def _primitive(kind: Primitive) -> Lift:
 
 def _text(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> str:
     length, address = _pair(raw, start + 8)
-    return string_at(address, length).decode() if length else ""
+    return _text_at(address, length) if length else ""
 
 
 def _list(kind: ListType, resources: Mapping[str, int]) -> Lift:
