@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 WORKER_THREADS = 4
-STOP_GRACE_S = 3.0
+STOP_GRACE_S = 2.0
 """How long calls may go on after SIGTERM; sessions end at once, somebody who follows logs never would."""
 
 GO_AWAY_MS = 1_000

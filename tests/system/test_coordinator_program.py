@@ -6,6 +6,8 @@ import asyncio
 import re
 import signal
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -14,7 +16,8 @@ from grpc import aio
 
 from fleet.errors import ExitCode
 from fleet.v1 import control_pb2, control_pb2_grpc
-from tests.fakes.fleet_fixture import CALL_S, SERVER_NAME, FleetFixture
+from orchestrator.server import GO_AWAY_MS
+from tests.fakes.fleet_fixture import CALL_S, SERVER_NAME, FleetFixture, NodeClient, Operator
 
 pytestmark = pytest.mark.system
 
@@ -25,13 +28,21 @@ async def spawn(config: Path) -> asyncio.subprocess.Process:
     )
 
 
-async def address(process: asyncio.subprocess.Process) -> str:
+@dataclass(frozen=True)
+class Addresses:
+    """Where a coordinator serves."""
+
+    session: str
+    enrolment: str
+
+
+async def addresses(process: asyncio.subprocess.Process) -> Addresses:
     """Read the log until the coordinator says where it serves."""
     assert process.stderr is not None
     async with asyncio.timeout(CALL_S):
         while line := (await process.stderr.readline()).decode():
-            if found := re.search(r"session=(\S+)", line):
-                return found[1]
+            if found := re.search(r"session=(\S+) enrolment=(\S+)", line):
+                return Addresses(found[1], found[2])
     raise AssertionError("the coordinator ended")
 
 
@@ -42,7 +53,7 @@ async def test_it_serves_and_stops_cleanly_twice(tmp_path: Path) -> None:
     for _ in range(2):
         process = await spawn(fleet.config)
         options = (("grpc.ssl_target_name_override", SERVER_NAME),)
-        async with aio.secure_channel(await address(process), credentials, options=options) as channel:
+        async with aio.secure_channel((await addresses(process)).session, credentials, options=options) as channel:
             stub = control_pb2_grpc.ControlServiceStub(channel)
             await stub.CreateJoinToken(control_pb2.CreateJoinTokenRequest(node="n1", ttl_s=60), timeout=CALL_S)
         process.send_signal(signal.SIGTERM)
@@ -50,6 +61,37 @@ async def test_it_serves_and_stops_cleanly_twice(tmp_path: Path) -> None:
             _, log = await process.communicate()
         assert process.returncode == ExitCode.OK, log.decode()
         assert b"Traceback" not in log
+
+
+async def test_it_sends_its_nodes_away_and_stops_in_time_whoever_still_listens(tmp_path: Path) -> None:
+    fleet = FleetFixture(tmp_path)
+    process = await spawn(fleet.config)
+    where = await addresses(process)
+    operator = Operator(fleet, where)
+    nodes = [NodeClient(fleet, where, name) for name in ("n1", "n2", "n3")]
+    for node in nodes:
+        await node.join(await operator.token(node.name))
+        await node.connect()
+    # These follow for ever, and would hold up a stop that waited for them.
+    followed = operator.control.ListEvents(control_pb2.ListEventsRequest(follow=True))
+    await followed.read()
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    for node in nodes:
+        message = await node.receive()
+        assert message.WhichOneof("message") == "go_away"
+        assert message.go_away.retry_after_ms == GO_AWAY_MS
+        assert await node.stream.read() is aio.EOF
+    told_s = time.monotonic() - began
+    async with asyncio.timeout(CALL_S):
+        _, log = await process.communicate()
+    assert process.returncode == ExitCode.OK, log.decode()
+    assert b"Traceback" not in log
+    assert told_s < 2
+    assert time.monotonic() - began < 5
+    for node in nodes:
+        await node.close()
+    await operator.channel.close()
 
 
 async def test_a_missing_key_is_named(tmp_path: Path) -> None:

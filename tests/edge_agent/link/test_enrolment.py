@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -234,3 +235,29 @@ async def test_a_power_cut_while_an_identity_is_stored_leaves_one_that_renews(se
         certificate = x509.load_pem_x509_certificate(tls.certificate)
         private = serialization.load_pem_private_key(tls.private_key, None)
         assert certificate.public_key() == private.public_key()
+
+
+async def test_a_port_that_says_nothing_holds_up_no_end_of_the_program(
+    coordinator: FakeCoordinator, store: IdentityStore
+) -> None:
+    identity = await joined(coordinator, store)
+    called = asyncio.Event()
+
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        called.set()
+        await gone.wait()
+        writer.close()
+
+    gone = asyncio.Event()
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    renewal = asyncio.create_task(renew(store, replace(identity, enrolment_address=f"127.0.0.1:{port}")))
+    await called.wait()
+    renewal.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait({renewal})
+        await asyncio.get_running_loop().shutdown_default_executor()  # what `asyncio.run` waits for at the end
+    assert renewal.cancelled()
+    gone.set()
+    server.close()
+    await server.wait_closed()
