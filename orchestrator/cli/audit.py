@@ -62,7 +62,9 @@ def audit() -> None:
 @click.option("--at", "at_ms", callback=_parse_time, metavar="TIME", help="At this moment; default now.")
 @click.pass_obj
 def who(session: Session, agent: str, node: str, capability: str, at_ms: int) -> None:
-    """Show which agent has which capability on which node, and whether the node confirmed it.
+    """Show which agent has which capability on which node.
+
+    ENFORCED says whether the node has confirmed it.
 
     -o wide adds who approved it, since when it holds, and where the log says so.
     """

@@ -152,7 +152,10 @@ def bundle() -> None:
 )
 @click.pass_obj
 def build(session: Session, source: Path, target: Path | None) -> None:
-    """Pack a component and its models into a bundle: an OCI image layout on disk."""
+    """Pack a component and its models into a bundle.
+
+    A bundle is an OCI image layout on disk.
+    """
     folder = build_from(source, target)
     opened = open_layout(folder)
     if session.output.machine:
@@ -198,7 +201,10 @@ def _publish(session: Session, opened: Opened) -> None:
 @click.argument("source", type=SOURCE, metavar="FOLDER|BUNDLE.YAML")
 @click.pass_obj
 def push(session: Session, source: Path) -> None:
-    """Sign a bundle with the code role's key and publish it; a bundle.yaml is built first, and not kept."""
+    """Sign a bundle and publish it.
+
+    The code role's key signs. A bundle.yaml is built first, and what was built is not kept.
+    """
     if source.is_file() or (source / "bundle.yaml").exists():
         with TemporaryDirectory() as scratch:
             _publish(session, open_layout(build_from(source, Path(scratch) / "bundle")))
@@ -210,7 +216,10 @@ def push(session: Session, source: Path) -> None:
 @click.argument("source", metavar="FOLDER|NAME@VERSION")
 @click.pass_obj
 def inspect(session: Session, source: str) -> None:
-    """Show what a bundle contains, what it imports and what it exports."""
+    """Show what a bundle contains, imports and exports.
+
+    FOLDER is a built bundle on disk, NAME@VERSION a published one.
+    """
     if Path(source).exists():
         opened = open_layout(Path(source))
     else:
@@ -223,7 +232,10 @@ def inspect(session: Session, source: str) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.pass_obj
 def verify(session: Session, folder: Path) -> None:
-    """Check every byte of a bundle on disk, and whether the fleet's code role signed it. Works offline."""
+    """Check a bundle on disk against its signature, offline.
+
+    Every byte is read, and the fleet's code role must have signed them.
+    """
     opened = open_layout(folder)
     verified = opened.bundle
     for blob in verified.blobs:

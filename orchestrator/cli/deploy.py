@@ -100,7 +100,10 @@ def _show_plan(session: Session, plan: pb.PlanReply) -> None:
 @click.option("--exit-code", is_flag=True, help="Exit with 3 when the plan would change something.")
 @click.pass_obj
 def plan(session: Session, manifest: Path, exit_code: bool) -> int:  # noqa: FBT001 - click's own convention
-    """Show what a deploy would do: placement, waves and changes of authority. Nothing is changed."""
+    """Show what a deploy would do, and change nothing.
+
+    Placement, waves, and what each agent may do more or less than now.
+    """
     data = _read_manifest(manifest)
     with session.connect() as client:
         reply = _plan(client, data)
@@ -155,7 +158,10 @@ def _watch(session: Session, client: Client, identifier: str, timeout_s: float) 
 @TIMEOUT
 @click.pass_obj
 def deploy(session: Session, manifest: Path, dry_run: bool, wait: bool, timeout_s: float) -> int:  # noqa: FBT001
-    """Deploy an application: plan it, show the plan, roll it out wave by wave, roll it back when a wave fails."""
+    """Deploy an application wave by wave.
+
+    Plan it, show the plan, roll it out, and roll it back when a wave fails.
+    """
     data = _read_manifest(manifest)
     with session.connect() as client:
         planned = _plan(client, data)
@@ -177,9 +183,10 @@ def deploy(session: Session, manifest: Path, dry_run: bool, wait: bool, timeout_
 @TIMEOUT
 @click.pass_obj
 def undeploy(session: Session, application: str, yes: bool, wait: bool, timeout_s: float) -> int:  # noqa: FBT001
-    """Remove an application from the fleet: show the plan, ask, stop its agents wave by wave.
+    """Remove an application from the fleet.
 
-    The agents' state stays on the nodes, and grants and bundles stay published.
+    Show the plan, ask, and stop its agents wave by wave. The agents' state stays on the nodes, and grants and bundles
+    stay published.
     """
     data = encode_removal(application)
     parse_application(data, "APPLICATION")
@@ -224,7 +231,10 @@ def _roll_out(session: Session, client: Client, request: pb.DeployRequest, timeo
 @click.argument("deployment")
 @click.pass_obj
 def cancel(session: Session, deployment: str) -> None:
-    """Stop a running rollout; the waves that are done stay as they are."""
+    """Stop a running rollout.
+
+    The waves that are done stay as they are.
+    """
     with session.connect() as client:
         done = client.call(client.stub.CancelDeployment, pb.CancelDeploymentRequest(id=deployment))
     if session.output.machine:

@@ -61,7 +61,9 @@ def grant() -> None:
 @click.option("--file", "target", type=click.Path(path_type=Path), help="Write the draft here instead of to stdout.")
 @click.pass_obj
 def propose(session: Session, agent: str, reference: str, add: tuple[str, ...], target: Path | None) -> None:
-    """Write a draft of the least that a component needs, to be read, narrowed and approved by somebody else.
+    """Write a draft of the least that a component needs.
+
+    Somebody else reads it, narrows it and approves it.
 
     With an approved grant in force, the draft is its next revision: the same, and what --add names.
     """
@@ -118,7 +120,10 @@ def _show_difference(session: Session, proposed: Grant, old: Grant | None) -> No
 @click.option("--yes", "-y", is_flag=True, help="Do not ask; for scripts that have shown the difference elsewhere.")
 @click.pass_obj
 def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - click's own convention
-    """Show what a grant changes, sign exactly these bytes with the grants role's key, and publish it."""
+    """Show what a grant changes, sign it, and publish it.
+
+    Exactly these bytes are signed, with the grants role's key.
+    """
     data = file.read_bytes()
     proposed = parse_grant(data, str(file))
     directory = TrustDirectory(session.context().trust)
@@ -182,7 +187,9 @@ def list_grants(session: Session, agent: str) -> None:
 @click.option("--revision", default=0, help="Revision of the grant; default the newest.")
 @click.pass_obj
 def explain(session: Session, agent: str, interface: str | None, request: tuple[str, ...], revision: int) -> int:
-    """Say whether a call is allowed, and which document says so; without INTERFACE, list everything allowed.
+    """Say whether a call is allowed, and which document says so.
+
+    Without INTERFACE, list everything that is allowed.
 
     Example: fleetctl grant explain climate/context wasi:keyvalue/store bucket=context op=set
     """

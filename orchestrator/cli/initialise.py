@@ -156,7 +156,10 @@ def set_up(folder: Path, plan: Plan) -> None:
 @click.option("--enrolment-port", default=7444, show_default=True, type=click.IntRange(1, 65535))
 @click.pass_obj
 def init(session: Session, fleet: str, operator: str, host: str, port: int, enrolment_port: int) -> None:
-    """Set up a new fleet on this machine: keys, trust repository, certificates, coordinator, context."""
+    """Set up a new fleet on this machine.
+
+    Keys, trust repository, certificates, the coordinator's files, and a context to reach it.
+    """
     home = session.home.absolute()
     for name in (fleet, operator):
         if not is_name(name):

@@ -98,7 +98,10 @@ def _describe(session: Session, client: Client, name: str, node: str) -> None:
 @click.option("--node", default="", type=NODE_NAME, help="Only agents on this node.")
 @click.pass_obj
 def agents(session: Session, name: str, node: str) -> None:
-    """List the agents and what they do, per node; APPLICATION/AGENT describes one."""
+    """List the agents and what they do, per node.
+
+    APPLICATION/AGENT describes one: its grant, its digests, how it last ended or why it is refused.
+    """
     with session.connect() as client:
         if "/" in name:
             _describe(session, client, name, node)
@@ -123,7 +126,10 @@ def deployments(session: Session, application: str, limit: int) -> None:
 @click.command()
 @click.pass_obj
 def status(session: Session) -> None:
-    """Show the fleet at a glance: nodes, agents, and the newest deployment of each application."""
+    """Show the fleet at a glance.
+
+    Nodes, agents, and the newest deployment of each application.
+    """
     with session.connect() as client:
         found_nodes = client.call(client.stub.ListNodes, pb.ListNodesRequest()).nodes
         agent_rows = _agents(session, client, "", "")

@@ -29,7 +29,21 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 FORMATS = click.Choice([form.value for form in Format])
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Program(click.Group):
+    """The command tree; a broken pipe is caught here, because click would end the program as failed."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; end well when the reader of a pipe has seen enough (`fleetctl logs -f | head`)."""
+        try:
+            result: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody is left to tell
+            return ExitCode.OK
+        return result
+
+
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--output", "-o", "form", type=FORMATS, default="table", show_default=True)
 @click.option("--context", envvar="FLEET_CONTEXT", metavar="NAME", help="Context of the config file.")
 @click.option("--address", envvar="FLEET_ADDRESS", metavar="HOST:PORT", help="Address of the coordinator.")
@@ -57,7 +71,10 @@ def fleetctl(ctx: click.Context, /, form: str, quiet: bool, **connection: Path |
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script of a shell; for bash: eval "$(fleetctl completion bash)"."""
+    """Print the completion script of a shell.
+
+    For bash: eval "$(fleetctl completion bash)"
+    """
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"no completion for {shell}")
@@ -125,10 +142,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe has gone (`fleetctl logs -f | head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
     return int(result) if isinstance(result, int) else ExitCode.OK
 
 

@@ -69,7 +69,10 @@ def node() -> None:
 )
 @click.pass_obj
 def token(session: Session, name: str, label: tuple[str, ...], ttl_s: int) -> None:
-    """Make a one-use join token for another machine, bound to this name and these labels."""
+    """Make a one-use join token for another machine.
+
+    The token is bound to this name and these labels.
+    """
     reply = _token(session, name, parse_labels(label), ttl_s)
     root = session.context().trust / "root.json"
     if session.output.machine:
@@ -99,7 +102,10 @@ def token(session: Session, name: str, label: tuple[str, ...], ttl_s: int) -> No
 @click.option("--start/--no-start", default=True, show_default=True, help="Start it in the background.")
 @click.pass_obj
 def join(session: Session, name: str, label: tuple[str, ...], data_dir: Path | None, start: bool) -> None:  # noqa: FBT001
-    """Make this machine a node: take a token, enrol, start the supervisor."""
+    """Make this machine a node.
+
+    Take a token, enrol, and start the supervisor.
+    """
     directory = _directory(session, name, data_dir)
     if (directory / "node.json").exists():
         raise FleetError(
@@ -168,6 +174,9 @@ def up(session: Session, name: str, data_dir: Path | None) -> None:
 @DATA_DIR
 @click.pass_obj
 def down(session: Session, name: str, data_dir: Path | None) -> None:
-    """Stop a node of this machine. Its agents come back with `fleetctl node up`."""
+    """Stop a node of this machine.
+
+    Its agents come back with `fleetctl node up`.
+    """
     stopped = background.stop(_directory(session, name, data_dir) / "agent.pid")
     session.output.note(f"{name} is stopped." if stopped else f"{name} was not running.")

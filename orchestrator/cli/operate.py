@@ -37,8 +37,9 @@ LEVEL_STYLES = {"warn": "yellow", "error": "red", "critical": "bold red", "debug
 )
 @click.pass_obj
 def call(session: Session, agent: str, invocation: str, node: str, timeout_s: float) -> None:
-    """Call an exported function; INVOCATION is WAVE text, as in `wasmtime run --invoke`.
+    """Call a function that an agent exports.
 
+    INVOCATION is WAVE text, as in `wasmtime run --invoke`.
     A result that is a string is printed without its quotes; -o json has the exact WAVE text under `output`.
 
     Example: fleetctl call climate/context 'handle-data({source: "bench", value: 21.5, timestamp: 0})'
@@ -97,7 +98,9 @@ def _batches(payloads: Iterator[str]) -> Iterator[list[str]]:
 )
 @click.pass_obj
 def send(session: Session, topic: str, payload: str | None, file: Path | None, limit: int, node: str) -> None:
-    """Publish local events on the nodes' own bus; agents with a trigger on TOPIC take them.
+    """Send events to the agents that listen to a topic.
+
+    Events are local to a node: every node with an open session gets its own copy. PAYLOAD is WAVE text.
 
     Example: fleetctl send sensors/temperature '{source: "roof", value: 21.5, timestamp: 0}'
     """
@@ -122,9 +125,9 @@ def send(session: Session, topic: str, payload: str | None, file: Path | None, l
     if sent and not delivered:
         raise FleetError(
             Code.NOT_FOUND,
-            f"no agent took it: none that runs listens to {topic!r}, or all that do were busy",
+            f"no agent took it: none that runs listens to {topic!r}, or the payload does not fit its function",
             topic=topic,
-            remedy="Look at `fleetctl agents`, and at the triggers in the application's fleet.yaml.",
+            remedy="Look at `fleetctl agents`, `fleetctl events`, and the triggers in the application's fleet.yaml.",
         )
 
 

@@ -107,15 +107,23 @@ class Row:
         return self.cells[key] if key in self.cells else self.record.get(key)
 
 
+class _Console(Console):
+    """A console that leaves it to the program what happens when the reader of a pipe goes away."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error through: rich would end the process as failed."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
+
+
 class Output:
     """Prints results in the chosen format; progress and notes go to stderr."""
 
     def __init__(self, form: Format, *, quiet: bool = False) -> None:
         self.format = form
-        self._out = Console(highlight=False, soft_wrap=False)
+        self._out = _Console(highlight=False, soft_wrap=False)
         if not self._out.is_terminal:
-            self._out = Console(highlight=False, width=PIPE_WIDTH)
-        self._err = Console(stderr=True, highlight=False)
+            self._out = _Console(highlight=False, width=PIPE_WIDTH)
+        self._err = _Console(stderr=True, highlight=False)
         self._quiet = quiet
 
     def in_format(self, form: Format) -> Output:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,6 +26,24 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _no_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLEET_HOME", str(tmp_path / "none"))
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    code = "import sys; from orchestrator.cli.main import main; sys.exit(main(['completion', 'bash']))"
+    rich = (
+        "import sys; from orchestrator.cli import main as m; from orchestrator.cli.render import Format, Output\n"
+        "import click\n"
+        "@click.command()\n"
+        "def many():\n"
+        "    for _ in range(100_000): Output(Format.TABLE).line(('a line', ''))\n"
+        "m.fleetctl.add_command(many); sys.exit(m.main(['many']))"
+    )
+    for program in (code, rich):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "wb") as pipe:
+            done = subprocess.run([sys.executable, "-c", program], stdout=pipe, stderr=subprocess.PIPE, check=False)
+        assert (done.returncode, done.stderr) == (0, b""), program
 
 
 def test_without_a_fleet_the_error_names_the_command_that_makes_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,6 +153,7 @@ def test_every_command_has_help() -> None:
         result = CliRunner().invoke(fleetctl, [*path, "--help"])
         assert result.exit_code == 0, path
         assert len(result.output.splitlines()) > 3, path
+        assert "..." not in result.output.partition("Commands:")[2], path  # a summary that was cut
         for name, child in getattr(command, "commands", {}).items():
             walk(child, (*path, name))
 
