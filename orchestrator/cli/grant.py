@@ -9,6 +9,7 @@ import click
 
 from fleet.errors import Code, ExitCode, FleetError
 from fleet.grants import VOCABULARY, Grant, describe_rules, diff_grants, extend_grant, parse_grant, propose_grant
+from fleet.oci import digest_of
 from fleet.release import RoleKeys, add_target
 from fleet.release import publish as sign_release
 from fleet.targets import DEFAULT_TEAM, grant_path, grants_role
@@ -112,7 +113,7 @@ def _show_difference(session: Session, proposed: Grant, old: Grant | None) -> No
     output.line(("  valid   ", "dim"), (f"{proposed.not_before:%Y-%m-%d} to {proposed.not_after:%Y-%m-%d}", ""))
     now = session.now()
     if not proposed.not_before <= now < proposed.not_after:
-        output.note("warning: now is outside the validity of this grant; until then no agent runs under it")
+        output.note("warning: this grant is not valid now, so no agent runs under it")
 
 
 @grant.command()
@@ -124,6 +125,9 @@ def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - c
 
     Exactly these bytes are signed, with the grants role's key.
     """
+    output = session.output
+    if output.machine and not yes:
+        raise click.UsageError("-o json and -o yaml need --yes: they show the difference only once it is signed")
     data = file.read_bytes()
     proposed = parse_grant(data, str(file))
     directory = TrustDirectory(session.context().trust)
@@ -138,15 +142,29 @@ def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - c
                 remedy=f"Write revision: {newest + 1}; an approved revision never changes.",
             )
         old = _published(client, release, proposed.agent, newest) if newest else None
-        _show_difference(session, proposed, old)
+        if not output.machine:
+            _show_difference(session, proposed, old)
         if not yes and not click.confirm("Sign and publish this grant?", err=True):
-            session.output.note("Nothing was signed.")
+            output.note("Nothing was signed.")
             return ExitCode.REFUSED
         path = grant_path(proposed.agent, proposed.revision)
         keys = RoleKeys({r: (directory.role_key(r),) for r in (grants_role(DEFAULT_TEAM), "snapshot", "timestamp")})
         files = add_target(release.files, keys, path, data, {}, session.now())
         publish(directory, client, sign_release(files, keys, session.now()), {path: data}, session.now())
-    session.output.note(f"{proposed.agent} has grant revision {proposed.revision}, in effect from the next deploy on.")
+    if output.machine:
+        change = diff_grants(old, proposed)
+        output.value(
+            {
+                "agent": proposed.agent,
+                "revision": proposed.revision,
+                "path": path,
+                "digest": digest_of(data),
+                "widened": list(change.widened),
+                "narrowed": list(change.narrowed),
+            }
+        )
+    else:
+        output.note(f"{proposed.agent} has grant revision {proposed.revision}, in effect from the next deploy on.")
     return ExitCode.OK
 
 

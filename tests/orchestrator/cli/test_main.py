@@ -77,6 +77,7 @@ def test_without_a_fleet_the_error_names_the_command_that_makes_one(capsys: pyte
         ["audit", "who", "--agent", "climate"],
         ["audit", "who", "--at", "yesterday"],
         ["bundle", "build", "no-such-folder"],
+        ["grant", "approve", "README.md", "-o", "json"],
     ],
     ids=" ".join,
 )
