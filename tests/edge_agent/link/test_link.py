@@ -325,6 +325,39 @@ async def test_a_command_that_fails_unforeseen_is_answered_and_the_session_goes_
     await node.off()
 
 
+class RecordingClock(SystemClock):
+    """Sleeps no time, but notes how long it should have been; the last sleep does not end."""
+
+    def __init__(self, sleeps: int) -> None:
+        self.left = sleeps
+        self.slept: list[float] = []
+        self.done = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if len(self.slept) == self.left:
+            self.done.set()
+            await asyncio.Event().wait()
+
+
+async def test_the_delays_are_jittered_in_full_below_a_bound_that_doubles_from_a_second(
+    coordinator: FakeCoordinator, tmp_path: Path
+) -> None:
+    node = RunningNode(tmp_path / "node", coordinator)
+    await node.join()
+    assert node.identity is not None
+    coordinator.refuse = FleetError(Code.UNAVAILABLE, "starting")
+    clock, settings = RecordingClock(9), Settings(node.folder, allow_dev_profile=True)
+    running = agent.Node(settings, node.identity, node.runtime, clock, Random(3))
+    link = asyncio.create_task(running._link().run(node.identity))
+    await asyncio.wait({asyncio.create_task(clock.done.wait())}, timeout=20)
+    link.cancel()
+    await asyncio.wait({link})
+    bounds = [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert all(0 <= slept <= bound for slept, bound in zip(clock.slept, bounds, strict=True))
+    assert len({round(slept / bound, 6) for slept, bound in zip(clock.slept, bounds, strict=True)}) == len(bounds)
+
+
 async def test_events_that_could_not_be_sent_are_sent_later(node: RunningNode) -> None:
     await node.session()
     await node.off()
