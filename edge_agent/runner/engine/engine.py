@@ -70,7 +70,7 @@ class Engine:
         """Compile a component; takes seconds to minutes for large ones and uses every core.
 
         One that moves bytes is compiled twice: its types are known only after the first time, and with them the shim
-        that is put around it (see `shim`).
+        that is put around it (see `shim`). Where instructions are counted there is no shim: they are to be the agent's.
 
         Returns:
             Code for `load` on an engine with the same `fingerprint`.
@@ -82,7 +82,8 @@ class Engine:
             raise FleetError(Code.COMPONENT_INVALID, "the file does not start as a WebAssembly component does")
         original = self._compiled(component)
         try:
-            shimmed = self._with_shim(component, original) if _LIST_OF_BYTES in component else None
+            moves_bytes = _LIST_OF_BYTES in component and not self.fuel
+            shimmed = self._with_shim(component, original) if moves_bytes else None
             return shimmed or append(_serialize(original), Moved())
         finally:
             ffi.component_delete(original)

@@ -131,6 +131,17 @@ def test_components_without_bytes_are_left_alone() -> None:
     assert component.moved.memories == component.moved.core_instances == 0
 
 
+def test_fuel_is_spent_by_the_component_alone() -> None:
+    engine = Engine(fuel=True)
+    component = engine.load(engine.compile(echo(BYTES)))
+    assert component.moved.imports == component.moved.exports == {}
+    echoing = HostInterface(ECHO_INTERFACE, {"echo": HostFunction(FuncType((("v", BYTES),), BYTES), lambda v: v)})
+    instance = Instance(component, [echoing], Limits(fuel_per_call=1000))
+    data = os.urandom(100_000)
+    assert instance.call("echo", data) == data
+    instance.close()
+
+
 def test_a_host_function_may_call_the_guest_that_calls_it() -> None:
     """Frames of the shim lie on top of one another then."""
     depth = 0

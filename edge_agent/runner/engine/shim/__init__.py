@@ -18,7 +18,10 @@ call, without and with the shim (two busy cores, Wasmtime 50):
 | 64 KiB  | 893 -> 130        | 1712 -> 110       |
 | 1 MiB   | 56100 -> 2200     | 73900 -> 2000     |
 
-It never costs more, so every function that can go through it does. It costs about 9 us when an instance starts, a
+An engine that counts instructions does without the shim: copying takes about twenty of them per byte and component
+boundary, and an agent's budget is for what the agent does.
+
+It never costs more time, so every function that can go through it does. It costs about 9 us when an instance starts, a
 memory of one page per direction that grows to twice the largest transfer and stays, and a second compilation of the
 component. A call carries 8 MiB at most, arguments and result together. A guest that hands over more ends with
 `unreachable`, in the shim.
