@@ -7,6 +7,7 @@ file is safe only since its last sync, a name only since the last sync of its fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -24,8 +25,17 @@ class _File:
 
 @dataclass
 class MemoryDisk:
+    """The disk.
+
+    Attributes:
+        cut_at: number of the operation at which the power goes; None: never.
+        operations: how many changing operations there were.
+        on_cut: told when the power goes.
+    """
+
     cut_at: int | None = None
     operations: int = 0
+    on_cut: Callable[[], None] | None = None
     names_now: dict[Path, _File] = field(default_factory=dict)
     names_durable: dict[Path, _File] = field(default_factory=dict)
 
@@ -79,9 +89,27 @@ class MemoryDisk:
             disk.names_now[path] = disk.names_durable[path] = _File(content, content)
         return disk
 
+    def copy(self) -> MemoryDisk:
+        """The disk as the next process of a machine that did not lose its power finds it."""
+        files = {id(file): file for file in (*self.names_now.values(), *self.names_durable.values())}
+        copies = {number: _File(file.content, file.durable) for number, file in files.items()}
+        return MemoryDisk(
+            names_now={path: copies[id(file)] for path, file in self.names_now.items()},
+            names_durable={path: copies[id(file)] for path, file in self.names_durable.items()},
+        )
+
+    def durable(self, path: Path) -> bytes | None:
+        """What a file will hold whenever the power goes; None when it may be gone."""
+        file = self.names_durable.get(path)
+        return None if file is None or self.names_now.get(path) is not file else file.durable
+
     def _cut(self) -> bool:
         self.operations += 1
-        return self.cut_at is not None and self.operations >= self.cut_at
+        if self.cut_at is None or self.operations < self.cut_at:
+            return False
+        if self.on_cut is not None and self.operations == self.cut_at:
+            self.on_cut()
+        return True
 
 
 def _possible(file: _File, random: Random) -> tuple[bytes, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from base64 import urlsafe_b64decode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -75,9 +75,16 @@ class ShiftedClock:
         self.offset += timedelta(**period)
 
 
-def grant_text(agent: str, name: str, revision: int = 1, caps: str = "{}", labels: str = "{}") -> bytes:
+def utc_now() -> datetime:
+    """The machine's clock."""
+    return datetime.now(UTC)
+
+
+def grant_text(
+    agent: str, name: str, revision: int = 1, caps: str = "{}", labels: str = "{}", today: datetime | None = None
+) -> bytes:
     """A grant that is valid now, whenever the test runs."""
-    today = datetime.now(UTC)
+    today = today or datetime.now(UTC)
     first, last = today - timedelta(days=2), today + timedelta(days=300)
     return f"""\
 schema: fleet.grant/v1
@@ -94,14 +101,19 @@ caps: {caps}
 
 @dataclass
 class FleetFixture:
-    """Everything that is outside of the coordinator, and its data directory in `folder`."""
+    """Everything that is outside of the coordinator, and its data directory in `folder`.
+
+    Attributes:
+        clock: the publisher's; the machine's unless a test owns the time.
+    """
 
     folder: Path
+    clock: Callable[[], datetime] = utc_now
     role_keys: RoleKeys = field(default_factory=role_keys)
     blobs: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.now = datetime.now(UTC)
+        self.now = self.clock()
         self.director, self.log_key = key("director"), key("log")
         self.node_ca = pki.new_authority("nodes", self.now)
         self.operator_ca = pki.new_authority("operators", self.now)
@@ -158,22 +170,22 @@ class FleetFixture:
         """Sign a bundle; returns its digest. Takes effect with `publish`."""
         built = bundle(name, version, *imports, models=models)
         self.blobs.update(built.blobs)
-        self._add(bundle_path(name, version), built.index)
+        self.add(bundle_path(name, version), built.index)
         return built.digest
 
     def add_grant(self, agent: str, revision: int = 1, caps: str = "{}", labels: str = "{}") -> str:
         """Approve a grant; returns its digest. Takes effect with `publish`."""
-        document = grant_text(agent, agent.partition("/")[2], revision, caps, labels)
-        self._add(grant_path(agent, revision), document)
+        document = grant_text(agent, agent.partition("/")[2], revision, caps, labels, self.clock())
+        self.add(grant_path(agent, revision), document)
         return digest_of(document)
 
     def remove(self, path: str) -> None:
         """Withdraw a document."""
-        self.files = remove_target(self.files, self.role_keys, path, datetime.now(UTC))
+        self.files = remove_target(self.files, self.role_keys, path, self.clock())
 
     def publish(self) -> tuple[dict[str, bytes], list[bytes]]:
         """Sign snapshot and timestamp; returns the metadata and every document."""
-        self.files = publish(self.files, self.role_keys, datetime.now(UTC))
+        self.files = publish(self.files, self.role_keys, self.clock())
         return self.files, list(self.documents.values())
 
     def release(self, version: str = "1.0.0", agent: str = "climate/context") -> None:
@@ -182,9 +194,10 @@ class FleetFixture:
         if version == "1.0.0":
             self.add_grant(agent)
 
-    def _add(self, path: str, data: bytes) -> None:
+    def add(self, path: str, data: bytes) -> None:
+        """List a document. Takes effect with `publish`."""
         self.documents[digest_of(data)] = data
-        self.files = add_target(self.files, self.role_keys, path, data, {}, datetime.now(UTC))
+        self.files = add_target(self.files, self.role_keys, path, data, {}, self.clock())
 
 
 @asynccontextmanager
