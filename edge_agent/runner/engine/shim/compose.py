@@ -90,21 +90,17 @@ def _marks(interfaces: Mapping[str, InterfaceType], moved: Mapping[str, frozense
 
 def _can_be_written(types: ComponentTypes) -> bool:
     """Every name is plain, no resource stands outside interfaces, and functions use resources their interface names."""
-    interfaces = {**types.imports, **{f"{name} exported": declared for name, declared in types.exports.items()}}
-    for interface, declared in interfaces.items():
-        outside = interface.partition(" ")[0] == ROOT
+    for interface, declared in (*types.imports.items(), *types.exports.items()):
         kinds = [kind for function in declared.functions.values() for kind in types_of(function)]
         kinds += declared.types.values()
         words = [word for kind in kinds for word in names_in(kind)]
         words += [*declared.functions, *declared.resources, *declared.types]
         words += [name for function in declared.functions.values() for name, _ in function.params]
-        words += [] if outside else [interface.partition(" ")[0]]
+        words += [interface] if interface != ROOT else []
         if not all(_SAFE.fullmatch(word) and not word.startswith(INVENTED) for word in words):
             return False
-        if outside and declared.resources:
-            return False
         used = {name for kind in kinds for name in resources_in(kind)}
-        if not outside and not used <= declared.resources.keys():
+        if declared.resources if interface == ROOT else used - declared.resources.keys():
             return False
     return True
 
