@@ -184,7 +184,11 @@ class AgentThread:
         self._services.outbox.post(AgentStarted(self._plan.name, self._counters()))
 
     def _instantiate(self, component: Component, interfaces: list[HostInterface]) -> Instance:
-        """Make the instance. The engine bounds each linear memory; the grant bounds their sum."""
+        """Make the instance. The engine bounds each linear memory; the grant bounds their sum.
+
+        The byte shim of a component that moves bytes has a memory of its own on top, per direction at most 16 MiB and
+        never more than the grant: it is the host's way of passing values, and no code of the guest can address it.
+        """
         limits = self._plan.authority.limits
         self._deadline = time.monotonic() + START_SECONDS
         for memories in _MEMORY_COUNTS:
