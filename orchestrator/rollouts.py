@@ -75,6 +75,7 @@ class Rollouts:
         self._changed = changed
         self._journal = journal
         self._stuck: frozenset[str] = frozenset()
+        self._since = clock()
 
     def advance(self) -> datetime | None:
         """Take every running deployment as far as it goes now; return when to look again if no report comes.
@@ -125,7 +126,7 @@ class Rollouts:
     def _advance(self, stored: StoredDeployment) -> datetime | None:
         for _ in range(_MAX_STEPS):
             now = self._clock()
-            waves = waves_of(stored)
+            waves = waves_of(stored, self._since)
             decision = rollout.advance(
                 decode_policy(stored.head.policy), waves, targets_of(stored), self._inventory.observations(), now
             )
@@ -235,14 +236,20 @@ class Rollouts:
         self._changed()
 
 
-def waves_of(stored: StoredDeployment) -> tuple[Wave, ...]:
-    """Return the waves as `rollout` wants them."""
+def waves_of(stored: StoredDeployment, since: datetime) -> tuple[Wave, ...]:
+    """Return the waves as `rollout` wants them.
+
+    Args:
+        stored: the deployment.
+        since: when this process began. No wave is older to it: what nodes could not say while there was no coordinator
+            is not held against them.
+    """
     return tuple(
         Wave(
             wave.number,
             tuple(node.node for node in stored.nodes_of(wave.number)),
             WaveState(wave.state),
-            None if wave.started_ms is None else from_ms(wave.started_ms),
+            None if wave.started_ms is None else max(from_ms(wave.started_ms), since),
         )
         for wave in stored.waves
     )
