@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop demo-check test check format lint types imports protos protos-check components components-check \
-        coverage bench lock clean
+.PHONY: help setup demo demo-stop demo-check test simulation check format lint types imports protos protos-check components components-check \
+        languages coverage bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -36,6 +36,11 @@ demo-check: setup ## the same demo as a test: asserts what it shows, then stops 
 test: setup ## the default test suite
 	@$(BIN)/pytest
 
+EXAMPLES ?= 300
+
+simulation: setup ## search for a run of a simulated fleet that breaks a law: make simulation EXAMPLES=5000
+	@SIMULATION_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/simulation -m slow
+
 check: setup lint types imports protos-check coverage test ## every gate but the long suites; run it before a commit
 
 format: setup ## format the Python code
@@ -57,6 +62,9 @@ protos: setup ## regenerate the stubs under fleet/v1
 
 protos-check: setup
 	@$(BIN)/python protos/generate.py --check
+
+languages: setup ## build agents with the tools of other languages and run them (needs npm and both package registries)
+	@$(BIN)/pytest tests/languages -m slow
 
 coverage: setup ## tests of the pure modules, 100 % branch coverage
 	@$(BIN)/pytest tests/fleet --cov=fleet --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
