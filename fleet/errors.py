@@ -137,7 +137,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.TRUST_ROLLBACK: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The trust metadata is older than what is already known.", "Publish from the newest repository; an older copy is refused."),
     Code.TARGET_UNSIGNED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "No trusted role has signed this document.", "Sign and publish it: `fleetctl bundle push` or `fleetctl grant approve`."),
     Code.DIGEST_MISMATCH: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The bytes do not match the signed digest.", "Fetch or build the file again; do not edit it after signing."),
-    Code.DEV_PROFILE_REFUSED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "This node refuses the development trust profile.", "Use a production root, or set `trust.allow_dev_profile` on the node."),
+    Code.DEV_PROFILE_REFUSED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "This node refuses the development trust profile.", "Use a production root, or set `allow_dev_profile` on the node."),
     Code.PROOF_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "A proof of the audit log does not verify.", "Run `fleetctl audit verify`; treat the coordinator as suspect until it passes."),
     Code.ASSIGNMENT_INVALID: _row("INVALID_ARGUMENT", _E.VERIFICATION_FAILED, "The assignment is not valid.", "Check that both sides run the same release."),
     Code.ASSIGNMENT_EXPIRED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The assignment has expired.", "Reconnect the node; the coordinator signs a fresh one."),

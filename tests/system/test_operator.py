@@ -47,6 +47,19 @@ def test_an_agent_and_its_node_can_be_described_called_and_fed(fleet: RealFleet)
     assert "'nowhere'" in fleet.ctl("send", "nowhere", READING, expect=ExitCode.ERROR).stderr
 
 
+def test_a_release_that_is_signed_again_changes_nothing_that_runs(fleet: RealFleet) -> None:
+    fleet.join("n1")
+    fleet.publish("context-agent")
+    fleet.approve("climate/context", "context-agent@0.1.0")
+    fleet.ctl("deploy", str(fleet.manifest("climate", LISTENER)))
+    assert "root" in fleet.ctl("trust", "refresh").stderr
+    assert {row["role"]: row["version"] for row in fleet.ask("trust", "status")}["root"] == 2
+    fleet.ctl("node", "down", "n1")  # a node that starts adopts the newest release at once
+    fleet.ctl("node", "up", "n1")
+    fleet.wait_online("n1")
+    assert fleet.ctl("call", "climate/context", f"handle-data({READING})").stdout
+
+
 def test_every_refusal_has_its_exit_code_and_remedy(fleet: RealFleet) -> None:
     fleet.join("n1")
     elsewhere = str(fleet.manifest("far", {**LISTENER, "placement": {"labels": {"name": "mars"}}}))
