@@ -97,13 +97,36 @@ async def test_everything_that_starting_needs_is_handed_over(make: Make, tmp_pat
     assert admitted.valid_until == datetime.fromisoformat("2027-01-01T00:00:00Z")
 
 
+async def test_1_a_document_that_no_role_lists_is_refused(make: Make) -> None:
+    case = make()
+    case.world.publisher.remove(case.spec.grant.path)
+    case.world.publisher.publish()
+    assert (await refusal(case)).code is Code.TARGET_UNSIGNED
+
+
+async def test_1_other_content_under_a_listed_path_is_refused(make: Make) -> None:
+    case = make()
+    forged = case.blobs.put(grant(NAME, "one", caps=STORE_CAPS))
+    case.spec = replace(case.spec, grant=TargetRef(case.spec.grant.path, forged))
+    assert (await refusal(case)).code is Code.DIGEST_MISMATCH
+
+
+async def test_1_a_grants_role_signs_no_code_and_a_code_role_no_grants(make: Make) -> None:
+    case = make()
+    bundle_ref, grant_ref = case.spec.bundle, case.spec.grant
+    case.spec = replace(case.spec, bundle=grant_ref)
+    assert (await refusal(case)).code is Code.TARGET_UNSIGNED
+    case.spec = replace(case.spec, bundle=bundle_ref, grant=bundle_ref)
+    assert (await refusal(case)).code is Code.TARGET_UNSIGNED
+
+
 def digest_of_part(case: Case, part: str) -> str:
     named = {"bundle": case.spec.bundle.digest, "grant": case.spec.grant.digest}
     return named.get(part) or case.blobs.put({"component": component(LOGGING), "model": b"model"}[part])
 
 
 @pytest.mark.parametrize("part", ["bundle", "grant", "component", "model"])
-async def test_1_a_missing_file_is_missing(make: Make, part: str) -> None:
+async def test_2_a_missing_file_is_missing(make: Make, part: str) -> None:
     case = make(LOGGING, models={"anomaly": b"model"}, caps="{'wasi:logging/logging': []}")
     digest = digest_of_part(case, part)
     case.blobs.path(digest).unlink()
@@ -111,36 +134,13 @@ async def test_1_a_missing_file_is_missing(make: Make, part: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["bundle", "grant", "component", "model"])
-async def test_1_a_changed_file_is_corrupt_and_removed(make: Make, part: str) -> None:
+async def test_2_a_changed_file_is_corrupt_and_removed(make: Make, part: str) -> None:
     case = make(LOGGING, models={"anomaly": b"model"}, caps="{'wasi:logging/logging': []}")
     digest = digest_of_part(case, part)
     path = case.blobs.path(digest)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert (await refusal(case)).code is Code.BLOB_CORRUPT
     assert not case.blobs.has(digest)
-
-
-async def test_2_a_document_that_no_role_lists_is_refused(make: Make) -> None:
-    case = make()
-    case.world.publisher.remove(case.spec.grant.path)
-    case.world.publisher.publish()
-    assert (await refusal(case)).code is Code.TARGET_UNSIGNED
-
-
-async def test_2_other_content_under_a_listed_path_is_refused(make: Make) -> None:
-    case = make()
-    forged = case.blobs.put(grant(NAME, "one", caps=STORE_CAPS))
-    case.spec = replace(case.spec, grant=TargetRef(case.spec.grant.path, forged))
-    assert (await refusal(case)).code is Code.DIGEST_MISMATCH
-
-
-async def test_2_a_grants_role_signs_no_code_and_a_code_role_no_grants(make: Make) -> None:
-    case = make()
-    bundle_ref, grant_ref = case.spec.bundle, case.spec.grant
-    case.spec = replace(case.spec, bundle=grant_ref)
-    assert (await refusal(case)).code is Code.TARGET_UNSIGNED
-    case.spec = replace(case.spec, bundle=bundle_ref, grant=bundle_ref)
-    assert (await refusal(case)).code is Code.TARGET_UNSIGNED
 
 
 async def test_3_a_grant_for_another_agent_does_not_apply(make: Make) -> None:

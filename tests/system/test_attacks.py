@@ -6,10 +6,11 @@ One fleet for all of them; every test leaves it as it found it.
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fleet.checkpoint import open_checkpoint, sign_checkpoint
 from fleet.errors import Code
 from fleet.model import TargetRef
 from fleet.oci import digest_of
@@ -170,6 +172,45 @@ def test_the_grant_of_one_agent_serves_no_other(fleet: RealFleet) -> None:
         wait_for("admission refuses", lambda: phase_on(fleet, "n1", "climate/other") == "failed")
         assert "GRANT_NOT_APPLICABLE" in fleet.ctl("-o", "json", "events", "--agent", "climate/other").stdout
         assert phase_on(fleet, "n2", "climate/context") == "running"
+
+
+def test_a_rewritten_audit_log_is_found_out(fleet: RealFleet) -> None:
+    assert fleet.ask("audit", "verify")["verified"]
+    files = load_settings(fleet.home / "coordinator" / "coordinator.toml", {}, {}).files
+    remembered = fleet.home / "trust" / "log.checkpoint"
+    note = remembered.read_bytes()
+    # The log's key signed another past before: what was verified here is not in the log any more.
+    log_key = SigningKey.from_pem(files.log_key.read_bytes())
+    seen = open_checkpoint(note, AuditLog("test", log_key).vkey)
+    remembered.write_bytes(sign_checkpoint(seen.origin, seen.size, b"x" * 32, log_key))
+    assert "PROOF_INVALID" in fleet.ctl("audit", "verify", expect=7).stderr
+    remembered.write_bytes(note)
+    # A leaf is exchanged in the database, past the triggers that keep accidents away.
+    with edited_leaf(files.database / "control.db"):
+        assert "PROOF_INVALID" in fleet.ctl("audit", "verify", expect=7).stderr
+    assert fleet.ask("audit", "verify")["verified"]
+
+
+@contextmanager
+def edited_leaf(file: Path) -> Iterator[None]:
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        triggers = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        ((leaf,),) = database.execute("SELECT leaf FROM audit_entry WHERE position = 1").fetchall()
+
+        def put(data: bytes) -> None:
+            database.execute("BEGIN IMMEDIATE")
+            for name, _ in triggers:
+                database.execute(f"DROP TRIGGER {name}")
+            database.execute("UPDATE audit_entry SET leaf = ? WHERE position = 1", (data,))
+            for _, statement in triggers:
+                database.execute(statement)
+            database.execute("COMMIT")
+
+        put(leaf.replace(b"0", b"1"))
+        try:
+            yield
+        finally:
+            put(leaf)
 
 
 # Disks in the hands of a thief
