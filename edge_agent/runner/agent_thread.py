@@ -195,7 +195,8 @@ class AgentThread:
             shared = Limits(
                 memory_bytes=limits.memory_bytes // memories,
                 memories=memories,
-                call_seconds=START_SECONDS,
+                call_seconds=None,  # every call has its own deadline
+                start_seconds=START_SECONDS,
                 fuel_per_call=limits.fuel_per_call,
             )
             try:

@@ -58,6 +58,7 @@ class Limits:
         resources: host resources the guest may hold at one time.
         call_seconds: wall-clock time of one call, host functions included; none for no limit. A guest is stopped when
             it next runs: a host function that waits must watch its own time.
+        start_seconds: wall-clock time of instantiation; the smaller of it and `call_seconds` holds.
         fuel_per_call: instructions of one call, on an engine that counts them; none for no limit.
     """
 
@@ -68,6 +69,7 @@ class Limits:
     instances: int = 64
     resources: int = 1024
     call_seconds: float | None = 30.0
+    start_seconds: float | None = None
     fuel_per_call: int | None = None
 
 
@@ -109,7 +111,7 @@ class Instance:
     Args:
         component: what to run.
         interfaces: everything the agent may reach; nothing else is linked.
-        limits: what it may use; `call_seconds` holds for the start as well.
+        limits: what it may use.
 
     Raises:
         FleetError: IMPORT_NOT_GRANTED, COMPONENT_UNSUPPORTED as `linker.resolve` says.
@@ -152,7 +154,7 @@ class Instance:
         ffi.store_epoch_callback(self._store, _on_epoch, self._slot.number, None)
         self._instance = bytearray(ffi.INSTANCE_SIZE)
         ffi.context_epoch_deadline(self._context, _CHECK_TICKS)
-        self._arm(math.inf, None)
+        self._arm(math.inf, limits.start_seconds)
         self._depth = 1
         failed = ffi.linker_instantiate(component.linker, self._context, component.pointer, address_of(self._instance))
         self._depth = 0

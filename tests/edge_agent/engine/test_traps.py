@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
+from edge_agent.capabilities.base import EndAgentError
 from edge_agent.runner.engine import (
     Component,
     Engine,
@@ -126,6 +128,32 @@ def test_the_smaller_limit_holds_and_a_later_call_has_its_own() -> None:
         assert instance.call("count", 1, seconds=60.0) == 1
         with pytest.raises(Trap):
             instance.call("loop", seconds=60.0)
+
+
+def test_the_start_has_a_limit_of_its_own() -> None:
+    spins = """(component (core module $m (func $s (loop $l (br $l))) (start $s)) (core instance (instantiate $m)))"""
+    endless = ENGINE.load(ENGINE.compile(wasm(spins)))
+    with ticking(ENGINE):
+        with pytest.raises(Trap) as caught:
+            Instance(endless, [], Limits(call_seconds=None, start_seconds=0.05))
+        assert caught.value.cause is ExitCause.DEADLINE
+        instance = start(limits=Limits(call_seconds=None, start_seconds=0.05))
+        before = time.monotonic()
+        with pytest.raises(Trap):
+            instance.call("loop", seconds=0.3)
+        assert time.monotonic() - before >= 0.3
+
+
+@pytest.mark.parametrize("cause", [ExitCause.GUEST_EXIT, ExitCause.DEADLINE, ExitCause.STOPPED])
+def test_a_host_function_can_end_the_agent_with_a_cause_of_its_own(cause: ExitCause) -> None:
+    def end(_number: int) -> int:
+        raise EndAgentError(cause, "as I said")
+
+    instance = start(end)
+    with pytest.raises(Trap) as caught:
+        instance.call("call-host", 1)
+    assert (caught.value.cause, caught.value.message) == (cause, "as I said")
+    assert not instance.alive
 
 
 def test_interrupt_from_another_thread() -> None:
