@@ -48,7 +48,7 @@ class Desk:
 
     def bundle(self, built: BuiltBundle, name: str = "context", version: str = "1.0.0") -> None:
         self.fleet.blobs.update(built.blobs)
-        self.fleet._add(bundle_path(name, version), built.index)
+        self.fleet.add(bundle_path(name, version), built.index)
 
     def refused(self, code: Code, blobs: Blobs | None = None) -> None:
         before = self.releases().files()
@@ -129,12 +129,12 @@ def test_3_a_bundle_that_names_a_wrong_size(desk: Desk) -> None:
 
 @pytest.mark.parametrize(("agent", "revision"), [("climate/context", 2), ("climate/other", 1)])
 def test_3_a_grant_under_another_path(desk: Desk, agent: str, revision: int) -> None:
-    desk.fleet._add(grant_path(agent, revision), grant_text("climate/context", "context"))
+    desk.fleet.add(grant_path(agent, revision), grant_text("climate/context", "context"))
     desk.refused(Code.GRANT_INVALID)
 
 
 def test_3_a_grant_that_is_none(desk: Desk) -> None:
-    desk.fleet._add(grant_path("climate/context", 1), b"schema: nonsense")
+    desk.fleet.add(grant_path("climate/context", 1), b"schema: nonsense")
     desk.refused(Code.GRANT_INVALID)
 
 
