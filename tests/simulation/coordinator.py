@@ -139,8 +139,9 @@ class SimulatedCoordinator:
     def publish(self) -> str:
         """Publish what the fixture holds."""
         services = self._services()
-        for data in self.fleet.blobs.values():
-            services.blobs.put(data)
+        for digest, data in self.fleet.blobs.items():
+            if not services.blobs.has(digest):
+                services.blobs.put(data)
         files, documents = self.fleet.publish()
         services.releases.publish(files, documents, "alice")
         return "published"

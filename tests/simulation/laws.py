@@ -7,6 +7,7 @@ action and every second. A law that is broken raises `AssertionError` with the l
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from orchestrator.store import audit as audit_rows
 from orchestrator.store import deployments as deployment_rows
 from orchestrator.store import nodes as node_rows
 from orchestrator.store.deployments import DeploymentState, StoredDeployment
+from orchestrator.store.schema import audit_node
 from tests.fakes.publisher import MemoryLog
 from tests.simulation.node import CRASHING, DATA, UNSTARTABLE, SimulatedNode
 
@@ -70,6 +72,7 @@ class Laws:
         self._contents: dict[tuple[str, int, int], str] = {}
         self._waves: dict[tuple[str, int], str] = {}
         self._started: dict[str, set[str]] = defaultdict(set)
+        self._silences: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._log = MemoryLog()
         self._engine = sa.create_engine(f"sqlite:///{fleet.coordinator.fleet.settings().files.database / 'control.db'}")
 
@@ -198,7 +201,8 @@ class Laws:
         assert size >= self._log.size, f"the audit log shrank from {self._log.size} to {size}"
         for _, leaf in audit_rows.list_leaves(connection, self._log.size, size - self._log.size):
             self._log.append(leaf)
-        stored = {key: audit_rows.read_hash(connection, *key) for key in self._log.nodes}
+        rows = connection.execute(sa.select(audit_node.c.level, audit_node.c.position, audit_node.c.hash))
+        stored = {(level, position): digest for level, position, digest in rows}
         assert stored == self._log.nodes, "the audit log changed a leaf"
 
     def waves_begin_in_order(self, stored: StoredDeployment) -> None:
@@ -228,7 +232,11 @@ class Laws:
                     assert ran >= started, f"{node.node} counts as healthy and did not run {agent.name}"
 
     def bad_versions_stay_in_the_first_wave(self, deployments: Iterable[StoredDeployment]) -> None:
-        """A version that always traps is never started outside of the first wave of a deployment."""
+        """A version that always traps is never started outside of the first wave of a deployment.
+
+        Unless a node of that wave fell silent meanwhile: `orchestrator.rollout` prolongs a node's last report for as
+        long as its session is open, so an agent that trapped after that report counts as running until then.
+        """
         started = {
             (node, bundle.model)
             for bundle in self._bundles.values()
@@ -237,13 +245,26 @@ class Laws:
         }
         if not started:
             return
-        allowed = {
-            (node.node, self._bundles[agent.bundle.digest].model)
-            for stored in deployments
-            for node in stored.nodes_of(1)
-            for agent in decode_agents(node.planned)
-        }
+        allowed: set[tuple[str, str]] = set()
+        for stored in deployments:
+            first = stored.nodes_of(1)
+            misled = any(self._was_silent(node.node, stored.head.created_ms / 1000) for node in first)
+            for node in stored.nodes if misled else first:
+                planned = decode_agents(node.planned)
+                allowed |= {(node.node, self._bundles[agent.bundle.digest].model) for agent in planned}
         assert started <= allowed, f"a version that always traps left the first wave: {started - allowed}"
+
+    def note_silence(self, node: str, *, ends: bool = False) -> None:
+        """Remember that a node's session stays open and nothing comes through it, or that this is over."""
+        now, silences = self._fleet.now().timestamp(), self._silences[node]
+        is_silent = bool(silences) and silences[-1][1] == math.inf
+        if is_silent and ends:
+            silences[-1] = (silences[-1][0], now)
+        elif not is_silent and not ends:
+            silences.append((now, math.inf))
+
+    def _was_silent(self, node: str, since: float) -> bool:
+        return any(end >= since for _, end in self._silences[node])
 
     # Everything together
 
