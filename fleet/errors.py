@@ -176,6 +176,9 @@ CATALOG: dict[Code, CatalogRow] = {
 }
 # fmt: on
 
+ABOUT_INPUT = frozenset({Code.WAVE_INVALID, Code.VALUE_INVALID, Code.EXPORT_NOT_FOUND})
+"""Codes whose private text says only what is wrong with the caller's own words, so the caller may read it."""
+
 
 class FleetError(Exception):
     """A fault of the world, with a stable code.
@@ -201,8 +204,12 @@ class FleetError(Exception):
 
     @property
     def public(self) -> str:
-        """What another machine may be told: the catalog's sentence and the facts, never the private text."""
-        return self.row.public + self._facts()
+        """What another machine may be told: the catalog's sentence and the facts.
+
+        The private text only where it speaks of nothing but what that machine sent (`ABOUT_INPUT`).
+        """
+        reason = f" {self.private}" if self.code in ABOUT_INPUT else ""
+        return self.row.public + reason + self._facts()
 
     @property
     def remedy(self) -> str:

@@ -215,16 +215,38 @@ def _roll_out(session: Session, client: Client, request: pb.DeployRequest, timeo
         if output.machine:
             output.value({"id": identifier, "state": "running"})
         return False
+    _follow(session, client, identifier, timeout_s)
+    return True
+
+
+def _follow(session: Session, client: Client, identifier: str, timeout_s: float) -> None:
+    """Watch a rollout to its end and report how it ended.
+
+    Raises:
+        FleetError: ROLLOUT_FAILED when it did not succeed; DEADLINE_EXCEEDED when it still runs.
+    """
     done = _watch(session, client, identifier, timeout_s)
-    if output.machine:
-        output.value(deployment_row(done, session.now_ms()).record)
+    if session.output.machine:
+        session.output.value(deployment_row(done, session.now_ms()).record)
     if done.state != "succeeded":
         raise FleetError(
             Code.ROLLOUT_FAILED,
             f"the deployment ended {done.state}: {done.reason}",
             deployment=identifier,
         )
-    return True
+
+
+@click.command()
+@click.argument("deployment")
+@TIMEOUT
+@click.pass_obj
+def watch(session: Session, deployment: str, timeout_s: float) -> None:
+    """Follow a running rollout to its end.
+
+    For one that was started without waiting, or by somebody else.
+    """
+    with session.connect() as client:
+        _follow(session, client, deployment, timeout_s)
 
 
 @click.command()
@@ -233,7 +255,7 @@ def _roll_out(session: Session, client: Client, request: pb.DeployRequest, timeo
 def cancel(session: Session, deployment: str) -> None:
     """Stop a running rollout.
 
-    The waves that are done stay as they are.
+    The nodes that it has reached get back what they ran before.
     """
     with session.connect() as client:
         done = client.call(client.stub.CancelDeployment, pb.CancelDeploymentRequest(id=deployment))

@@ -90,6 +90,7 @@ COMMANDS = (
     deploy.plan,
     deploy.deploy,
     deploy.undeploy,
+    deploy.watch,
     deploy.cancel,
     inventory.status,
     inventory.nodes,

@@ -63,7 +63,7 @@ def trust() -> None:
 @trust.command()
 @click.pass_obj
 def status(session: Session) -> None:
-    """Show the roles, their versions and keys, and until when the release may be adopted."""
+    """Show roles, keys and expiry of the release."""
     directory = TrustDirectory(session.context().trust)
     release = open_release(directory.files(), root=directory.root, now=BEFORE_EXPIRY, allow_dev=True)
     here = _keys_at_hand(directory, release).keys
@@ -83,7 +83,10 @@ def status(session: Session) -> None:
 @trust.command()
 @click.pass_obj
 def refresh(session: Session) -> None:
-    """Sign every role whose key is on this machine again, with a new expiry, and publish. Nothing else changes."""
+    """Sign the release again, with a new expiry.
+
+    Every role whose key is on this machine; nothing else changes.
+    """
     directory = TrustDirectory(session.context().trust)
     files, roles = signed_again(directory, session.now())
     with session.connect() as client:

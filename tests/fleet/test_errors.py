@@ -54,6 +54,11 @@ def test_the_public_text_holds_facts_and_nothing_private():
     assert error.public == f"{CATALOG[Code.GRANT_INVALID].public} [place=grant.yaml: agent]"
 
 
+def test_a_caller_may_read_what_is_wrong_with_its_own_words():
+    error = FleetError(Code.WAVE_INVALID, "expected a record", place="character 12")
+    assert error.public == f"{CATALOG[Code.WAVE_INVALID].public} expected a record [place=character 12]"
+
+
 def test_the_specific_remedy_wins():
     general = FleetError(Code.IMPORT_NOT_GRANTED, "no grant")
     assert general.remedy == CATALOG[Code.IMPORT_NOT_GRANTED].remedy

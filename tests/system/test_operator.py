@@ -38,7 +38,9 @@ def test_an_agent_and_its_node_can_be_described_called_and_fed(fleet: RealFleet)
     shown = json.loads(fleet.ctl(*call).stdout)  # the agent answers with a string of JSON: no quotes around it
     assert (shown["source"], shown["count"]) == ("roof", 1)
     assert fleet.ask(*call)["output"].startswith('"{')
-    assert "at      character" in fleet.ctl("call", "climate/context", "handle-data(5)", expect=ExitCode.USAGE).stderr
+    refused = fleet.ctl("call", "climate/context", "handle-data(5)", expect=ExitCode.USAGE).stderr
+    assert "at      character" in refused
+    assert "reason  expected" in refused
 
     rows = fleet.home / "readings.csv"
     rows.write_text("source,value,timestamp\n" + "".join(f"roof,{n},{n}\n" for n in range(120)))
@@ -51,7 +53,8 @@ def test_a_release_that_is_signed_again_changes_nothing_that_runs(fleet: RealFle
     fleet.join("n1")
     fleet.publish("context-agent")
     fleet.approve("climate/context", "context-agent@0.1.0")
-    fleet.ctl("deploy", str(fleet.manifest("climate", LISTENER)))
+    started = fleet.ask("deploy", "--no-wait", str(fleet.manifest("climate", LISTENER)))
+    assert fleet.ask("watch", started["id"])["state"] == "succeeded"
     assert "root" in fleet.ctl("trust", "refresh").stderr
     assert {row["role"]: row["version"] for row in fleet.ask("trust", "status")}["root"] == 2
     fleet.ctl("node", "down", "n1")  # a node that starts adopts the newest release at once
