@@ -1,15 +1,25 @@
 """A guest as language runtimes make them, in a real runner: it waits, prints, exits, and finds nothing to reach."""
 
 import asyncio
+import os
+import socket
+import threading
 import time
 
 import pytest
 
 from edge_agent.capabilities import log
+from edge_agent.runner import agent_thread, memory_file
+from edge_agent.runner.connection import Connection
+from edge_agent.runner.engine import Engine
+from edge_agent.runner.messages import StartAgent, StartFailed
+from edge_agent.runner.process import Runner
 from edge_agent.runtime import AgentExited, AgentLogged
 from fleet.errors import Code, FleetError
+from fleet.grants import Authority
 from fleet.model import ExitCause
 from tests.edge_agent.runner.conftest import component, small
+from tests.fakes.components import wasm
 from tests.fakes.wasi_guest import wasi_guest
 
 pytestmark = pytest.mark.system
@@ -134,3 +144,47 @@ async def test_handles_are_bounded_where_nothing_is_behind_them(host, guest):
 async def test_random_numbers_need_a_rule(host, guest):
     await host.start(guest())
     assert "CALL_DENIED" in (await ended(host, "random()")).message
+
+
+SLEEPER = """(component
+ (import "wasi:io/poll@0.2.0" (instance $poll
+  (export "pollable" (type $p (sub resource))) (export "[method]pollable.block" (func (param "self" (borrow $p))))))
+ (alias export $poll "pollable" (type $pollable))
+ (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+  (alias outer 1 $pollable (type $p)) (export "pollable" (type $pp (eq $p)))
+  (export "subscribe-duration" (func (param "when" u64) (result (own $pp))))))
+ (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+ (core func $block (canon lower (func $poll "[method]pollable.block")))
+ (core module $m
+  (import "h" "subscribe" (func $subscribe (param i64) (result i32)))
+  (import "h" "block" (func $block (param i32)))
+  (func $s (call $block (call $subscribe (i64.const 3600000000000))))
+  (start $s))
+ (core instance (instantiate $m (with "h" (instance
+  (export "subscribe" (func $subscribe)) (export "block" (func $block)))))))"""
+"""A guest that waits for an hour before it has started."""
+
+
+def test_a_wait_during_the_start_ends_with_the_time_of_a_start(monkeypatch, tmp_path):
+    """The runner is in this process, where half a minute can be made short."""
+    monkeypatch.setattr(agent_thread, "START_SECONDS", 0.2)
+    ours, theirs = socket.socketpair()
+    supervisor, runner = Connection(ours), Runner(Connection(theirs))
+    serving = threading.Thread(target=runner.serve)
+    serving.start()
+    module = memory_file.create("sleeper")
+    memory_file.write(module, Engine().compile(wasm(SLEEPER)))
+    memory_file.seal(module)
+    authority = Authority({}).encode().decode()
+    before = time.monotonic()
+    supervisor.send(StartAgent(AGENT, "sha256:0", authority, (), {}, {}, str(tmp_path)), (module,))
+    os.close(module)
+    answer, _ = supervisor.receive()
+    assert time.monotonic() - before < 0.2 + LATE_S
+    assert isinstance(answer, StartFailed)
+    assert answer.fault.detail["cause"] == ExitCause.DEADLINE
+    ours.shutdown(socket.SHUT_RDWR)
+    serving.join()
+    runner.close()
+    supervisor.close()
+    theirs.close()
