@@ -13,11 +13,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+DEFAULT = {"test_coordinator_program.py", "test_fleet.py", "test_power_cut.py"}
+"""Modules of the default run; the others belong to `make system`."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test in this folder as a system test."""
+    """Mark every test in this folder as a system test, and the long ones as slow."""
     for item in items:
-        if "tests/system/" in str(item.path):
+        if item.path.parent.name == "system":
             item.add_marker(pytest.mark.system)
+            if item.path.name not in DEFAULT:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
