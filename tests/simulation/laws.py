@@ -52,13 +52,27 @@ class _Memory:
     Attributes:
         highest: the highest (epoch, generation) that its disk ever held durably.
         accepted: digests of the durable assignments, in order, with their agents.
-        ran: bundle digest -> virtual second at which an agent of it was last seen to run.
+        judged: when the node was judged last, in virtual seconds.
+        ran: bundle digest -> first and last moment of each time that an agent of it was seen to run.
     """
 
     highest: tuple[int, int] = (0, 0)
     raw: bytes | None = None
     accepted: dict[str, tuple[AssignedAgent, ...]] = field(default_factory=dict)
-    ran: dict[str, float] = field(default_factory=dict)
+    judged: float = 0.0
+    ran: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+
+    def note_run(self, bundle: str, now: float) -> None:
+        """Remember that an agent of a bundle runs now."""
+        runs = self.ran[bundle]
+        if runs and runs[-1][1] >= self.judged:
+            runs[-1] = (runs[-1][0], now)
+        else:
+            runs.append((now, now))
+
+    def ran_within(self, bundle: str, first: float, last: float) -> bool:
+        """Whether an agent of a bundle was seen to run in a span of time."""
+        return any(begin <= last and end >= first for begin, end in self.ran[bundle])
 
 
 class Laws:
@@ -156,7 +170,9 @@ class Laws:
     def what_runs_is_what_the_ledger_says(self, node: SimulatedNode) -> None:
         """Whatever is reported to run does run, as the accepted order says; and nothing else runs."""
         observed, memory = node.supervisor.observed(), self._nodes[node.name]
-        ordered = {spec.name: spec for spec in memory.accepted[observed.digest]} if observed.digest else {}
+        held = {"": (), **memory.accepted}
+        assert observed.digest in held, f"{node.name} acts on an order that its ledger does not hold"
+        ordered = {spec.name: spec for spec in held[observed.digest]}
         reported = {agent.name: agent for agent in observed.agents}
         for name, agent in reported.items():
             if agent.phase is not Phase.RUNNING:
@@ -167,7 +183,8 @@ class Laws:
             real = node.runtime.running.get(name)
             assert real is not None, f"{name} is reported to run on {node.name} and does not"
             assert self._is(spec, real), f"{name} on {node.name} is another version than reported"
-            memory.ran[spec.bundle.digest] = self._fleet.loop.time()
+            memory.note_run(spec.bundle.digest, self._fleet.loop.time())
+        memory.judged = self._fleet.loop.time()
         ending = {Phase.RUNNING, Phase.STARTING, Phase.STOPPING}
         for name in node.runtime.running:
             assert name in reported, f"{name} runs on {node.name} and nobody knows"
@@ -186,7 +203,8 @@ class Laws:
         with self._engine.connect() as connection:
             self.audit_log_only_grows(connection)
             for row in node_rows.list_desired(connection).values():
-                self._one_content(row.node, row.epoch, row.generation, row.digest)
+                order = decode_assignment(decode_base64(json.loads(row.envelope)["payload"]))
+                self._one_content(row.node, order.epoch, order.generation, row.digest)
             deployments = deployment_rows.list_deployments(connection, "", 1_000)
             self.bad_versions_stay_in_the_first_wave(deployments)
             for stored in deployments:
@@ -223,13 +241,15 @@ class Laws:
             before = self._waves.get((stored.head.id, wave.number))
             if wave.state != WaveState.HEALTHY or before == WaveState.HEALTHY or wave.started_ms is None:
                 continue
-            started = wave.started_ms / 1000 - self._fleet.start_s
-            if self._fleet.loop.time() - started >= self._fleet.deadline_s:
+            began = [other.started_ms for other in stored.waves if other.number == wave.number + 1 and other.started_ms]
+            judged_ms = (*began, stored.head.finished_ms or 0)[0]
+            if judged_ms - wave.started_ms >= self._fleet.deadline_s * 1000:
                 continue  # past the deadline, unreachable nodes are left to catch up
+            started, judged = (moment / 1000 - self._fleet.start_s for moment in (wave.started_ms, judged_ms))
             for node in stored.nodes_of(wave.number):
                 for agent in decode_agents(node.planned):
-                    ran = self._nodes[node.node].ran.get(agent.bundle.digest, -1.0)
-                    assert ran >= started, f"{node.node} counts as healthy and did not run {agent.name}"
+                    ran = self._nodes[node.node].ran_within(agent.bundle.digest, started, judged)
+                    assert ran, f"{node.node} counts as healthy and did not run {agent.name}"
 
     def bad_versions_stay_in_the_first_wave(self, deployments: Iterable[StoredDeployment]) -> None:
         """A version that always traps is never started outside of the first wave of a deployment.
