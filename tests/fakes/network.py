@@ -12,7 +12,7 @@ import asyncio
 import inspect
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -186,8 +186,7 @@ class Network:
             stream.up.close()
             if stream.server is not None:
                 stream.server.cancel()
-            if not self.lines[stream.node].cut:
-                self._later(stream.lose_client, "connection reset")
+            self._break(stream, stream.lose_client, "connection reset")
 
     def channel(self, node: str) -> Channel:
         """What the node's stubs call through."""
@@ -211,8 +210,7 @@ class Network:
         """The node's process is gone; its machine resets every connection."""
         for stream in self._of(node):
             stream.lose_client("gone")
-            if not self.lines[node].cut:
-                self._later(stream.lose_server)
+            self._break(stream, stream.lose_server)
 
     # What goes wrong
 
@@ -265,13 +263,17 @@ class Network:
     def closes(self, stream: Stream) -> None:
         """The client ends a call; the server's handler is told, unless the line is cut."""
         stream.client_open = False
-        if self.lines[stream.node].cut:
-            self.loop.call_later(self.random.uniform(*KEEP_ALIVE_S), stream.lose_server)
-        else:
-            self._later(stream.lose_server)
+        self._break(stream, stream.lose_server)
 
     def _of(self, node: str) -> list[Stream]:
         return [stream for stream in self.streams if stream.node == node]
+
+    def _break(self, stream: Stream, lose: Callable[..., None], *arguments: object) -> None:
+        """One end is gone: the other is told, or finds out by itself when the line is cut, healed meanwhile or not."""
+        if self.lines[stream.node].cut:
+            self.loop.call_later(self.random.uniform(*KEEP_ALIVE_S), lose, *arguments)
+        else:
+            self._later(lose, *arguments)
 
     def _later(self, action: Callable[..., None], *arguments: object) -> None:
         self.loop.call_later(self.random.uniform(0, 0.02), action, *arguments)
@@ -409,12 +411,11 @@ class Server:
         certificate = self.certificates[stream.node]
         context = Context(stream, certificate, handler.response_serializer, self.network.orders[stream.node])
         try:
-            await self._within(self.around, handler, stream, context)
-        except aio.AbortError:
-            pass  # the status is in the stream
+            with suppress(aio.AbortError):  # the status is in the stream
+                await self._within(self.around, handler, stream, context)
+            stream.down.send(_End())  # a handler that was cancelled says nothing more
         finally:
             stream.server_open = False
-            stream.down.send(_End())
 
     async def _within(self, around: tuple[Around, ...], handler: Any, stream: Stream, context: Context) -> None:
         if around:

@@ -126,7 +126,7 @@ class Laws:
     def check_start(self, node: SimulatedNode, agent: AgentStart) -> None:
         """Judge a start at the moment when it happens."""
         self.nothing_starts_without_verified_documents(node, agent)
-        bundle = next(iter(agent.models.values())).name
+        bundle = next(iter(agent.models.values())).path.name
         self._started[bundle].add(node.name)
 
     def check_nodes(self) -> None:
@@ -341,7 +341,7 @@ class Laws:
         assert known == digest, f"{node}: two contents of generation {generation}"
 
     def _is(self, spec: AssignedAgent, agent: AgentStart) -> bool:
-        models = {path.name for path in agent.models.values()}
+        models = {model.path.name for model in agent.models.values()}
         return (
             models == {self._bundles[spec.bundle.digest].model} and agent.authority == self._grants[spec.grant.digest]
         )
