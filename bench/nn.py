@@ -22,8 +22,10 @@ from bench import guests
 from bench.measure import compare
 from edge_agent.capabilities import nn
 from edge_agent.capabilities.base import AgentContext
+from edge_agent.runtime import ModelFile
 from fleet.grants import Authority
 from fleet.grants.rules import Rule
+from fleet.oci import digest_of
 from tests.fakes.onnx_models import ElementType, one_operator
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ CASES = (
 BY_GUEST = (("Relu", 8, 300), ("MatMul", 256, 20), ("MatMul", 768, 5))
 
 
-def granted(path: Path) -> AgentContext:
+def granted(model: ModelFile) -> AgentContext:
     """What an agent that may use the model works with."""
     everything = {f"wasi:nn/{name}": (Rule({}),) for name in ("graph", "tensor", "inference", "errors")}
     return AgentContext(
@@ -49,7 +51,7 @@ def granted(path: Path) -> AgentContext:
         Authority(everything),
         {},
         Path("none"),
-        {"m": path},
+        {"m": model},
         lambda _line: None,
         time,
         lambda _: None,
@@ -78,7 +80,7 @@ def measure(scratch: Path, name: str, operator: str, dimensions: list[int], roun
     model = one_operator(operator, ElementType.FP32, dimensions, inputs=inputs)
     path = scratch / f"{operator}-{'x'.join(map(str, dimensions))}.onnx"
     path.write_bytes(model)
-    calls, drop = functions(granted(path))
+    calls, drop = functions(granted(ModelFile(path, digest_of(model))))
     context = calls["[method]graph.init-execution-context"](calls["load-by-name"]("m").value).value
     session = direct(model)
     array = np.random.default_rng(1).standard_normal(dimensions, np.float32)
@@ -105,7 +107,7 @@ def measure_by_guest(scratch: Path, operator: str, side: int, rounds: int) -> No
     model = one_operator(operator, ElementType.FP32, [side, side], inputs=inputs)
     path = scratch / f"{operator}-{side}.onnx"
     path.write_bytes(model)
-    agent = guests.start(guests.NN, granted(path))
+    agent = guests.start(guests.NN, granted(ModelFile(path, digest_of(model))))
     session = direct(model)
     given = dict.fromkeys(inputs, np.zeros((side, side), np.float32))
     if agent.call("infer", side, len(inputs)) != side * side * 4:

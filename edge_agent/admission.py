@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from edge_agent.runtime import AgentStart
+from edge_agent.runtime import AgentStart, ModelFile
 from fleet.bundle import MAX_COMPONENT, open_bundle
 from fleet.component import read_component
 from fleet.errors import Code, FleetError
@@ -98,7 +98,7 @@ def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
     index, document = context.blobs.read(spec.bundle.digest), context.blobs.read(spec.grant.digest)  # 2
     bundle = open_bundle(index, context.blobs.read)
     component = context.blobs.path(bundle.component.digest)
-    models = {model.name: context.blobs.path(model.digest) for model in bundle.models}
+    models = {model.name: ModelFile(context.blobs.path(model.digest), model.digest) for model in bundle.models}
     grant = parse_grant(document, spec.grant.path)
     check_applies(  # 3
         grant,

@@ -18,7 +18,22 @@ if TYPE_CHECKING:
     from fleet.model import Exit, LogLine
 
 _NO_CONFIG: Mapping[str, str] = MappingProxyType({})
-_NO_MODELS: Mapping[str, Path] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model as it was admitted. Its file may change afterwards: whoever reads it compares the digest of the bytes.
+
+    Attributes:
+        path: where its bytes are.
+        digest: `sha256:...` of them, from the verified bundle.
+    """
+
+    path: Path
+    digest: str
+
+
+_NO_MODELS: Mapping[str, ModelFile] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +47,7 @@ class AgentStart:
         authority: effective authority as `fleet.grants` encodes it (`Authority.encode()`), limits included.
         deny_stubs: imported interfaces that are optional and not granted; each call answers an error value.
         config: configuration of the assignment, visible through `wasi:config`.
-        models: model name -> verified file.
+        models: model name -> file with the digest that the bytes given to the engine must have.
         state_dir: directory of the application's own data; made when missing.
     """
 
@@ -43,7 +58,7 @@ class AgentStart:
     state_dir: Path
     deny_stubs: tuple[str, ...] = ()
     config: Mapping[str, str] = field(default_factory=lambda: _NO_CONFIG)
-    models: Mapping[str, Path] = field(default_factory=lambda: _NO_MODELS)
+    models: Mapping[str, ModelFile] = field(default_factory=lambda: _NO_MODELS)
 
     @property
     def application(self) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from edge_agent.runtime import ModelFile
     from fleet.grants import Authority
     from fleet.model import ExitCause
     from fleet.wit_types import FuncType, WitType, WitValue
@@ -120,7 +121,7 @@ class AgentContext:
         authority: effective authority.
         config: configuration of the assignment, whether granted or not.
         state_dir: directory of the application's own data; made when first needed.
-        models: model name -> verified file.
+        models: model name -> file with the digest that its bytes must have when they are used.
         log: takes each log line; called in the agent's thread.
         clock: what the guest sees as time.
         wait: returns after so many nanoseconds. Raises `EndAgentError` at the deadline of the running call, and as
@@ -134,7 +135,7 @@ class AgentContext:
     authority: Authority
     config: Mapping[str, str]
     state_dir: Path
-    models: Mapping[str, Path]
+    models: Mapping[str, ModelFile]
     log: Callable[[LogRecord], None]
     clock: GuestClock
     wait: Callable[[int], None]

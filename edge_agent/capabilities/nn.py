@@ -52,6 +52,7 @@ _CODES = {
     Code.LIMIT_EXCEEDED: "too-large",
     Code.NOT_FOUND: "not-found",
     Code.BLOB_MISSING: "not-found",
+    Code.DIGEST_MISMATCH: "security",
     Code.CALL_DENIED: "security",
     Code.INTERNAL: "runtime-error",
 }
@@ -212,15 +213,12 @@ class _Nn:
         if session is not None:
             return session
         by_name = self._allows(name)
-        path = self._models.get(name)
-        if path is None:
-            if by_name:
-                raise FleetError(Code.NOT_FOUND, "the bundle has no model of this name")
-            raise _not_granted()
-        # The digest is known only once the file is read.
-        session = _SESSIONS.open(path)
-        if not by_name and not self._allows(session.digest):
-            raise _not_granted()
+        model = self._models.get(name)
+        if not by_name and (model is None or not self._allows(model.digest)):
+            raise FleetError(Code.CALL_DENIED, "the grant does not include this model")
+        if model is None:
+            raise FleetError(Code.NOT_FOUND, "the bundle has no model of this name")
+        session = _SESSIONS.open(model)
         self._loaded[name] = session
         return session
 
@@ -265,7 +263,3 @@ class _Rate:
         self._count += 1
         if self._count > self._most:
             raise FleetError(Code.CALL_DENIED, f"the grant allows {self._most} inferences per second")
-
-
-def _not_granted() -> FleetError:
-    return FleetError(Code.CALL_DENIED, "the grant does not include this model")

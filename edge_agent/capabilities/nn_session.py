@@ -10,7 +10,6 @@ Importing this module costs tens of megabytes, so `edge_agent.capabilities` does
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import math
 import threading
 from dataclasses import dataclass
@@ -23,12 +22,15 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from fleet.errors import Code, FleetError
+from fleet.oci import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from edge_agent.runtime import ModelFile
 
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 """Bytes of a model file."""
@@ -195,25 +197,30 @@ class Session:
 
 
 class Sessions:
-    """Sessions that agents share, by file. A session goes when no agent holds it any more."""
+    """Sessions that agents share, by the digest of their model. A session goes when no agent holds it any more."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: WeakValueDictionary[Path, Session] = WeakValueDictionary()
+        self._open: WeakValueDictionary[str, Session] = WeakValueDictionary()
 
-    def open(self, path: Path) -> Session:
-        """The session of a model file, whose content never changes. Others wait while one loads.
+    def open(self, model: ModelFile) -> Session:
+        """The session of an admitted model. Others wait while one loads.
 
         Raises:
-            FleetError: BLOB_MISSING, LIMIT_EXCEEDED, MODEL_INVALID.
+            FleetError: BLOB_MISSING, LIMIT_EXCEEDED, MODEL_INVALID; DIGEST_MISMATCH when the file changed since the
+                model was admitted.
         """
         with self._lock:
-            session = self._open.get(path)
+            session = self._open.get(model.digest)
             if session is None:
                 # Read once: what is hashed is what is loaded.
-                model = _read(path)
-                session = Session(model, f"sha256:{hashlib.sha256(model).hexdigest()}")
-                self._open[path] = session
+                data = _read(model.path)
+                if digest_of(data) != model.digest:
+                    raise FleetError(
+                        Code.DIGEST_MISMATCH, "the model's file is not what was admitted", place=model.digest
+                    )
+                session = Session(data, model.digest)
+                self._open[model.digest] = session
             return session
 
 

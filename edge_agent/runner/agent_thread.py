@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from edge_agent.runner.messages import CallAgent
     from edge_agent.runner.outbox import Outbox
     from edge_agent.runner.ticker import Ticker
+    from edge_agent.runtime import ModelFile
     from fleet.grants import Authority
 
 START_SECONDS = 30.0
@@ -66,7 +67,7 @@ class AgentPlan:
     authority: Authority
     deny_stubs: tuple[str, ...]
     config: dict[str, str]
-    models: dict[str, Path]
+    models: dict[str, ModelFile]
     state_dir: Path
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.compilation import Compilation
-from edge_agent.runner.messages import Counters, StartAgent
+from edge_agent.runner.messages import Counters, ModelEntry, StartAgent
 from edge_agent.runner.runner_client import RunnerClient
 from edge_agent.runner.zygote_client import ZygoteClient
 from edge_agent.runtime import AgentExited, AgentLogged, AgentStats, RunnerLost
@@ -133,7 +133,7 @@ class RunnerHost:
             authority=agent.authority.decode(),
             deny_stubs=agent.deny_stubs,
             config=dict(agent.config),
-            models={name: str(path) for name, path in agent.models.items()},
+            models=tuple(ModelEntry(name, str(model.path), model.digest) for name, model in agent.models.items()),
             state_dir=str(agent.state_dir),
         )
         try:

@@ -64,6 +64,15 @@ class LogEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One model that an agent may load by name: its file, and the digest that its bytes must have."""
+
+    name: str
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Message:
     FDS: ClassVar[int] = 0
 
@@ -173,7 +182,7 @@ class StartAgent(_Message):
     authority: str
     deny_stubs: tuple[str, ...]
     config: Mapping[str, str]
-    models: Mapping[str, str]
+    models: tuple[ModelEntry, ...]
     state_dir: str
 
 

@@ -31,6 +31,7 @@ from edge_agent.runner.messages import (
 )
 from edge_agent.runner.outbox import Outbox
 from edge_agent.runner.ticker import Ticker
+from edge_agent.runtime import ModelFile
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
 
@@ -118,7 +119,7 @@ class Runner:
             authority=authority,
             deny_stubs=message.deny_stubs,
             config=dict(message.config),
-            models={name: Path(path) for name, path in message.models.items()},
+            models={model.name: ModelFile(Path(model.path), model.digest) for model in message.models},
             state_dir=Path(message.state_dir),
         )
         load = partial(

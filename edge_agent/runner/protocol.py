@@ -18,7 +18,7 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from edge_agent.runner.messages import KINDS, Counters, Fault, LogEntry, Message, Role
+from edge_agent.runner.messages import KINDS, Counters, Fault, LogEntry, Message, ModelEntry, Role
 from fleet.documents import Reader, dump_json
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
@@ -36,6 +36,7 @@ _MAX_INT = (1 << 63) - 1
 _LENGTH = 4
 
 E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
 
 
 def _member(reader: Reader, key: str, kind: type[E]) -> E:
@@ -50,12 +51,15 @@ def _natural(reader: Reader, key: str) -> int:
     return reader.integer(key, 0, _MAX_INT)
 
 
-def _entries(reader: Reader, key: str) -> tuple[LogEntry, ...]:
-    entries: list[LogEntry] = []
-    for value, place in reader.items(key, MAX_ITEMS):
-        with Reader(value, reader.code, place) as item:
-            entries.append(LogEntry(**_read_fields(LogEntry, item)))
-    return tuple(entries)
+def _entries(kind: type[T]) -> Callable[[Reader, str], tuple[T, ...]]:
+    def read(reader: Reader, key: str) -> tuple[T, ...]:
+        entries: list[T] = []
+        for value, place in reader.items(key, MAX_ITEMS):
+            with Reader(value, reader.code, place) as item:
+                entries.append(kind(**_read_fields(kind, item)))
+        return tuple(entries)
+
+    return read
 
 
 # Field readers by annotation: a new kind of field fails at import, not at the first message that has it.
@@ -64,7 +68,8 @@ _FIELD_READERS: dict[str, Callable[[Reader, str], object]] = {
     "int": _natural,
     "tuple[str, ...]": lambda reader, key: reader.texts(key, MAX_ITEMS),
     "Mapping[str, str]": lambda reader, key: reader.mapping(key, MAX_ITEMS),
-    "tuple[LogEntry, ...]": _entries,
+    "tuple[LogEntry, ...]": _entries(LogEntry),
+    "tuple[ModelEntry, ...]": _entries(ModelEntry),
     "Code": lambda reader, key: _member(reader, key, Code),
     "ExitCause": lambda reader, key: _member(reader, key, ExitCause),
     "Role": lambda reader, key: _member(reader, key, Role),
@@ -73,7 +78,7 @@ _FIELD_READERS: dict[str, Callable[[Reader, str], object]] = {
 }
 _LAYOUT: dict[type, dict[str, Callable[[Reader, str], object]]] = {
     kind: {item.name: _FIELD_READERS[str(item.type)] for item in fields(kind)}
-    for kind in (*KINDS.values(), Fault, Counters, LogEntry)
+    for kind in (*KINDS.values(), Fault, Counters, LogEntry, ModelEntry)
 }
 
 

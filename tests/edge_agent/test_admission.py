@@ -90,7 +90,8 @@ async def test_everything_that_starting_needs_is_handed_over(make: Make, tmp_pat
     start = admitted.start
     assert start.name == NAME
     assert start.component.read_bytes() == component(LOGGING, KEYVALUE)
-    assert start.models["anomaly"].read_bytes() == b"model"
+    model = start.models["anomaly"]
+    assert (model.path.read_bytes(), model.digest) == (b"model", digest_of(b"model"))
     assert start.state_dir == tmp_path / "state" / "app"
     assert start.config == {"unit": "celsius"}
     assert Authority.decode(start.authority).allows("wasi:keyvalue/store", bucket="context", op="get")

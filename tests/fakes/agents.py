@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_agent.capabilities.base import AgentContext, HostInterface, LogRecord
+from edge_agent.runtime import ModelFile
 from fleet.documents import dump_json
 from fleet.grants import Authority
 from fleet.wit_types import WitValue
@@ -60,7 +61,7 @@ class Node:
         *,
         name: str = "app/agent",
         config: Mapping[str, str] | None = None,
-        models: Mapping[str, Path] | None = None,
+        models: Mapping[str, ModelFile] | None = None,
         **limits: str | int,
     ) -> AgentContext:
         context = AgentContext(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import shutil
 import struct
 import subprocess
 import sys
@@ -18,7 +16,9 @@ from onnxruntime.datasets import get_example
 from edge_agent.capabilities import nn, nn_session
 from edge_agent.capabilities.nn import MAX_ERRORS, MAX_GRAPHS, MAX_TENSOR_BYTES, MAX_TENSORS
 from edge_agent.capabilities.nn_session import MAX_RANK, Sessions, Tensor, TensorType
+from edge_agent.runtime import ModelFile
 from fleet.errors import Code, FleetError
+from fleet.oci import digest_of
 from fleet.wit_types import Err, Ok
 from tests.fakes.agents import Node, functions
 from tests.fakes.onnx_models import ElementType, one_operator
@@ -30,7 +30,9 @@ GRANT = {"wasi:nn/graph": [MODEL_RULE], "wasi:nn/tensor": [{}], "wasi:nn/inferen
 class Guest:
     """An agent's view of the package."""
 
-    def __init__(self, node: Node, models: dict[str, Path] | None = None, capabilities: dict | None = None) -> None:
+    def __init__(
+        self, node: Node, models: dict[str, ModelFile] | None = None, capabilities: dict | None = None
+    ) -> None:
         agent = node.agent(GRANT if capabilities is None else capabilities, models=models)
         offered = nn.interfaces(agent)
         self.drop = {name: drop for interface in offered for name, drop in interface.resources.items()}
@@ -61,14 +63,21 @@ class Guest:
         return self.code(answer.value), self.error_data(answer.value)
 
 
-def model_file(folder: Path, model: bytes, name: str = "model.onnx") -> Path:
+def admitted(path: Path) -> ModelFile:
+    return ModelFile(path, digest_of(path.read_bytes()))
+
+
+def model_file(folder: Path, model: bytes, name: str = "model.onnx") -> ModelFile:
     path = folder / name
     path.write_bytes(model)
-    return path
+    return admitted(path)
+
+
+SIGMOID = admitted(Path(get_example("sigmoid.onnx")))
 
 
 def test_sigmoid(node: Node) -> None:
-    guest = Guest(node, {"m": Path(get_example("sigmoid.onnx"))})
+    guest = Guest(node, {"m": SIGMOID})
     values = [i / 10 - 3 for i in range(60)]
     answer = guest.compute(guest.context(), [("x", guest.floats(values, 3, 4, 5))])
     ((name, tensor),) = answer.value
@@ -167,7 +176,7 @@ def test_models_that_cannot_be_used(node: Node, tmp_path: Path, model: bytes) ->
 
 
 def test_model_file_that_is_gone_or_too_large(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    guest = Guest(node, {"gone": tmp_path / "gone", "m": Path(get_example("sigmoid.onnx"))})
+    guest = Guest(node, {"gone": ModelFile(tmp_path / "gone", "sha256:" + "0" * 64), "m": SIGMOID})
     code, text = guest.fault(guest.load_by_name("gone"))
     assert code == "not-found"
     assert str(tmp_path) not in text
@@ -175,16 +184,44 @@ def test_model_file_that_is_gone_or_too_large(node: Node, tmp_path: Path, monkey
     assert guest.fault(guest.load_by_name("m"))[0] == "too-large"
 
 
+def test_a_model_that_changed_since_admission_is_not_used(node: Node, tmp_path: Path) -> None:
+    guest = Guest(node, {"m": model_file(tmp_path, one_operator("Neg", ElementType.FP32, [1]))})
+    model_file(tmp_path, one_operator("Abs", ElementType.FP32, [1]))
+    code, text = guest.fault(guest.load_by_name("m"))
+    assert code == "security"
+    assert "admitted" in text
+    assert str(tmp_path) not in text
+
+
+def test_what_is_shared_is_what_each_agent_was_admitted_with(node: Node, tmp_path: Path) -> None:
+    def run(guest: Guest) -> bytes:
+        ((_, found),) = guest.compute(guest.context(), [("x", guest.floats([-2.0], 1))]).value
+        return guest.data(found)
+
+    before = model_file(tmp_path, one_operator("Identity", ElementType.FP32, [1]))
+    first = Guest(node, {"m": before})
+    assert run(first) == struct.pack("<f", -2.0)
+    after = model_file(tmp_path, one_operator("Neg", ElementType.FP32, [1]))
+    assert run(Guest(node, {"m": after})) == struct.pack("<f", 2.0), "the same file, other bytes"
+    assert run(Guest(node, {"m": before})) == struct.pack("<f", -2.0), "the first agent still holds what was admitted"
+
+
+def test_a_model_that_is_right_again_can_be_loaded(node: Node, tmp_path: Path) -> None:
+    right = one_operator("Neg", ElementType.FP32, [1])
+    model = model_file(tmp_path, right)
+    guest = Guest(node, {"m": model})
+    model.path.write_bytes(right[:-1] + b"!")
+    assert guest.fault(guest.load_by_name("m"))[0] == "security"
+    model.path.write_bytes(right)
+    assert isinstance(guest.load_by_name("m"), Ok)
+
+
 def test_a_model_of_the_guest_is_refused(node: Node) -> None:
     guest = Guest(node)
-    model = Path(get_example("sigmoid.onnx")).read_bytes()
+    model = SIGMOID.path.read_bytes()
     code, text = guest.fault(guest.load([model], "onnx", "cpu"))
     assert code == "security"
     assert "load-by-name" in text
-
-
-SIGMOID = Path(get_example("sigmoid.onnx"))
-SIGMOID_DIGEST = f"sha256:{hashlib.sha256(SIGMOID.read_bytes()).hexdigest()}"
 
 
 @pytest.mark.parametrize(
@@ -192,7 +229,7 @@ SIGMOID_DIGEST = f"sha256:{hashlib.sha256(SIGMOID.read_bytes()).hexdigest()}"
     [
         (["m"], "m", None),
         (["*"], "m", None),
-        ([SIGMOID_DIGEST], "m", None),
+        ([SIGMOID.digest], "m", None),
         (["other"], "m", "security"),
         (["sha256:" + "0" * 64], "m", "security"),
         (["other"], "absent", "security"),
@@ -292,16 +329,15 @@ def test_graphs_contexts_and_errors_are_bounded(node: Node) -> None:
 
 def test_agents_share_a_session_as_long_as_one_holds_it(tmp_path: Path) -> None:
     sessions = Sessions()
-    path = tmp_path / "model.onnx"
-    shutil.copy(SIGMOID, path)
+    model = model_file(tmp_path, SIGMOID.path.read_bytes())
     found: list[object] = []
-    threads = [threading.Thread(target=lambda: found.append(sessions.open(path))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.append(sessions.open(model))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(set(map(id, found))) == 1
-    assert found[0].digest == SIGMOID_DIGEST
+    assert found[0].digest == SIGMOID.digest
     found.clear()
     assert not sessions._open
 

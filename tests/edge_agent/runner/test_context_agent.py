@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 
 from edge_agent.runner import runner_client
-from edge_agent.runtime import AgentExited, AgentLogged, RunnerLost
+from edge_agent.runtime import AgentExited, AgentLogged, ModelFile, RunnerLost
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
 from fleet.model import ExitCause
+from fleet.oci import digest_of
 from tests.edge_agent.runner.conftest import component
 
 pytestmark = pytest.mark.system
 
 COMPONENTS = Path(__file__).parents[3] / "components"
-MODEL = COMPONENTS / "context-agent/model/context.onnx"
+MODEL_PATH = COMPONENTS / "context-agent/model/context.onnx"
+MODEL = ModelFile(MODEL_PATH, digest_of(MODEL_PATH.read_bytes()))
 CAPABILITIES = {
     "wasi:logging/logging": [{}],
     "wasi:keyvalue/store": [{"buckets": ["context"], "ops": ["get", "set"]}],
@@ -86,6 +88,18 @@ async def test_a_bucket_that_is_not_granted_is_an_answer_and_no_trap(host, conte
     assert "context" in verdict["reason"]
 
 
+async def test_a_model_that_changed_after_admission_is_an_answer_and_no_trap(host, context, tmp_path):
+    model = ModelFile(tmp_path / "model.onnx", MODEL.digest)
+    model.path.write_bytes(MODEL_PATH.read_bytes())
+    await host.start(context(models={"context": model}))
+    for at in range(WARM_UP):
+        await read(host, 20.0, at)
+    model.path.write_bytes(MODEL_PATH.read_bytes()[:-1] + b"!")
+    verdict = await read(host, 20.0, WARM_UP)
+    assert verdict["verdict"] == "error"
+    assert "admitted" in verdict["reason"]
+
+
 async def test_two_applications_share_nothing(host, context, tmp_path):
     await host.start(context())
     assert (await read(host, 20.0, 0))["count"] == 1
@@ -99,7 +113,7 @@ async def test_a_host_call_that_never_returns_costs_the_runner(host, context, tm
     monkeypatch.setattr(runner_client, "WEDGE_GRACE_S", 0.3)
     pipe = tmp_path / "model.onnx"
     os.mkfifo(pipe)
-    await host.start(context(models={"context": pipe}, deadline="200ms"))
+    await host.start(context(models={"context": ModelFile(pipe, MODEL.digest)}, deadline="200ms"))
     for at in range(WARM_UP):
         await read(host, 20.0, at)
     with pytest.raises(FleetError) as caught:

@@ -22,6 +22,7 @@ from edge_agent.runner.messages import (
     LogEntry,
     Logged,
     Message,
+    ModelEntry,
     Role,
     StartAgent,
 )
@@ -36,12 +37,14 @@ mappings = st.dictionaries(texts, texts, max_size=4)
 counters = st.builds(Counters, naturals, naturals, naturals)
 faults = st.builds(Fault, st.sampled_from(Code), texts, mappings)
 entries = st.builds(LogEntry, texts, naturals, texts, texts, texts)
+models = st.builds(ModelEntry, texts, texts, texts)
 FIELDS = {
     "str": texts,
     "int": naturals,
     "tuple[str, ...]": st.lists(texts, max_size=4).map(tuple),
     "Mapping[str, str]": mappings,
     "tuple[LogEntry, ...]": st.lists(entries, max_size=4).map(tuple),
+    "tuple[ModelEntry, ...]": st.lists(models, max_size=4).map(tuple),
     "ExitCause": st.sampled_from(ExitCause),
     "Role": st.sampled_from(Role),
     "Fault": faults,
@@ -189,7 +192,7 @@ def test_descriptors_arrive_with_their_own_message(ends):
     files = [os.memfd_create(name) for name in ("one", "two")]
     for file, text in zip(files, (b"one", b"two"), strict=True):
         os.write(file, text)
-    start = StartAgent("app/a", "sha256:0", "{}", (), {}, {}, "/")
+    start = StartAgent("app/a", "sha256:0", "{}", (), {}, (), "/")
     left.send(Kill(1))
     left.send(Fork(1, Role.RUNNER, "app"), files[:1])
     left.send(Kill(2))

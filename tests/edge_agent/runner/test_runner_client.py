@@ -31,7 +31,7 @@ from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 
 NONE = Counters()
-START = StartAgent("app/a", "sha256:0", "{}", (), {}, {}, "/")
+START = StartAgent("app/a", "sha256:0", "{}", (), {}, (), "/")
 
 
 class PuppetZygote:

@@ -177,7 +177,7 @@ def test_a_wait_during_the_start_ends_with_the_time_of_a_start(monkeypatch, tmp_
     memory_file.seal(module)
     authority = Authority({}).encode().decode()
     before = time.monotonic()
-    supervisor.send(StartAgent(AGENT, "sha256:0", authority, (), {}, {}, str(tmp_path)), (module,))
+    supervisor.send(StartAgent(AGENT, "sha256:0", authority, (), {}, (), str(tmp_path)), (module,))
     os.close(module)
     answer, _ = supervisor.receive()
     assert time.monotonic() - before < 0.2 + LATE_S
