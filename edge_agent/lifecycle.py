@@ -64,7 +64,7 @@ class AgentState:
         spec: what runs or is being tried.
         next_spec: while STOPPING, what to run afterwards; None to run nothing.
         failures: consecutive failures, for the delay of the next restart.
-        restarts: how often it was started again, ever.
+        restarts: how often this specification was started again; a rollout judges a new version by it.
         last_exit: how the instance before the current one ended.
         refusal: why it was refused, while it is.
         running_since: when the current instance started.
@@ -161,8 +161,8 @@ def _begin(state: AgentState, spec: AssignedAgent) -> Step:
 
 
 def _adopt(state: AgentState, event: Desired, _moment: Moment) -> Step:
-    """Begin a specification; a changed one owes nothing to the failures of the old one."""
-    return _begin(state if event.spec == state.spec else replace(state, failures=0), event.spec)
+    """Begin a specification; a changed one owes nothing to the failures and restarts of the old one."""
+    return _begin(state if event.spec == state.spec else replace(state, failures=0, restarts=0), event.spec)
 
 
 def _adopt_if_changed(state: AgentState, event: Desired, moment: Moment) -> Step:

@@ -213,7 +213,7 @@ def test_any_sequence_of_possible_events_keeps_the_invariants(
         before = state
         state, actions = life.step(state, happening, life.Moment(NOW + timedelta(seconds=number), jitter))
         assert state.attempt >= before.attempt
-        assert state.restarts >= before.restarts or state.phase is Phase.STOPPED
+        assert state.restarts >= before.restarts or state.phase is Phase.STOPPED or state.spec != before.spec
         assert state.wanted == wanted
         assert (state.next_attempt_at is not None) == (state.phase is Phase.BACKOFF)
         assert (state.phase is Phase.BACKOFF) <= (state.running_since is None)

@@ -7,6 +7,7 @@ actions; `laws` judges every state that they lead to.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import copy
 import logging
 import shutil
@@ -306,6 +307,7 @@ rollout: {{waves: [{waves}], healthy_for: {HEALTHY_FOR_S}s, deadline: {DEADLINE_
 def _template() -> FleetFixture:
     """A fleet's files and empty databases; made once, since keys and migrations take time."""
     folder = Path(mkdtemp(prefix="fleet-template-"))
+    atexit.register(shutil.rmtree, folder)
     fixture = FleetFixture(folder, clock=lambda: START)
     loop = asyncio.new_event_loop()
     services, _ = build(fixture.settings(), fixture.clock, loop)
