@@ -28,7 +28,8 @@ from orchestrator.rpc.status import translated
 from orchestrator.server import build
 from orchestrator.store.database import Database
 from tests.fakes.fleet_fixture import FleetFixture, make_csr
-from tests.fakes.network import Network, Server
+from tests.fakes.network import Network
+from tests.fakes.network_server import Server
 from tests.simulation.ends import CoordinatorCrashError
 
 
