@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -155,33 +156,40 @@ class AgentThread:
     # --- in the agent's thread ---
 
     def _run(self) -> None:
-        context = self._context()
         last_word: AgentEnded | StartFailed | AgentStopped = AgentStopped(self._plan.name)
         try:
-            self._start(context)
-            while (call := self._next()) is not None:
-                self._call(call)
+            # The instance is freed before what its host functions work with.
+            with ExitStack() as held:
+                self._start(held)
+                while (call := self._next()) is not None:
+                    self._call(call)
         except Trap as trap:
             last_word = self._ended_by(trap)
         except FleetError as error:
-            last_word = StartFailed(self._plan.name, Fault.of(error))
+            if self._instance is None:
+                last_word = StartFailed(self._plan.name, Fault.of(error))
+            else:
+                last_word = self._ended_by(Trap(ExitCause.HOST_ERROR, error.private))
         except BaseException as error:  # noqa: BLE001 - the edge of a thread: a fault of ours ends this agent only
             _log.exception("%s", self._plan.name)
             last_word = self._ended_by(Trap(ExitCause.HOST_ERROR, f"{type(error).__name__}: {error}"))
         finally:
-            self._close(context, last_word)
+            self._close(last_word)
 
     def _ended_by(self, trap: Trap) -> AgentEnded | StartFailed:
         if self._instance is None:
             return StartFailed(self._plan.name, Fault.of(trap))
         return AgentEnded(self._plan.name, trap.cause, trap.message, trap.backtrace[:MAX_BACKTRACE])
 
-    def _start(self, context: AgentContext) -> None:
+    def _start(self, held: ExitStack) -> None:
         component = self._load()
         self._engine = component.engine
+        context = self._context()
+        held.callback(context.close)
         interfaces = link(component, context, self._plan.authority, self._plan.deny_stubs)
         with self._services.ticker.running(component.engine), self._services.memory.attributing(self._plan.name):
             self._instance = self._instantiate(component, interfaces)
+        held.callback(self._instance.close)
         self._services.outbox.post(AgentStarted(self._plan.name, self._counters()))
 
     def _instantiate(self, component: Component, interfaces: list[HostInterface]) -> Instance:
@@ -234,11 +242,8 @@ class AgentThread:
         except FleetError as error:
             self._answer_failed(call, Fault.of(error))
 
-    def _close(self, context: AgentContext, last_word: AgentEnded | StartFailed | AgentStopped) -> None:
-        """Free everything; the supervisor hears of it last, so that a restart finds nothing in use."""
-        if self._instance is not None:
-            self._instance.close()
-        context.close()
+    def _close(self, last_word: AgentEnded | StartFailed | AgentStopped) -> None:
+        """Answer what waits; the supervisor hears of the end last, so that a restart finds nothing in use."""
         self._services.memory.forget(self._plan.name)
         with self._changed:
             self._over = True
