@@ -63,7 +63,7 @@ class Adoption:
         identity: who the node is.
         stores: what it keeps.
         desire: makes the supervisor run an accepted desired state.
-        reconsider: makes the supervisor ask admission again, since the release is newer.
+        reconsider: makes the supervisor ask admission again, since the release is newer or lost files are back.
         journal: takes events.
         clock: time.
     """
@@ -134,17 +134,30 @@ class Adoption:
             await asyncio.to_thread(self._stores.blobs.collect, needed | before)  # 7
 
     async def repair(self, remote: Remote) -> None:
-        """Fetch what the accepted desired state needs and the node lost.
+        """Fetch what the accepted desired state needs and the node lost; then admission is asked again.
+
+        What cannot be fetched for one agent holds up no other: the first fault is raised when all were tried.
 
         Raises:
             FleetError: what `remote` raises; DIGEST_MISMATCH, STORAGE_FULL.
         """
         async with self._turn:
             adopted, entry = self._stores.trust.adopted, self._stores.ledger.entry
-            if adopted is not None and entry is not None:
-                verified = self._open(entry.desired, adopted, entry.accepted_at)
-                listed = [agent for agent in verified.assignment.agents if _lists(adopted, agent)]
-                self._kept = await self._fetch(listed, remote, verify=True)
+            if adopted is None or entry is None:
+                return
+            verified = self._open(entry.desired, adopted, entry.accepted_at)
+            needed: set[str] = set()
+            faults: list[FleetError] = []
+            for agent in verified.assignment.agents:
+                if _lists(adopted, agent):
+                    try:
+                        needed |= await self._fetch((agent,), remote, verify=True)
+                    except FleetError as error:
+                        faults.append(error)
+            if faults:
+                raise faults[0]
+            self._kept = frozenset(needed)
+            self._reconsider()
 
     def _now(self) -> datetime:
         return self._stores.trust.floor(self._clock.now())

@@ -117,7 +117,7 @@ class Supervisor:
         """Set when something that `observed` tells has changed, other than by a call: counters and outputs go with the
         next full report, or every call of an agent would make a message. Whoever reports clears it."""
         self.missing = asyncio.Event()
-        """Set when admission lacked a blob; whoever fetches clears it."""
+        """Set when admission lacked a blob; whoever fetches clears it, and sets it again when it could not."""
 
     @property
     def applied(self) -> Accepted | None:
@@ -135,6 +135,8 @@ class Supervisor:
         for name, state in list(self._states.items()):
             if state.phase is Phase.FAILED and state.spec is not None:
                 self._feed(name, events.Desired(state.spec))
+            elif state.phase is Phase.BACKOFF and state.refusal is not None:
+                self._feed(name, events.TimerFired(state.attempt))
             elif state.phase is Phase.RUNNING and state.spec is not None:
                 self._spawn(self._work[name], self._reconsider(name, state.attempt, state.spec))
 
@@ -306,6 +308,8 @@ class Supervisor:
             async with self._admissions:
                 admitted = await self._parts.admit(spec)
         except FleetError as error:
+            if error.code in MISSING:
+                self.missing.set()
             if not error.row.retryable:
                 self._feed(name, events.Lapsed(attempt))
             return

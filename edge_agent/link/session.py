@@ -51,9 +51,13 @@ MIN_REPORT_MS, MAX_REPORT_MS = 100, 3_600_000
 JITTER = 0.2
 """Full reports come at the interval, this share earlier or later, so that a fleet does not report in step."""
 
-RETRY_INITIAL_S, RETRY_CAP_S = 1.0, 60.0
-"""Bounds of the delay before a desired state is tried again whose blobs could not be fetched."""
+SETTLING_S = 0.5
+"""Delay of the next full report after a change; it doubles from report to report up to the interval.
 
+A rollout counts an agent as healthy once a report says that it has run long enough, so news of a change comes soon."""
+
+RETRY_INITIAL_S, RETRY_CAP_S = 1.0, 60.0
+"""Bounds of the delay before blobs are asked for again, for a desired state or for a repair."""
 
 _log = logging.getLogger(__name__)
 
@@ -222,8 +226,9 @@ class Session:
 
     async def _report(self) -> Ended:
         """Report on change, gathered for a moment, and in full at the interval; receipts follow their report."""
+        settling_s = SETTLING_S
         while True:
-            interval_s = self._report_ms / 1000 * self._random.uniform(1 - JITTER, 1 + JITTER)
+            interval_s = min(settling_s, self._report_ms / 1000) * self._random.uniform(1 - JITTER, 1 + JITTER)
             due = asyncio.create_task(self._clock.sleep(interval_s))
             change = asyncio.create_task(self._node.changed.wait())
             try:
@@ -232,6 +237,7 @@ class Session:
                 due.cancel()
                 change.cancel()
             await self._clock.sleep(self._settings.coalesce_ms / 1000)
+            settling_s = SETTLING_S if self._node.changed.is_set() else settling_s * 2
             self._node.changed.clear()
             await self._write(pb.NodeMessage(observed=wire.to_pb_observed(self._node.observed())))
             receipt = self._node.receipt()
@@ -272,10 +278,11 @@ class Session:
                 failures = 0
             except FleetError as error:
                 self._tell_refused("assignment:desired:refused", error)
-                if error.row.retryable and error.code is not Code.GENERATION_CONFLICT:
+                # Wrong bytes say nothing about those that the coordinator serves next.
+                passing = error.row.retryable or error.code is Code.DIGEST_MISMATCH
+                if passing and error.code is not Code.GENERATION_CONFLICT:
                     failures += 1
-                    bound_s = min(RETRY_CAP_S, RETRY_INITIAL_S * 2 ** min(failures - 1, 10))
-                    await self._either(self._random.uniform(0, bound_s))
+                    await self._either(self._random.uniform(0, _bound_s(failures)))
                     self._has_desired.set()
 
     async def _either(self, seconds: float) -> None:
@@ -289,15 +296,26 @@ class Session:
             newer.cancel()
 
     async def _repair(self) -> Ended:
-        """Fetch again what the node lost."""
+        """Fetch again what the node lost, until it has it; a session that ends first leaves the rest to the next.
+
+        There is a pause after a success too: a disk that spoils what it is given must not make the node fetch without
+        end.
+        """
+        tries, missing = 0, self._node.missing
         while True:
-            await self._node.missing.wait()
-            self._node.missing.clear()
+            if not missing.is_set():
+                tries = 0
+                await missing.wait()
+            missing.clear()
             try:
                 await self._node.repair(self._remote)
-            except FleetError as error:
+            except BaseException as error:
+                missing.set()
+                if not isinstance(error, FleetError):
+                    raise
                 self._tell_refused("blob:repair:failed", error)
-                await self._clock.sleep(self._random.uniform(0, RETRY_CAP_S))
+            tries += 1
+            await self._clock.sleep(self._random.uniform(0.5, 1) * _bound_s(tries))
 
     async def _refresh(self) -> Ended:
         """Look for a newer release at the beginning and then now and again; leases count from the last success."""
@@ -365,6 +383,11 @@ class Session:
 
     def _tell_refused(self, kind: str, error: FleetError) -> None:
         self._node.journal.event(self._clock.now(), "", kind, error.public, code=str(error.code))
+
+
+def _bound_s(failures: int) -> float:
+    """Largest delay after so many failures in a row, in seconds."""
+    return min(RETRY_CAP_S, RETRY_INITIAL_S * 2.0 ** min(failures - 1, 10))
 
 
 def _failed(identifier: str, error: FleetError) -> pb.CommandResult:

@@ -210,6 +210,30 @@ async def test_what_was_lost_is_fetched_again(node: NodeUnderTest) -> None:
         assert node.blobs.path(digest)
 
 
+async def test_admission_is_asked_again_after_a_repair(node: NodeUnderTest) -> None:
+    agent = node.world.agent()
+    await node.accept(node.world.assign(agent))
+    node.blobs.path(agent.grant.digest).unlink()
+    before = node.reconsidered
+    await node.adoption.repair(node.world)
+    assert node.reconsidered == before + 1
+
+
+async def test_what_cannot_be_repaired_for_one_agent_holds_up_no_other(node: NodeUnderTest) -> None:
+    first, second = node.world.agent("app/one"), node.world.agent("app/two")
+    await node.accept(node.world.assign(first, second))
+    for agent in (first, second):
+        node.blobs.path(agent.grant.digest).unlink()
+    node.world.spoiled.add(first.grant.digest)
+    with pytest.raises(FleetError) as caught:
+        await node.adoption.repair(node.world)
+    assert caught.value.code is Code.DIGEST_MISMATCH
+    assert (node.blobs.has(first.grant.digest), node.blobs.has(second.grant.digest)) == (False, True)
+    node.world.spoiled.clear()
+    await node.adoption.repair(node.world)
+    assert node.blobs.path(first.grant.digest)
+
+
 async def test_a_corrupt_ledger_is_set_aside_and_the_node_starts_empty(node: NodeUnderTest) -> None:
     desired = node.world.assign(node.world.agent())
     await node.accept(desired)

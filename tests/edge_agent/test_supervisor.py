@@ -210,6 +210,35 @@ async def test_a_missing_blob_is_asked_for_and_admission_tried_again(bench: Benc
     assert bench.agent().phase is Phase.RUNNING
 
 
+async def test_reconsidering_waits_for_no_delay_after_a_refusal(bench: Bench) -> None:
+    bench.refusals["app/one"] = [FleetError(Code.BLOB_MISSING, "gone") for _ in range(6)]
+    await bench.desire(spec("app/one"))
+    for _ in range(6):
+        assert bench.agent().phase is Phase.BACKOFF
+        bench.supervisor.reconsider()
+        await bench.clock.settle()
+    assert bench.agent().phase is Phase.RUNNING
+    await bench.clock.advance(3_600)
+    assert bench.runtime.journal == ["start app/one"], "the delays that were cut short begin nothing"
+
+
+async def test_reconsidering_shortens_no_delay_after_a_trap(bench: Bench) -> None:
+    await bench.desire(spec("app/one"))
+    bench.runtime.trap("app/one", ExitCause.UNREACHABLE, "trap")
+    await bench.clock.settle()
+    bench.supervisor.reconsider()
+    await bench.clock.settle()
+    assert bench.agent().phase is Phase.BACKOFF
+
+
+async def test_a_blob_that_reconsidering_finds_lost_is_asked_for_while_the_agent_runs_on(bench: Bench) -> None:
+    await bench.desire(spec("app/one"))
+    bench.refusals["app/one"] = [FleetError(Code.BLOB_CORRUPT, "rot")]
+    bench.supervisor.reconsider()
+    await bench.clock.settle()
+    assert (bench.agent().phase, bench.supervisor.missing.is_set()) == (Phase.RUNNING, True)
+
+
 @pytest.mark.parametrize(
     ("error", "phase"),
     [

@@ -16,10 +16,11 @@ from edge_agent.clock import SystemClock
 from edge_agent.config import Settings
 from edge_agent.disk import LocalDisk
 from edge_agent.identity import Identity, IdentityStore
+from edge_agent.link import session as session_module
 from edge_agent.runtime import AgentLogged, AgentStats, CallResult
 from fleet.assignment import open_receipt
 from fleet.errors import Code, FleetError
-from fleet.model import AssignedAgent, DesiredState, EventTrigger, LogLine, Phase
+from fleet.model import AssignedAgent, DesiredState, EventTrigger, LogLine, Phase, RestartPolicy
 from fleet.signing import PublicKey
 from fleet.v1 import node_pb2 as pb
 from tests.fakes.coordinator import FakeCoordinator, NodeSession
@@ -28,6 +29,7 @@ from tests.fakes.publisher import Publisher
 from tests.fakes.runtime import ScriptedRuntime
 from tests.fakes.wait import until
 
+HOUR_MS = 3_600_000
 ALWAYS = "{not_before: 2020-01-01T00:00:00Z, not_after: 2100-01-01T00:00:00Z}"
 
 
@@ -202,6 +204,36 @@ async def test_a_lost_blob_is_fetched_again_by_itself(node: RunningNode) -> None
         path.write_bytes(b"rot")
     node.on()
     await until(lambda: "app/one" in node.runtime.running, "the agent running again")
+
+
+async def test_what_a_coordinator_served_wrongly_is_fetched_again_when_it_is_right(
+    node: RunningNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "RETRY_INITIAL_S", 0.02)
+    monkeypatch.setattr(session_module, "RETRY_CAP_S", 0.1)
+    spec = replace(node.released(), restart=RestartPolicy(HOUR_MS, HOUR_MS))
+    await node.running(spec)
+    await node.off()
+    world = node.coordinator.world
+    world.spoiled.add(spec.bundle.digest)
+    (node.folder / "blobs" / "sha256" / spec.bundle.digest.removeprefix("sha256:")).write_bytes(b"rot")
+    node.on()
+    await until(lambda: node.kinds().count("blob:repair:failed") >= 3, "three failed repairs")
+    assert node.runtime.running == {}
+    world.spoiled.clear()
+    await until(lambda: "app/one" in node.runtime.running, "the agent, though its own next attempt is far away")
+
+
+async def test_an_order_whose_bytes_came_wrong_is_tried_again_without_another_push(
+    node: RunningNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "RETRY_INITIAL_S", 0.02)
+    session, spec = await node.session(), node.released()
+    node.coordinator.world.spoiled.add(spec.bundle.digest)
+    session.push(node.order(spec))
+    await until(lambda: "assignment:desired:refused" in node.kinds(), "a refusal")
+    node.coordinator.world.spoiled.clear()
+    await until(lambda: "app/one" in node.runtime.running, "the agent running")
 
 
 async def test_a_call_and_an_event_reach_the_agents(node: RunningNode) -> None:
