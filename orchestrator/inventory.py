@@ -70,7 +70,4 @@ class Inventory:
     def observations(self) -> Mapping[str, Observation]:
         """Return what `rollout` judges by."""
         with self._lock:
-            return {
-                node: Observation(report.state, report.received, node in self._sessions)
-                for node, report in self._reports.items()
-            }
+            return {node: Observation(report.state, node in self._sessions) for node, report in self._reports.items()}

@@ -69,28 +69,20 @@ class Observation:
     """The newest report of a node.
 
     Attributes:
-        received: when it came, by the coordinator's clock.
         online: whether the node's session is open now.
     """
 
     state: ObservedState
-    received: datetime
     online: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """Health of one node.
-
-    Attributes:
-        healthy_agents: agents that run with the right digests, for however long.
-        healthy_at: when a pending node becomes healthy if nothing changes; None when that cannot be foreseen.
-    """
+    """Health of one node; `healthy_agents` run with the right digests, for however long."""
 
     health: Health
     message: str
     healthy_agents: int = 0
-    healthy_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +118,12 @@ class Finish:
 Decision = StartWave | Wait | RollBack | Finish
 
 
-def assess(target: NodeTarget, observation: Observation | None, healthy_for: timedelta, now: datetime) -> Assessment:
-    """Judge one node by its newest report.
+def assess(target: NodeTarget, observation: Observation | None, healthy_for: timedelta) -> Assessment:
+    """Judge one node by its newest report, and by nothing else.
 
-    A node that left is unreachable, not failed: silence says nothing about its agents.
+    An agent has run long enough when a report says so, by the node's own clock. Time that has passed since the report
+    counts for nothing: the agent may have trapped meanwhile and the line be dead. Nodes report again soon after a
+    change, so this costs a moment. A node that left is unreachable, not failed: silence says nothing about its agents.
     """
     if observation is None or not observation.online:
         return Assessment(Health.UNREACHABLE, "no session")
@@ -140,7 +134,7 @@ def assess(target: NodeTarget, observation: Observation | None, healthy_for: tim
     reported = {agent.name: agent for agent in observation.state.agents}
     running = 0
     pending = ""
-    latest = now
+    young = False
     for wanted in target.agents:
         agent = reported.get(wanted.name)
         if agent is None:
@@ -155,15 +149,14 @@ def assess(target: NodeTarget, observation: Observation | None, healthy_for: tim
             pending = pending or f"{agent.name} still runs its previous version"
         else:
             running += 1
-            ran_when_reported = max(observation.state.at - agent.running_since, timedelta())
-            latest = max(latest, observation.received + healthy_for - ran_when_reported)
+            young = young or max(observation.state.at - agent.running_since, timedelta()) < healthy_for
     for name in sorted(reported.keys() - {wanted.name for wanted in target.agents}):
         if name.startswith(f"{target.application}/"):
             pending = pending or f"{name} has not ended yet"
     if pending:
         return Assessment(Health.PENDING, pending, running)
-    if latest > now:
-        return Assessment(Health.PENDING, "runs, not long enough yet", running, latest)
+    if young:
+        return Assessment(Health.PENDING, "runs, not long enough yet", running)
     return Assessment(Health.HEALTHY, "runs", running)
 
 
@@ -198,7 +191,7 @@ def advance(
     for wave in waves:
         if wave.state is WaveState.WAITING:
             return StartWave(wave.number)
-        judged = {name: assess(targets[name], observations.get(name), healthy_for, now) for name in wave.nodes}
+        judged = {name: assess(targets[name], observations.get(name), healthy_for) for name in wave.nodes}
         failed = {name: a.message for name, a in judged.items() if a.health is Health.FAILED}
         if len(failed) > policy.max_failures:
             return RollBack(wave.number, _first(failed))
@@ -210,11 +203,8 @@ def advance(
         if not late and not silent:
             continue
         if now < deadline:
-            known = [a.healthy_at for a in judged.values() if a.health is Health.PENDING]
-            foreseen = [moment for moment in known if moment is not None]
-            until = max(foreseen) if foreseen and len(foreseen) == len(known) and not silent else deadline
             waiting = next(iter(late.items())) if late else (silent[0], "no session")
-            return Wait(min(until, deadline), f"{waiting[0]}: {waiting[1].removeprefix('not healthy in time: ')}")
+            return Wait(deadline, f"{waiting[0]}: {waiting[1].removeprefix('not healthy in time: ')}")
         failed |= late
         if len(failed) > policy.max_failures:
             return RollBack(wave.number, _first(failed))

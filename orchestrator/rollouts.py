@@ -41,6 +41,9 @@ _LOG = logging.getLogger(__name__)
 
 _RETRY = timedelta(seconds=5)
 
+RECONNECT = timedelta(seconds=75)
+"""What a new coordinator allows for nodes to come back: their longest delay (60 s), the handshake and a report."""
+
 _MAX_STEPS = 64
 """Decisions carried out at once for one deployment; a wave can be healthy the moment it begins."""
 
@@ -241,18 +244,22 @@ def waves_of(stored: StoredDeployment, since: datetime) -> tuple[Wave, ...]:
 
     Args:
         stored: the deployment.
-        since: when this process began. No wave is older to it: what nodes could not say while there was no coordinator
-            is not held against them.
+        since: when this process began. What nodes could not say while there was no coordinator is not held against
+            them: to it, a wave that began earlier began when every node has had the time to come back.
     """
     return tuple(
         Wave(
             wave.number,
             tuple(node.node for node in stored.nodes_of(wave.number)),
             WaveState(wave.state),
-            None if wave.started_ms is None else max(from_ms(wave.started_ms), since),
+            None if wave.started_ms is None else _begun(from_ms(wave.started_ms), since),
         )
         for wave in stored.waves
     )
+
+
+def _begun(started: datetime, since: datetime) -> datetime:
+    return started if started >= since else since + RECONNECT
 
 
 def targets_of(stored: StoredDeployment) -> Mapping[str, NodeTarget]:

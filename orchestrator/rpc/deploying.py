@@ -95,7 +95,6 @@ class DeployingDoor(Door):
     def _progress(self, stored: StoredDeployment) -> list[control_pb2.NodeProgress]:
         observations = self._services.inventory.observations()
         healthy_for = timedelta(milliseconds=decode_policy(stored.head.policy).healthy_for_ms)
-        now = self._services.clock()
 
         def progress(node: DeploymentNodeRow) -> control_pb2.NodeProgress:
             observation = observations.get(node.node)
@@ -104,7 +103,7 @@ class DeployingDoor(Door):
                 assessment = rollout.Assessment(rollout.Health.PENDING, "waits for its wave")
             else:
                 target = rollout.NodeTarget(node.generation, stored.head.application, agents)
-                assessment = rollout.assess(target, observation, healthy_for, now)
+                assessment = rollout.assess(target, observation, healthy_for)
             return control_pb2.NodeProgress(
                 node=node.node,
                 generation=node.generation or 0,

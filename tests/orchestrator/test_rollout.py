@@ -45,24 +45,22 @@ def seen(
     phase: Phase = Phase.RUNNING,
     *,
     ran_s: float = 60,
-    ago_s: float = 0,
     generation: int = 2,
     bundle: str = "new",
     online: bool = True,
     **fields: object,
 ) -> Observation:
-    received = NOW - timedelta(seconds=ago_s)
-    at = received + timedelta(hours=5)  # the node's clock is wrong, which must not matter
+    at = NOW + timedelta(hours=5)  # the node's clock is wrong, which must not matter
     since = at - timedelta(seconds=ran_s) if phase is Phase.RUNNING else None
     agents = (ObservedAgent("app/a", phase, bundle, "grant", running_since=since, **fields),)  # type: ignore[arg-type]
-    return Observation(ObservedState(generation, "d", at, agents), received, online)
+    return Observation(ObservedState(generation, "d", at, agents), online)
 
 
 EXIT = Exit(ExitCause.UNREACHABLE, "m", NOW)
 
 ASSESSMENTS = {
     "runs": (seen(), Health.HEALTHY),
-    "runs, reported long ago": (seen(ran_s=0, ago_s=3), Health.HEALTHY),
+    "ran just long enough": (seen(ran_s=3), Health.HEALTHY),
     "just started": (seen(ran_s=2.9), Health.PENDING),
     "started in the future": (seen(ran_s=-10), Health.PENDING),
     "an earlier generation": (seen(generation=1), Health.PENDING),
@@ -76,7 +74,7 @@ ASSESSMENTS = {
     "left": (seen(online=False), Health.UNREACHABLE),
     "never seen": (None, Health.UNREACHABLE),
     "agent missing": (
-        Observation(ObservedState(2, "d", NOW), NOW, online=True),
+        Observation(ObservedState(2, "d", NOW), online=True),
         Health.PENDING,
     ),
 }
@@ -85,19 +83,15 @@ ASSESSMENTS = {
 @pytest.mark.parametrize("name", ASSESSMENTS)
 def test_assessments(name: str) -> None:
     observation, health = ASSESSMENTS[name]
-    assert assess(TARGET, observation, HEALTHY_FOR, NOW).health is health
-
-
-def test_it_is_foreseen_when_a_node_becomes_healthy() -> None:
-    assert assess(TARGET, seen(ran_s=1), HEALTHY_FOR, NOW).healthy_at == NOW + timedelta(seconds=2)
+    assert assess(TARGET, observation, HEALTHY_FOR).health is health
 
 
 def test_a_node_that_shall_run_nothing_is_healthy_once_every_agent_has_ended() -> None:
     empty = NodeTarget(2, "app", ())
-    assert assess(empty, seen(Phase.STOPPING), HEALTHY_FOR, NOW).health is Health.PENDING
+    assert assess(empty, seen(Phase.STOPPING), HEALTHY_FOR).health is Health.PENDING
     ended = replace(seen(), state=replace(seen().state, agents=()))
-    assert assess(empty, ended, HEALTHY_FOR, NOW).health is Health.HEALTHY
-    assert assess(NodeTarget(2, "another", ()), seen(), HEALTHY_FOR, NOW).health is Health.HEALTHY
+    assert assess(empty, ended, HEALTHY_FOR).health is Health.HEALTHY
+    assert assess(NodeTarget(2, "another", ()), seen(), HEALTHY_FOR).health is Health.HEALTHY
 
 
 @dataclass
@@ -154,10 +148,15 @@ def test_decisions(name: str) -> None:
         assert decision == case.decision
 
 
-def test_waiting_ends_when_time_alone_decides_or_at_the_deadline() -> None:
+def test_time_without_a_report_proves_no_health() -> None:
     waves = [Wave(1, ("n1",), WaveState.RUNNING, NOW)]
-    foreseen = advance(POLICY, waves, {"n1": TARGET}, {"n1": seen(ran_s=1)}, NOW)
-    assert foreseen == Wait(NOW + timedelta(seconds=2), "n1: runs, not long enough yet")
+    later = NOW + timedelta(seconds=59)
+    young = advance(POLICY, waves, {"n1": TARGET}, {"n1": seen(ran_s=1)}, later)
+    assert young == Wait(NOW + timedelta(seconds=60), "n1: runs, not long enough yet")
+
+
+def test_waiting_ends_at_the_deadline() -> None:
+    waves = [Wave(1, ("n1",), WaveState.RUNNING, NOW)]
     unforeseen = advance(POLICY, waves, {"n1": TARGET}, {"n1": seen(Phase.STARTING)}, NOW)
     assert unforeseen == Wait(NOW + timedelta(seconds=60), "n1: app/a is starting")
 

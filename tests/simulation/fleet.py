@@ -41,8 +41,6 @@ GOOD = "weights"
 BEHAVIOURS = (GOOD, HICCUP, CRASHING, UNSTARTABLE)
 """What an agent does; the name of its only model says it."""
 
-SILENCING = frozenset({"cut", "mute", "slow"})
-"""What keeps a session open for a while although nothing, or only late news, comes through."""
 
 NO_ANSWER = "no answer"
 
@@ -184,7 +182,6 @@ class SimulatedFleet:
     def cut_power(self, name: str, operation: int = 0) -> None:
         """Switch a node off, now or at the n-th write of its disk from now."""
         self._tell(f"cut power {name}" + (f" at write {operation}" if operation else ""))
-        self.laws.note_silence(name)
         if operation:
             self.nodes[name].cut_power_at(operation)
         else:
@@ -198,7 +195,6 @@ class SimulatedFleet:
     def start(self, name: str) -> None:
         """Switch a node on."""
         self._tell(f"start {name}")
-        self.laws.note_silence(name, ends=True)
         self.nodes[name].start()
 
     def crash(self, step: int = 0) -> None:
@@ -221,10 +217,6 @@ class SimulatedFleet:
             self.network.slow(name, 3.0)
         else:
             getattr(self.network, fault)(name)
-        if fault in SILENCING:
-            self.laws.note_silence(name)
-        elif fault == "heal":
-            self.laws.note_silence(name, ends=True)
 
     def skew(self, name: str, seconds: int) -> None:
         """Set a node's clock."""
@@ -247,7 +239,6 @@ class SimulatedFleet:
             node.clock.skew = timedelta()
             node.disk.cut_at = None
             self.network.heal(name)
-            self.laws.note_silence(name, ends=True)
             if not node.running:
                 node.start()
 

@@ -7,7 +7,6 @@ action and every second. A law that is broken raises `AssertionError` with the l
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -86,7 +85,6 @@ class Laws:
         self._contents: dict[tuple[str, int, int], str] = {}
         self._waves: dict[tuple[str, int], str] = {}
         self._started: dict[str, set[str]] = defaultdict(set)
-        self._silences: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._log = MemoryLog()
         self._engine = sa.create_engine(f"sqlite:///{fleet.coordinator.fleet.settings().files.database / 'control.db'}")
 
@@ -252,11 +250,7 @@ class Laws:
                     assert ran, f"{node.node} counts as healthy and did not run {agent.name}"
 
     def bad_versions_stay_in_the_first_wave(self, deployments: Iterable[StoredDeployment]) -> None:
-        """A version that always traps is never started outside of the first wave of a deployment.
-
-        Unless a node of that wave fell silent meanwhile: `orchestrator.rollout` prolongs a node's last report for as
-        long as its session is open, so an agent that trapped after that report counts as running until then.
-        """
+        """A version that always traps is never started outside of the first wave of a deployment."""
         started = {
             (node, bundle.model)
             for bundle in self._bundles.values()
@@ -267,24 +261,10 @@ class Laws:
             return
         allowed: set[tuple[str, str]] = set()
         for stored in deployments:
-            first = stored.nodes_of(1)
-            misled = any(self._was_silent(node.node, stored.head.created_ms / 1000) for node in first)
-            for node in stored.nodes if misled else first:
+            for node in stored.nodes_of(1):
                 planned = decode_agents(node.planned)
                 allowed |= {(node.node, self._bundles[agent.bundle.digest].model) for agent in planned}
         assert started <= allowed, f"a version that always traps left the first wave: {started - allowed}"
-
-    def note_silence(self, node: str, *, ends: bool = False) -> None:
-        """Remember that a node's session stays open and nothing comes through it, or that this is over."""
-        now, silences = self._fleet.now().timestamp(), self._silences[node]
-        is_silent = bool(silences) and silences[-1][1] == math.inf
-        if is_silent and ends:
-            silences[-1] = (silences[-1][0], now)
-        elif not is_silent and not ends:
-            silences.append((now, math.inf))
-
-    def _was_silent(self, node: str, since: float) -> bool:
-        return any(end >= since for _, end in self._silences[node])
 
     # Everything together
 
