@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -25,8 +24,8 @@ from fleet.merkle import (
 )
 from tests.fakes.publisher import MemoryLog
 from tests.fakes.refusals import code_of
+from tests.fakes.vectors import outside_vectors
 
-VECTORS = Path(__file__).parent.parent / "vectors"
 LEAVES = st.lists(st.binary(max_size=4), max_size=70)
 
 
@@ -168,9 +167,9 @@ def decoded(text: str | None) -> bytes:
 
 @pytest.mark.parametrize("kind", ["inclusion", "consistency"])
 def test_vectors_of_transparency_dev(kind: str) -> None:
-    cases = json.loads((VECTORS / "merkle.json").read_text())[kind]
-    assert len(cases) == 98
-    for case in cases:
+    files = sorted(outside_vectors(f"merkle/{kind}").rglob("*.json"))
+    assert len(files) == 98
+    for case in (json.loads(file.read_text()) for file in files):
         proof = [decoded(item) for item in case["proof"] or []]
         if kind == "inclusion":
             leaf, expected = decoded(case["leafHash"]), decoded(case["root"])

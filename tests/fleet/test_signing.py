@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -26,9 +25,9 @@ from fleet.signing import (
 )
 from tests.fakes.publisher import key
 from tests.fakes.refusals import code_of
+from tests.fakes.vectors import outside_vectors
 
 KIND = "application/vnd.fleet.test+json"
-VECTORS = Path(__file__).parent.parent / "vectors"
 
 
 def refused(code: Code, data: bytes, keys: list[PublicKey], threshold: int = 1, kind: str = KIND) -> FleetError:
@@ -187,7 +186,7 @@ def test_base64_round_trip(data: bytes) -> None:
 
 
 def test_wycheproof_ed25519() -> None:
-    groups = json.loads((VECTORS / "ed25519.json").read_text())["testGroups"]
+    groups = json.loads(outside_vectors("ed25519_test.json").read_text())["testGroups"]
     count = 0
     for group in groups:
         public = PublicKey(bytes.fromhex(group["publicKey"]["pk"]))
