@@ -5,6 +5,7 @@ One fleet for all of them; every test leaves it as it found it.
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 import subprocess
@@ -288,7 +289,9 @@ def test_an_edited_ledger_is_set_aside_and_sent_again(fleet: RealFleet, theft: b
             file.write_bytes(ledger(fleet, "n2").read_bytes())
         else:
             entry = json.loads(file.read_bytes())
-            entry["envelope"] = entry["envelope"].replace("A", "B", 1)
+            envelope = bytearray(base64.b64decode(entry["envelope"]))
+            envelope[len(envelope) // 2] ^= 1
+            entry["envelope"] = base64.b64encode(envelope).decode()
             file.write_text(json.dumps(entry))
         flip(folder / "trust" / "metadata.json")  # and no release to judge it by
     assert generation(fleet, "n1") >= before
