@@ -165,6 +165,26 @@ def decoded(text: str | None) -> bytes:
     return base64.b64decode(text or "")
 
 
+def test_every_small_tree_proves_everything_and_nothing_shorter_or_longer() -> None:
+    """All pairs up to 20 leaves: no shape of a tree is left to chance."""
+    roots = [naive_root([bytes([n]) for n in range(size)]) for size in range(21)]
+    for size in range(1, 21):
+        log = MemoryLog(*(bytes([n]) for n in range(size)))
+        for index in range(size):
+            proof = inclusion_proof(log.read, index, size)
+            leaf = leaf_hash(bytes([index]))
+            verify_inclusion(index, size, leaf, proof, roots[size])
+            wrong = [[*proof, roots[0]], list(proof[:-1])] if proof else [[roots[0]]]
+            for other in wrong:
+                assert code_of(verify_inclusion, index, size, leaf, other, roots[size]) is Code.PROOF_INVALID
+        for old in range(1, size + 1):
+            proof = consistency_proof(log.read, old, size)
+            verify_consistency(old, size, roots[old], roots[size], proof)
+            for other in [[*proof, roots[0]], *([list(proof[:-1]), []] if proof else [])]:
+                failed = code_of(verify_consistency, old, size, roots[old], roots[size], other)
+                assert failed is Code.PROOF_INVALID
+
+
 @pytest.mark.parametrize("kind", ["inclusion", "consistency"])
 def test_vectors_of_transparency_dev(kind: str) -> None:
     files = sorted(outside_vectors(f"merkle/{kind}").rglob("*.json"))
