@@ -31,11 +31,11 @@ async def conduct(rollouts: Rollouts, changes: Changes, workers: Workers, clock:
         seen = changes.count
         try:
             until = await workers.run(rollouts.advance)
+            wait_s = None if until is None else max((until - clock()).total_seconds(), 0.0)
         except Exception:  # noqa: BLE001 - one deployment's trouble ends in `advance`; this is the store's, or a bug
             _LOG.exception("rollouts do not advance, next try in %.0f s", RETRY_S)
             await asyncio.sleep(RETRY_S)
             continue
-        wait_s = None if until is None else max((until - clock()).total_seconds(), 0.0)
         try:
             async with asyncio.timeout(wait_s):
                 await changes.after(seen)
