@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 60.0
 """How long an agent may take to be loaded, linked and instantiated; large guests need a few seconds."""
 
-WEDGE_GRACE_S = 1.0
+WEDGE_GRACE_S = 3.0
 """How long after its deadline a call may still end by itself before the runner counts as wedged."""
 
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGBUS, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
