@@ -12,13 +12,11 @@ import click
 from fleet.bundle import MAX_COMPONENT, MAX_MODEL, build_bundle, open_bundle, parse_bundle_manifest
 from fleet.errors import Code, FleetError
 from fleet.oci import MAX_INDEX
-from fleet.release import RoleKeys, add_target
-from fleet.release import publish as sign_release
-from fleet.targets import DEFAULT_TEAM, bundle_path, code_role
+from fleet.targets import bundle_path
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli.layout import Layout, write_layout
 from orchestrator.cli.render import Column, Row, short_digest, size
-from orchestrator.cli.trust import TrustDirectory, publish, synchronise
+from orchestrator.cli.trust import TrustDirectory, sign_document, synchronise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,10 +185,7 @@ def _publish(session: Session, opened: Opened) -> None:
             client.put_blob(digest, opened.read(digest, sizes[digest]))
         session.output.note(f"{len(missing)} of {len(sizes)} blobs sent, {size(sum(sizes[d] for d in missing))}.")
         if listed is None:
-            role = code_role(DEFAULT_TEAM)
-            keys = RoleKeys({r: (directory.role_key(r),) for r in (role, "snapshot", "timestamp")})
-            files = add_target(release.files, keys, path, opened.index, {}, session.now())
-            publish(directory, client, sign_release(files, keys, session.now()), {path: opened.index}, session.now())
+            sign_document(directory, client, release, path, opened.index, session.now())
     if session.output.machine:
         session.output.value(describe(verified))
     else:

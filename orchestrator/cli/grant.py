@@ -10,14 +10,12 @@ import click
 from fleet.errors import Code, ExitCode, FleetError
 from fleet.grants import VOCABULARY, Grant, describe_rules, diff_grants, extend_grant, parse_grant, propose_grant
 from fleet.oci import digest_of
-from fleet.release import RoleKeys, add_target
-from fleet.release import publish as sign_release
-from fleet.targets import DEFAULT_TEAM, grant_path, grants_role
+from fleet.targets import grant_path
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli.bundle import open_layout, open_published
 from orchestrator.cli.render import Column, Row, exact, short_digest, when
 from orchestrator.cli.session import AGENT_NAME, parse_labels
-from orchestrator.cli.trust import TrustDirectory, publish, synchronise
+from orchestrator.cli.trust import TrustDirectory, sign_document, synchronise
 
 if TYPE_CHECKING:
     from fleet.trust import Release
@@ -148,9 +146,7 @@ def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - c
             output.note("Nothing was signed.")
             return ExitCode.REFUSED
         path = grant_path(proposed.agent, proposed.revision)
-        keys = RoleKeys({r: (directory.role_key(r),) for r in (grants_role(DEFAULT_TEAM), "snapshot", "timestamp")})
-        files = add_target(release.files, keys, path, data, {}, session.now())
-        publish(directory, client, sign_release(files, keys, session.now()), {path: data}, session.now())
+        sign_document(directory, client, release, path, data, session.now())
     if output.machine:
         change = diff_grants(old, proposed)
         output.value(

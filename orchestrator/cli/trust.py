@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
+from fleet.release import RoleKeys, add_target
+from fleet.release import publish as sign_release
 from fleet.signing import SigningKey
-from fleet.targets import TRUST_PATH
+from fleet.targets import TRUST_PATH, role_of
 from fleet.trust import open_fleet_trust, open_release
 from fleet.v1 import control_pb2 as pb
 from fleet.v1 import model_pb2
@@ -150,3 +152,16 @@ def publish(
     for path, data in documents.items():
         directory.write(f"documents/{path}", data)
     return reply
+
+
+def sign_document(
+    directory: TrustDirectory, client: Client, release: Release, path: str, data: bytes, now: datetime
+) -> None:
+    """Sign a new document with the key of the role that its path names, and publish it on top of `release`.
+
+    Raises:
+        FleetError: NOT_FOUND when this machine does not play the role; else as `publish`.
+    """
+    keys = RoleKeys({r: (directory.role_key(r),) for r in (str(role_of(path)), "snapshot", "timestamp")})
+    files = add_target(release.files, keys, path, data, {}, now)
+    publish(directory, client, sign_release(files, keys, now), {path: data}, now)
