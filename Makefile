@@ -33,8 +33,8 @@ demo-stop: ## stop the fleet that `make demo` left running
 demo-check: setup ## the same demo as a test: asserts what it shows, then stops the fleet
 	@$(BIN)/python examples/demo.py --check
 
-test: setup ## the default test suite
-	@$(BIN)/pytest
+test: setup ## the default test suite, on up to four processors
+	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4
 
 EXAMPLES ?= 300
 
