@@ -92,6 +92,11 @@ def _rss() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def _mappings() -> int:
+    gc.collect()
+    return len(psutil.Process().memory_maps(grouped=False))
+
+
 class _Mallinfo(ctypes.Structure):
     _fields_ = [(f"word{number}", ctypes.c_size_t) for number in range(10)]  # malloc.h, struct mallinfo2
 
@@ -133,11 +138,12 @@ def test_instances_and_components_leak_nothing() -> None:
             _instance().close()
 
     run(20)
-    before, maps = _rss(), len(psutil.Process().memory_maps(grouped=False))
+    before, maps, live = _rss(), _mappings(), len(slots)
     run(150)
     assert (_rss() - before) / 150 < 16_384
-    assert len(psutil.Process().memory_maps(grouped=False)) <= maps + 4
-    assert slots == {}
+    # Malloc maps and unmaps for other tests' garbage, so some come and go; an instance has two, a component more.
+    assert (_mappings() - maps) / 150 < 0.5
+    assert len(slots) == live
 
 
 def test_an_instance_costs_little_memory() -> None:
