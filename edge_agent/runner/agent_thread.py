@@ -1,4 +1,4 @@
-"""One agent inside a runner: its thread, its queue of calls, its instance.
+"""One agent inside a runner: its thread, its queue of jobs, its instance.
 
 Owns: `AgentThread`. The instance is made, called and freed by this thread alone, as the engine demands. A trap ends
 the agent and nothing else; what the guest kept in `wasi:keyvalue` is there for its next start.
@@ -17,14 +17,11 @@ from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import AgentContext, EndAgentError
 from edge_agent.runner.engine import Instance, Limits, Trap
-from edge_agent.runner.invocation import evaluate
 from edge_agent.runner.linking import link
 from edge_agent.runner.messages import (
     AgentEnded,
     AgentStarted,
     AgentStopped,
-    CallDone,
-    CallFailed,
     Counters,
     Fault,
     LogEntry,
@@ -39,8 +36,8 @@ if TYPE_CHECKING:
 
     from edge_agent.capabilities.base import HostInterface, LogRecord
     from edge_agent.runner.engine import Component, Engine
+    from edge_agent.runner.jobs import Job
     from edge_agent.runner.memory_meter import MemoryMeter
-    from edge_agent.runner.messages import CallAgent
     from edge_agent.runner.outbox import Outbox
     from edge_agent.runner.ticker import Ticker
     from edge_agent.runtime import ModelFile
@@ -103,7 +100,7 @@ class AgentThread:
         self._services = services
         self._ended = ended
         self._changed = threading.Condition()
-        self._queue: deque[CallAgent] = deque()
+        self._queue: deque[Job] = deque()
         self._ordered = False
         """Whether a stop was ordered."""
         self._over = False
@@ -114,7 +111,6 @@ class AgentThread:
         """Monotonic second at which whatever runs must end."""
         self._interrupted = threading.Event()
         self._calls = 0
-        self._errors = 0
         self.thread = threading.Thread(target=self._run, name=plan.name, daemon=True)
 
     @property
@@ -122,21 +118,31 @@ class AgentThread:
         """`application/agent`."""
         return self._plan.name
 
-    def submit(self, call: CallAgent) -> None:
-        """Queue a call, or answer at once that the agent is busy or stopping."""
+    @property
+    def authority(self) -> Authority:
+        """What the agent may do."""
+        return self._plan.authority
+
+    def counters(self) -> Counters:
+        """Return what the agent has done since its start; for any thread."""
+        trapped = self._instance is not None and self._instance.trapped
+        return Counters(self._calls, int(trapped), self._services.memory.bytes_of(self._plan.name))
+
+    def submit(self, job: Job) -> None:
+        """Queue a job, or refuse it at once because the agent is busy or stopping. For any thread; never waits."""
         with self._changed:
             if self._ordered or self._over:
                 fault = Fault(Code.AGENT_NOT_RUNNING, f"{self._plan.name} is stopping")
             elif len(self._queue) >= self._plan.authority.limits.queue:
                 fault = Fault(Code.AGENT_BUSY, f"{len(self._queue)} calls wait for {self._plan.name}")
             else:
-                self._queue.append(call)
+                self._queue.append(job)
                 self._changed.notify()
                 return
-        self._answer_failed(call, fault)
+        job.refuse(fault)
 
     def stop(self, grace_ms: int) -> None:
-        """Take no more calls; interrupt the one that runs after `grace_ms`; `AgentStopped` is the answer."""
+        """Take no more jobs; interrupt the one that runs after `grace_ms`; `AgentStopped` is the answer."""
         with self._changed:
             if self._over:
                 self._services.outbox.post(AgentStopped(self._plan.name))
@@ -161,8 +167,8 @@ class AgentThread:
             # The instance is freed before what its host functions work with.
             with ExitStack() as held:
                 self._start(held)
-                while (call := self._next()) is not None:
-                    self._call(call)
+                while (job := self._next()) is not None:
+                    self._take(job)
         except Trap as trap:
             last_word = self._ended_by(trap)
         except FleetError as error:
@@ -190,7 +196,7 @@ class AgentThread:
         with self._services.ticker.running(component.engine), self._services.memory.attributing(self._plan.name):
             self._instance = self._instantiate(component, interfaces)
         held.callback(self._instance.close)
-        self._services.outbox.post(AgentStarted(self._plan.name, self._counters()))
+        self._services.outbox.post(AgentStarted(self._plan.name, self.counters()))
 
     def _instantiate(self, component: Component, interfaces: list[HostInterface]) -> Instance:
         """Make the instance. The engine bounds each linear memory; the grant bounds their sum.
@@ -215,40 +221,31 @@ class AgentThread:
                     raise
         raise RuntimeError("the last count returns or raises")
 
-    def _next(self) -> CallAgent | None:
+    def _next(self) -> Job | None:
         with self._changed:
             while not self._queue and not self._ordered:
                 self._changed.wait()
             return None if self._ordered else self._queue.popleft()
 
-    def _call(self, call: CallAgent) -> None:
+    def _take(self, job: Job) -> None:
         instance, engine = self._instance, self._engine
         if instance is None or engine is None:
-            raise RuntimeError("a call before the start")
-        deadline_ms = min(call.deadline_ms, self._plan.authority.limits.deadline_ms)
+            raise RuntimeError("a job before the start")
+        deadline_ms = self._plan.authority.limits.deadline_ms
+        if job.deadline_ms is not None:
+            deadline_ms = min(deadline_ms, job.deadline_ms)
         self._calls += 1
-        began = time.monotonic()
-        self._deadline = began + deadline_ms / 1000
-        try:
-            with self._services.ticker.running(engine):
-                output = evaluate(instance, call.invocation, deadline_ms / 1000)
-            duration_us = int((time.monotonic() - began) * 1_000_000)
-            done = CallDone(call.call, call.agent, output, duration_us, self._counters())
-            self._services.outbox.post(done)
-        except Trap as trap:
-            self._errors += 1
-            self._answer_failed(call, Fault.of(trap))
-            raise
-        except FleetError as error:
-            self._answer_failed(call, Fault.of(error))
+        self._deadline = time.monotonic() + deadline_ms / 1000
+        with self._services.ticker.running(engine):
+            job.run(instance, deadline_ms / 1000)
 
     def _close(self, last_word: AgentEnded | StartFailed | AgentStopped) -> None:
         """Answer what waits; the supervisor hears of the end last, so that a restart finds nothing in use."""
         self._services.memory.forget(self._plan.name)
         with self._changed:
             self._over = True
-            for call in self._queue:
-                self._answer_failed(call, Fault(Code.AGENT_NOT_RUNNING, f"{self._plan.name} has ended"))
+            for job in self._queue:
+                job.refuse(Fault(Code.AGENT_NOT_RUNNING, f"{self._plan.name} has ended"))
             self._queue.clear()
             if not isinstance(last_word, AgentStopped):
                 self._services.outbox.post(last_word)
@@ -283,9 +280,3 @@ class AgentThread:
     def _log(self, record: LogRecord) -> None:
         at_ms = record.time_ns // 1_000_000
         self._services.outbox.log(LogEntry(self._plan.name, at_ms, record.level, record.context, record.message))
-
-    def _answer_failed(self, call: CallAgent, fault: Fault) -> None:
-        self._services.outbox.post(CallFailed(call.call, call.agent, fault, self._counters()))
-
-    def _counters(self) -> Counters:
-        return Counters(self._calls, self._errors, self._services.memory.bytes_of(self._plan.name))

@@ -18,11 +18,11 @@ from edge_agent.runner import memory_file
 from edge_agent.runner.agent_thread import AgentPlan, AgentThread, RunnerServices
 from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES
 from edge_agent.runner.engine import Engine
+from edge_agent.runner.jobs import CallJob
 from edge_agent.runner.memory_meter import MemoryMeter
 from edge_agent.runner.messages import (
     AgentStopped,
     CallAgent,
-    CallFailed,
     Counters,
     Fault,
     StartAgent,
@@ -86,20 +86,25 @@ class Runner:
             agent.thread.join(max(0.0, until - time.monotonic()))
         self._services.outbox.close()
 
+    def agent(self, name: str) -> AgentThread | None:
+        """Return an agent that starts or runs here, for whoever links or delivers to it; for any thread."""
+        return self._agents.get(name)
+
     def _handle(self, received: Received) -> None:
         message, descriptors = received
         match message:
             case StartAgent():
                 self._start(message, descriptors[0])
             case CallAgent():
-                agent = self._agents.get(message.agent)
+                agent = self.agent(message.agent)
+                counters = agent.counters if agent is not None else Counters
+                job = CallJob(message, self._services.outbox, counters)
                 if agent is not None:
-                    agent.submit(message)
+                    agent.submit(job)
                 else:
-                    fault = Fault(Code.AGENT_NOT_RUNNING, f"{message.agent} is not running")
-                    self._services.outbox.post(CallFailed(message.call, message.agent, fault, Counters()))
+                    job.refuse(Fault(Code.AGENT_NOT_RUNNING, f"{message.agent} is not running"))
             case StopAgent():
-                agent = self._agents.get(message.agent)
+                agent = self.agent(message.agent)
                 if agent is not None:
                     agent.stop(message.grace_ms)
                 else:

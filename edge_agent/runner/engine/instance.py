@@ -172,6 +172,11 @@ class Instance:
         """False after a trap or `close`."""
         return self._store != 0
 
+    @property
+    def trapped(self) -> bool:
+        """Whether a trap ended it."""
+        return self._trap is not None
+
     def call(self, function: str, *arguments: WitValue, seconds: float | None = None) -> WitValue:
         """Call an exported function.
 

@@ -1,0 +1,87 @@
+"""What waits in an agent's queue.
+
+Owns: the protocol `Job`, and `CallJob`, a call that the supervisor asked for. Work that comes from elsewhere (requests
+of other programs, messages, calls of other agents) is another kind of job, in the module it comes from. When a job has
+its turn is `edge_agent.runner.agent_thread`'s to decide.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from edge_agent.runner.engine import Trap
+from edge_agent.runner.invocation import evaluate
+from edge_agent.runner.messages import CallDone, CallFailed, Fault
+from fleet.errors import FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_agent.runner.engine import Instance
+    from edge_agent.runner.messages import CallAgent, Counters
+    from edge_agent.runner.outbox import Outbox
+
+
+class Job(Protocol):
+    """One piece of work for an agent. Exactly one of `run` and `refuse` is called, once."""
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """Wall-clock time that it may take once it has its turn; the smaller of it and the grant's deadline holds."""
+        ...
+
+    def run(self, instance: Instance, seconds: float) -> None:
+        """Call the guest and answer whoever asked; in the agent's thread.
+
+        Args:
+            instance: the agent; only to be used before this returns.
+            seconds: time that the guest has, for `Instance.call`.
+
+        Raises:
+            Trap: the guest ended, after whoever asked has been told. Every other fault is an answer: one that is
+                raised ends the agent as a host error.
+        """
+        ...
+
+    def refuse(self, fault: Fault) -> None:
+        """Answer that the guest does not run for this job: it is busy, stopping or has ended. In any thread."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallJob:
+    """A call that the supervisor asked for.
+
+    Attributes:
+        message: what it asked.
+        outbox: takes the answer.
+        counters: the agent's, as they go with the answer.
+    """
+
+    message: CallAgent
+    outbox: Outbox
+    counters: Callable[[], Counters]
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """As `Job` says."""
+        return self.message.deadline_ms
+
+    def run(self, instance: Instance, seconds: float) -> None:
+        """As `Job` says."""
+        began = time.monotonic()
+        try:
+            output = evaluate(instance, self.message.invocation, seconds)
+            duration_us = int((time.monotonic() - began) * 1_000_000)
+            self.outbox.post(CallDone(self.message.call, self.message.agent, output, duration_us, self.counters()))
+        except Trap as trap:
+            self.refuse(Fault.of(trap))
+            raise
+        except FleetError as error:
+            self.refuse(Fault.of(error))
+
+    def refuse(self, fault: Fault) -> None:
+        """As `Job` says."""
+        self.outbox.post(CallFailed(self.message.call, self.message.agent, fault, self.counters()))
