@@ -19,7 +19,7 @@ from edge_agent import lifecycle, reconciler
 from edge_agent import lifecycle_events as events
 from edge_agent.admission import AdmittedAgent
 from edge_agent.runtime import AgentExited, AgentLogged, RunnerLost
-from edge_agent.triggers import Telemetry, Triggers
+from edge_agent.traffic import Traffic
 from fleet.errors import Code, FleetError
 from fleet.model import AssignedAgent, Exit, ExitCause, ObservedAgent, ObservedState, Phase, Refusal
 
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from edge_agent.clock import Clock
     from edge_agent.journal import Journal
     from edge_agent.runtime import Runtime
-
-MAX_OUTPUT = 512
-"""Characters of an agent's last output that are reported."""
+    from edge_agent.triggers import Telemetry
 
 LONGEST_SLEEP_S = 60.0
 """A timer looks at the wall clock at least this often, since a node's clock may be set while it waits."""
@@ -92,10 +90,6 @@ class _Work:
     instance: int = -1
     starting: asyncio.Task[None] | None = None
     timer: asyncio.Task[None] | None = None
-    in_flight: bool = False
-    dropped: int = 0
-    last_output: str = ""
-    last_fault: str = ""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -112,7 +106,8 @@ class Supervisor:
         self._admissions = asyncio.Semaphore(parts.max_admissions)
         self._wake = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
-        self._triggers = Triggers(self.deliver, parts.telemetry, parts.clock, parts.shortest_period_ms)
+        self.traffic = Traffic(parts.runtime, parts.telemetry, parts.clock, parts.shortest_period_ms, self._report)
+        """What reaches the agents that run."""
         self.changed = asyncio.Event()
         """Set when something that `observed` tells has changed, other than by a call: counters and outputs go with the
         next full report, or every call of an agent would make a message. Whoever reports clears it."""
@@ -151,7 +146,7 @@ class Supervisor:
                     self._wake.clear()
                     self._reconcile()
         finally:
-            self._triggers.close()
+            self.traffic.close()
             self._group = None
 
     async def call(self, agent: str, invocation: str, deadline_ms: int | None) -> str:
@@ -164,51 +159,11 @@ class Supervisor:
         if state is None or state.phase is not Phase.RUNNING:
             phase = "not assigned" if state is None else str(state.phase)
             raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent} is {phase}", agent=agent)
-        result = await self._runtime.call(agent, invocation, deadline_ms)
-        if (work := self._work.get(agent)) is not None:
-            work.last_output = result.output[:MAX_OUTPUT]
-        return result.output
-
-    async def deliver(self, agent: str, invocation: str, *, queued: bool) -> bool:
-        """Call an agent for a trigger; return whether it took the call.
-
-        A call that is not `queued` is made only when no other of its kind is in flight; one that is waits its turn in
-        the agent's queue, which the grant bounds. What is not taken is dropped and counted. A fault is told once, until
-        another one or a success follows; a trap is told by the exit that it causes.
-        """
-        work = self._work.get(agent)
-        if work is None:
-            return False
-        if not queued:
-            if work.in_flight:
-                work.dropped += 1
-                return False
-            work.in_flight = True
-        try:
-            await self.call(agent, invocation, None)
-        except FleetError as error:
-            if error.code is Code.AGENT_BUSY:
-                work.dropped += 1
-                return False
-            if error.code is not Code.AGENT_TRAPPED and str(error) != work.last_fault:
-                work.last_fault = str(error)
-                self._report(agent, "agent:trigger:failed", f"{invocation.partition('(')[0]}: {error.public}")
-            return error.code is Code.AGENT_TRAPPED
-        else:
-            work.last_fault = ""
-            return True
-        finally:
-            if not queued:
-                work.in_flight = False
+        return await self.traffic.call(agent, invocation, deadline_ms)
 
     async def publish(self, topic: str, payloads: Iterable[str]) -> int:
         """Hand payloads (WAVE text) to the agents that listen to a topic, in order; return how many were taken."""
-        return sum([await self._triggers.publish(topic, payload) for payload in payloads])
-
-    def dropped(self, agent: str) -> int:
-        """How many invocations of triggers an agent was too busy for."""
-        work = self._work.get(agent)
-        return 0 if work is None else work.dropped
+        return await self.traffic.publish(topic, payloads)
 
     def observed(self) -> ObservedState:
         """What the node runs now, complete."""
@@ -229,7 +184,7 @@ class Supervisor:
             calls=stats.calls,
             errors=stats.errors,
             memory_bytes=stats.memory_bytes,
-            last_output=self._work[state.name].last_output,
+            last_output=self.traffic.last_output(state.name),
             refusal=state.refusal,
         )
 
@@ -253,9 +208,9 @@ class Supervisor:
         after, actions = lifecycle.step(before, event, moment)
         self._states[name] = after
         if before.phase is Phase.RUNNING and after.phase is not Phase.RUNNING:
-            self._triggers.disarm(name)
+            self.traffic.disarm(name)
         elif after.phase is Phase.RUNNING and before.phase is not Phase.RUNNING and after.spec is not None:
-            self._triggers.arm(after.spec)
+            self.traffic.arm(after.spec)
         for action in actions:
             self._carry_out(name, action)
         self._wake.set()
@@ -278,6 +233,7 @@ class Supervisor:
                 for task in work.tasks:
                     task.cancel()
                 del self._states[name], self._work[name]
+                self.traffic.forget(name)
             case events.Report():
                 self._report(name, action.kind, action.message)
 

@@ -355,7 +355,7 @@ async def test_one_trigger_call_is_in_flight_and_the_rest_is_dropped_and_counted
     await bench.desire(spec("app/one", TimerTrigger(100, "tick", "")))
     await bench.clock.advance(1.05)
     assert bench.runtime.calls["app/one"] == ["tick()"]
-    assert bench.supervisor.dropped("app/one") == 9
+    assert bench.supervisor.traffic.dropped("app/one") == 9
     bench.runtime.slow_calls.pop("app/one").set()
     await bench.clock.advance(0.1)
     assert bench.runtime.calls["app/one"] == ["tick()"] * 2
@@ -370,7 +370,7 @@ async def test_an_event_waits_for_its_turn_behind_a_trigger(bench: Bench) -> Non
     bench.runtime.slow_calls.pop("app/one").set()
     assert await sent == 2
     assert bench.runtime.calls["app/one"] == ["tick()", "f(1)", "f(2)"]
-    assert bench.supervisor.dropped("app/one") == 0
+    assert bench.supervisor.traffic.dropped("app/one") == 0
 
 
 async def test_a_trigger_that_keeps_failing_is_told_once(bench: Bench) -> None:
