@@ -49,10 +49,12 @@ class HostFunction:
         signature: its WIT type. Methods have `self` as their first parameter.
         call: takes one positional argument per parameter and returns the result, all as `fleet.wit_types` maps them.
             Whatever it raises ends the agent as a host error.
+        confidential: arguments and result stay out of crash reports, which then cannot be replayed exactly.
     """
 
     signature: FuncType
     call: Callable[..., WitValue]
+    confidential: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,14 @@ class HostInterface:
             handed the resource: the destructor does not run for it any more.
         uses: resources that signatures here name but another interface defines, by name; the value is that
             interface's name.
+        confidential: all of its functions are.
     """
 
     name: str
     functions: Mapping[str, HostFunction]
     resources: Mapping[str, Callable[[int], None]] = field(default_factory=lambda: _NO_RESOURCES)
     uses: Mapping[str, str] = field(default_factory=lambda: _NO_USES)
+    confidential: bool = False
 
 
 class EndAgentError(Exception):
@@ -97,6 +101,10 @@ class LogRecord:
     level: str
     context: str
     message: str
+
+
+def _nobody_waits() -> None:
+    """Wake nobody: for contexts whose capabilities have no threads."""
 
 
 class GuestClock(Protocol):
@@ -124,9 +132,10 @@ class AgentContext:
         models: model name -> file with the digest that its bytes must have when they are used.
         log: takes each log line; called in the agent's thread.
         clock: what the guest sees as time.
-        wait: returns after so many nanoseconds. Raises `EndAgentError` at the deadline of the running call, and as
-            soon as the agent is told to stop.
+        wait: returns after so many nanoseconds, or earlier once `wake` is called. Raises `EndAgentError` at the
+            deadline of the running call, and as soon as the agent is told to stop.
         entropy: gives so many random bytes, fit for keys.
+        wake: ends a `wait`, from any thread: what the guest may be waiting for has changed.
         releases: what to close when the agent ends; capabilities register there.
     """
 
@@ -140,6 +149,7 @@ class AgentContext:
     clock: GuestClock
     wait: Callable[[int], None]
     entropy: Callable[[int], bytes]
+    wake: Callable[[], None] = _nobody_waits
     releases: ExitStack = field(default_factory=ExitStack)
     _shared: dict[object, object] = field(default_factory=dict, init=False, repr=False)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from edge_agent.capabilities.base import EndAgentError, HostInterface, bind, declare_functions
 from edge_agent.capabilities.log import MAX_MESSAGE, LineLog
-from edge_agent.capabilities.wasi_io import STREAMS, IoHandles
+from edge_agent.capabilities.wasi_io import STREAMS, EmptyInput, IoHandles, Sink
 from fleet.model import ExitCause
 from fleet.wit_types import Ok, OwnType
 
@@ -70,9 +70,9 @@ def interfaces(context: AgentContext) -> tuple[HostInterface, ...]:
             ),
         ),
         HostInterface(EXIT, bind(_EXIT_SIGNATURES, {"exit": _exit, "exit-with-code": _exit_with_code})),
-        _getter(STDIN, "get-stdin", "input-stream", lambda: handles.inputs.insert(None)),
-        _getter(STDOUT, "get-stdout", "output-stream", lambda: handles.outputs.insert(stdout.write)),
-        _getter(STDERR, "get-stderr", "output-stream", lambda: handles.outputs.insert(stderr.write)),
+        _getter(STDIN, "get-stdin", "input-stream", lambda: handles.inputs.insert(EmptyInput())),
+        _getter(STDOUT, "get-stdout", "output-stream", lambda: handles.outputs.insert(Sink(stdout.write))),
+        _getter(STDERR, "get-stderr", "output-stream", lambda: handles.outputs.insert(Sink(stderr.write))),
         HostInterface(TERMINAL_INPUT, {}, resources={"terminal-input": _no_terminal}),
         HostInterface(TERMINAL_OUTPUT, {}, resources={"terminal-output": _no_terminal}),
         _terminal(TERMINAL_STDIN, "get-terminal-stdin", "terminal-input", TERMINAL_INPUT),

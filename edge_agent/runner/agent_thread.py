@@ -110,6 +110,8 @@ class AgentThread:
         self._deadline = 0.0
         """Monotonic second at which whatever runs must end."""
         self._interrupted = threading.Event()
+        self._stirred = threading.Event()
+        """Set to end a wait of the guest early."""
         self._calls = 0
         self.thread = threading.Thread(target=self._run, name=plan.name, daemon=True)
 
@@ -158,6 +160,7 @@ class AgentThread:
         if instance is not None:
             instance.interrupt()
             self._interrupted.set()
+            self._stirred.set()
 
     # --- in the agent's thread ---
 
@@ -266,15 +269,17 @@ class AgentThread:
             clock=time,
             wait=self._wait,
             entropy=os.urandom,
+            wake=self._stirred.set,
         )
 
     def _wait(self, nanoseconds: int) -> None:
         """Let a guest wait in the host, where the engine cannot stop it."""
-        seconds = nanoseconds / 1e9
         left = self._deadline - time.monotonic()
-        if self._interrupted.wait(max(0.0, min(seconds, left))):
+        self._stirred.wait(max(0.0, min(nanoseconds / 1e9, left)))
+        self._stirred.clear()
+        if self._interrupted.is_set():
             raise EndAgentError(ExitCause.STOPPED, "the call was interrupted while it waited")
-        if seconds >= left:
+        if time.monotonic() >= self._deadline:
             raise EndAgentError(ExitCause.DEADLINE, "the call was still waiting at its deadline")
 
     def _log(self, record: LogRecord) -> None:

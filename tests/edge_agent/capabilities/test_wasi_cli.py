@@ -59,7 +59,7 @@ def test_nothing_is_a_terminal(node: Node, interface: str, function: str) -> Non
 def test_input_is_a_stream(node: Node) -> None:
     context = node.agent({})
     handle = functions(wasi_cli.interfaces(context), wasi_cli.STDIN)["get-stdin"]()
-    assert context.shared(wasi_io.IoHandles).inputs.take(handle) is None
+    assert context.shared(wasi_io.IoHandles).inputs.take(handle).ready()
 
 
 @pytest.mark.parametrize(

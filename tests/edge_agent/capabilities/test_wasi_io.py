@@ -33,7 +33,7 @@ def streams(context: AgentContext):
 
 def output(context: AgentContext) -> tuple[dict, int, list[bytes]]:
     written: list[bytes] = []
-    handle = context.shared(wasi_io.IoHandles).outputs.insert(written.append)
+    handle = context.shared(wasi_io.IoHandles).outputs.insert(wasi_io.Sink(written.append))
     return (
         {name.partition(".")[2]: call for name, call in streams(context).items() if "output" in name},
         handle,
@@ -122,7 +122,7 @@ def test_pollables_are_counted_until_they_are_dropped(node: Node) -> None:
 def test_input_is_at_its_end(node: Node) -> None:
     context = node.agent({})
     calls = streams(context)
-    handle = context.shared(wasi_io.IoHandles).inputs.insert(None)
+    handle = context.shared(wasi_io.IoHandles).inputs.insert(wasi_io.EmptyInput())
     for name in ("read", "blocking-read", "skip", "blocking-skip"):
         for length in (0, 1, 2**64 - 1):
             assert calls[f"[method]input-stream.{name}"](handle, length) == CLOSED
@@ -158,7 +158,7 @@ def test_zeroes_are_counted_before_they_are_made(node: Node, name: str) -> None:
 def test_nothing_can_be_spliced_from_an_input_at_its_end(node: Node, name: str) -> None:
     context = node.agent({})
     calls, handle, written = output(context)
-    source = context.shared(wasi_io.IoHandles).inputs.insert(None)
+    source = context.shared(wasi_io.IoHandles).inputs.insert(wasi_io.EmptyInput())
     assert calls[name](handle, source, 10) == CLOSED
     assert written == []
 
@@ -182,3 +182,103 @@ def test_two_versions_of_one_track_use_the_resources_of_their_own(node: Node) ->
         assert linked[f"wasi:clocks/monotonic-clock@{version}"].uses == {"pollable": f"wasi:io/poll@{version}"}
     (clock, _) = interfaces_for(["wasi:clocks/monotonic-clock@0.2.1", "wasi:io/poll@0.2.5"], node.agent({}))
     assert clock.uses == {"pollable": "wasi:io/poll@0.2.5"}
+
+
+class Pipe:
+    """A stream of both directions that a test fills and drains by hand."""
+
+    def __init__(self, contents: bytes = b"", room: int = 8, end: Exception | None = None) -> None:
+        self.contents = bytearray(contents)
+        self.space = room
+        self.end = end
+
+    def read(self, length: int) -> bytes:
+        if not self.contents and self.end is not None:
+            raise self.end
+        taken = bytes(self.contents[:length])
+        del self.contents[:length]
+        return taken
+
+    def ready(self) -> bool:
+        return bool(self.contents) or self.end is not None
+
+    def room(self) -> int:
+        if self.end is not None:
+            raise self.end
+        return self.space - len(self.contents)
+
+    def write(self, contents: bytes) -> None:
+        assert len(contents) <= self.room()
+        self.contents += contents
+
+
+def waiting(node: Node, *steps) -> AgentContext:
+    """An agent for which one step happens at each wait."""
+    todo = list(steps)
+
+    def wait(nanoseconds: int) -> None:
+        assert 0 < nanoseconds <= wasi_io.LONGEST_WAIT_NS
+        todo.pop(0)()
+
+    return replace(node.agent({}), wait=wait)
+
+
+def test_a_blocking_read_waits_for_bytes_and_for_the_end(node: Node) -> None:
+    pipe = Pipe()
+    context = waiting(node, lambda: None, lambda: pipe.contents.extend(b"abc"))
+    calls = streams(context)
+    handle = context.shared(wasi_io.IoHandles).inputs.insert(pipe)
+    assert calls["[method]input-stream.read"](handle, 10) == Ok(b"")
+    assert calls["[method]input-stream.blocking-read"](handle, 2) == Ok(b"ab")
+    assert calls["[method]input-stream.blocking-skip"](handle, 2) == Ok(1)
+    pipe.end = wasi_io.StreamClosedError()
+    assert calls["[method]input-stream.blocking-read"](handle, 2) == CLOSED
+
+
+def test_a_blocking_write_waits_for_room(node: Node) -> None:
+    pipe = Pipe(room=4)
+    context = waiting(node, lambda: pipe.read(4), lambda: pipe.read(3))
+    calls = streams(context)
+    handle = context.shared(wasi_io.IoHandles).outputs.insert(pipe)
+    assert calls["[method]output-stream.check-write"](handle) == Ok(4)
+    assert calls["[method]output-stream.blocking-write-and-flush"](handle, b"abcdefghi") == Ok(None)
+    assert pipe.contents == b"hi"
+    with pytest.raises(FleetError) as refused:
+        calls["[method]output-stream.write"](handle, b"abc")
+    assert refused.value.code is Code.LIMIT_EXCEEDED
+
+
+def test_poll_looks_at_conditions_and_moments_together(node: Node) -> None:
+    pipe = Pipe()
+    context = waiting(node, lambda: pipe.contents.extend(b"x"))
+    calls = streams(context)
+    handles = context.shared(wasi_io.IoHandles)
+    moments = clock(context)["subscribe-duration"](3600 * SECOND)
+    readable = calls["[method]input-stream.subscribe"](handles.inputs.insert(pipe))
+    assert poll(context)["poll"]([moments, readable]) == [1]
+    writable = calls["[method]output-stream.subscribe"](handles.outputs.insert(Pipe()))
+    assert poll(context)["[method]pollable.ready"](writable)
+
+
+def test_a_failure_is_an_error_that_can_be_asked(node: Node) -> None:
+    context = node.agent({})
+    handles = context.shared(wasi_io.IoHandles)
+    broken = Pipe(end=wasi_io.StreamFailedError("the line is cut", "kind"))
+    answer = streams(context)["[method]output-stream.flush"](handles.outputs.insert(broken))
+    assert answer.value.case == "last-operation-failed"
+    calls = functions(wasi_io.interfaces(context), wasi_io.ERROR)
+    assert calls["[method]error.to-debug-string"](answer.value.payload) == "the line is cut"
+    assert handles.errors.get(answer.value.payload).kind == "kind"
+    writable = streams(context)["[method]output-stream.subscribe"](handles.outputs.insert(broken))
+    assert poll(context)["[method]pollable.ready"](writable), "there is a failure to be told"
+
+
+def test_a_splice_moves_what_there_is_and_what_fits(node: Node) -> None:
+    source, sink = Pipe(b"abcdef"), Pipe(room=4)
+    context = waiting(node, lambda: sink.read(4))
+    calls = streams(context)
+    handles = context.shared(wasi_io.IoHandles)
+    origin, handle = handles.inputs.insert(source), handles.outputs.insert(sink)
+    assert calls["[method]output-stream.splice"](handle, origin, 100) == Ok(4)
+    assert calls["[method]output-stream.blocking-splice"](handle, origin, 1) == Ok(1)
+    assert (bytes(source.contents), bytes(sink.contents)) == (b"f", b"e")
