@@ -42,6 +42,7 @@ class Code(StrEnum):
     CONFIG_INVALID = "CONFIG_INVALID"
     WAVE_INVALID = "WAVE_INVALID"
     VALUE_INVALID = "VALUE_INVALID"
+    CRASH_INVALID = "CRASH_INVALID"
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
     # trust
     SIGNATURE_INVALID = "SIGNATURE_INVALID"
@@ -73,6 +74,7 @@ class Code(StrEnum):
     ALREADY_EXISTS = "ALREADY_EXISTS"
     NO_MATCHING_NODES = "NO_MATCHING_NODES"
     PLAN_INVALID = "PLAN_INVALID"
+    LINK_INVALID = "LINK_INVALID"
     ROLLOUT_FAILED = "ROLLOUT_FAILED"
     ROLLOUT_RUNNING = "ROLLOUT_RUNNING"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
@@ -130,6 +132,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.CONFIG_INVALID: _row("INVALID_ARGUMENT", _E.USAGE, "The configuration is not valid.", "Correct the named setting."),
     Code.WAVE_INVALID: _row("INVALID_ARGUMENT", _E.USAGE, "The call or value is not valid WAVE text.", "Write it as in `wasmtime run --invoke`, for example 'handle-data({source: \"a\", value: 1.5, timestamp: 0})'."),
     Code.VALUE_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "A value does not fit its WIT type.", "Correct the value at the named path."),
+    Code.CRASH_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "The crash report is not valid, or holds too little for this.", "Fetch it again with `fleetctl crash show ID -o json`; it names what was kept."),
     Code.LIMIT_EXCEEDED: _row("RESOURCE_EXHAUSTED", _E.ERROR, "A size or count limit was exceeded.", "Make the input smaller, or raise the named limit."),
     Code.SIGNATURE_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "A signature does not verify.", "Check who signed it and with which key: `fleetctl bundle verify`."),
     Code.TRUST_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The trust metadata does not verify.", "Publish again from the machine that holds the publisher keys."),
@@ -157,6 +160,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.ALREADY_EXISTS: _row("ALREADY_EXISTS", _E.ERROR, "The object exists already.", "Choose another name or version."),
     Code.NO_MATCHING_NODES: _row("FAILED_PRECONDITION", _E.NO_NODES, "No node matches the placement.", "Compare the labels with `fleetctl nodes -o wide`."),
     Code.PLAN_INVALID: _row("FAILED_PRECONDITION", _E.ERROR, "The plan breaks a rule of the fleet.", "Correct the named place of the manifest."),
+    Code.LINK_INVALID: _row("FAILED_PRECONDITION", _E.ERROR, "Two agents cannot be linked.", "Correct `links` in fleet.yaml, or build both components against one version of the interface."),
     Code.ROLLOUT_FAILED: _row("ABORTED", _E.ROLLOUT_FAILED, "The rollout failed and was rolled back.", "Look at `fleetctl events` for the first failing agent."),
     Code.ROLLOUT_RUNNING: _row("ABORTED", _E.ERROR, "Another rollout of this application is running.", "Wait for it, or cancel it.", retryable=True),
     Code.DEADLINE_EXCEEDED: _row("DEADLINE_EXCEEDED", _E.TIMED_OUT, "The time limit passed.", "Look at `fleetctl status`; the work may still go on.", retryable=True),

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from fleet.documents import Reader, Value, dump_json, load_yaml
 from fleet.errors import Code, FleetError
+from fleet.links import MAX_LINKS, check_graph, decode_link
 from fleet.model import Application, ApplicationAgent, Placement, RestartPolicy, RolloutPolicy, is_name
 from fleet.semver import parse_version
-from fleet.triggers import decode_trigger, parse_restart, take_duration
+from fleet.triggers import decode_trigger, parse_queue_policy, parse_restart, take_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +63,11 @@ def parse_application(data: bytes, name: str = "fleet.yaml") -> Application:
         for i, agent_name in enumerate(names):
             if agent_name in names[:i]:
                 reader.fail(f"agents[{i}].name", f"{agent_name} appears twice")
+        check_graph(
+            {agent.name: agent.links for agent in agents},
+            reader.code,
+            lambda agent, i: f"{reader.at('agents')}[{names.index(agent)}].links[{i}]",
+        )
         rollout = reader.section("rollout", _parse_rollout) if reader.has("rollout") else RolloutPolicy()
     return Application(application, agents, rollout)
 
@@ -86,6 +92,8 @@ def _parse_agent(value: Value, place: str) -> ApplicationAgent:
                 decode_trigger(item, reader.code, at) for item, at in reader.items("triggers", MAX_TRIGGERS)
             ),
             restart=reader.section("restart", parse_restart) if reader.has("restart") else RestartPolicy(),
+            on_full_queue=parse_queue_policy(reader),
+            links=tuple(decode_link(item, reader.code, at, is_name) for item, at in reader.items("links", MAX_LINKS)),
         )
 
 

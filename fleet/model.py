@@ -98,7 +98,33 @@ class TelemetryTrigger:
     sources: tuple[str, ...]
 
 
-Trigger = TimerTrigger | EventTrigger | TelemetryTrigger
+@dataclass(frozen=True, slots=True)
+class MessageTrigger:
+    """Hand each message on `topic` to the agent's `wasi:messaging/incoming-handler`.
+
+    A topic that ends in `/*` stands for all topics below it. The grant decides which of the messages arrive.
+    """
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class SensorTrigger:
+    """Call `function` with readings of a source that the node's operator declared.
+
+    A function of `fleet:sensors/handler` takes the reading of that package. Any other takes the record that a
+    telemetry trigger gives.
+
+    Attributes:
+        every_ms: call with the newest reading so often; None: with each new reading.
+    """
+
+    source: str
+    function: str
+    every_ms: int | None = None
+
+
+Trigger = TimerTrigger | EventTrigger | TelemetryTrigger | MessageTrigger | SensorTrigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +142,18 @@ class RestartPolicy:
     stable_ms: int = 60_000
 
 
+class QueuePolicy(StrEnum):
+    """What happens to one more call for an agent whose queue is full.
+
+    `REJECT` refuses it. `DROP_OLDEST` takes it and refuses the one that has waited longest. `BLOCK` lets its source
+    wait for room.
+    """
+
+    REJECT = "reject"
+    DROP_OLDEST = "drop-oldest"
+    BLOCK = "block"
+
+
 @dataclass(frozen=True, slots=True)
 class TargetRef:
     """A document in the release repository: its TUF target path and its digest."""
@@ -124,9 +162,47 @@ class TargetRef:
     digest: str
 
 
+class Isolation(StrEnum):
+    """What stands between the two agents of a link."""
+
+    STORE = "store"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An import of one agent that an export of another agent of the application answers.
+
+    Attributes:
+        interface: the import as the component names it; the version may be left out where one is imported.
+        agent: who answers: its name in fleet.yaml, `application/agent` in an assignment.
+        isolation: `STORE`: each runs by itself, and one that ends leaves the other running. `NONE`: the answering agent
+            is fused into the calling one, and they live and end as one.
+    """
+
+    interface: str
+    agent: str
+    isolation: Isolation = Isolation.STORE
+
+
+@dataclass(frozen=True, slots=True)
+class FusedAgent:
+    """An agent that is a part of another one: its component and the grant that bounds what that component imports."""
+
+    name: str
+    bundle: TargetRef
+    grant: TargetRef
+    links: tuple[Link, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class AssignedAgent:
-    """One agent of an assignment: exactly what to run and under which grant."""
+    """One agent of an assignment: exactly what to run and under which grant.
+
+    Attributes:
+        links: what answers its imports beside the node.
+        fused: every agent that its links without isolation reach; they are parts of it on this node.
+    """
 
     name: str
     bundle: TargetRef
@@ -134,6 +210,9 @@ class AssignedAgent:
     config: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     triggers: tuple[Trigger, ...] = ()
     restart: RestartPolicy = RestartPolicy()
+    on_full_queue: QueuePolicy = QueuePolicy.REJECT
+    links: tuple[Link, ...] = ()
+    fused: tuple[FusedAgent, ...] = ()
 
     @property
     def application(self) -> str:
@@ -257,6 +336,8 @@ class ApplicationAgent:
     config: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     triggers: tuple[Trigger, ...] = ()
     restart: RestartPolicy = RestartPolicy()
+    on_full_queue: QueuePolicy = QueuePolicy.REJECT
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

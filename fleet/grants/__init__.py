@@ -12,7 +12,7 @@ from fleet.grants.draft import extend_grant, propose_grant, render_grant
 from fleet.grants.lattice import Authority, AuthorityDiff, describe_rules, diff, meet, subset
 from fleet.grants.limits import Limits
 from fleet.grants.rules import Rule, describe_rule
-from fleet.grants.vocabulary import BASELINE, VOCABULARY
+from fleet.grants.vocabulary import BASELINE, VOCABULARY, find_specs, is_link
 
 __all__ = [
     "BASELINE",
@@ -35,6 +35,8 @@ __all__ = [
     "diff_grants",
     "effective",
     "extend_grant",
+    "find_specs",
+    "is_link",
     "meet",
     "parse_ceiling",
     "parse_grant",

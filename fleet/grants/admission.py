@@ -6,22 +6,27 @@ boolean that a caller could forget. Pure: the supervisor, the coordinator and fl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
 from fleet.grants.document import format_instant
 from fleet.grants.lattice import meet
-from fleet.grants.vocabulary import BASELINE, VOCABULARY
+from fleet.grants.vocabulary import BASELINE, find_specs, is_link
+from fleet.links import linked_imports
 from fleet.semver import parse_version
 from fleet.wit import parse_interface
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from fleet.grants.document import Grant
     from fleet.grants.lattice import Authority
+    from fleet.model import Link
+
+_NO_LINKS: Mapping[str, Link] = MappingProxyType({})
 
 
 def effective(grant: Grant, *ceilings: Authority) -> Authority:
@@ -90,12 +95,14 @@ class ImportDecision:
         baseline: imports that need no grant.
         deny_stubs: optional imports without a grant, to be met by functions that refuse every call.
         unused: unversioned interfaces that are granted and not imported.
+        links: imports that another agent answers, with the link that says who.
     """
 
     granted: tuple[str, ...]
     baseline: tuple[str, ...]
     deny_stubs: tuple[str, ...]
     unused: tuple[str, ...]
+    links: Mapping[str, Link] = field(default_factory=lambda: _NO_LINKS)
 
 
 def check_imports(
@@ -104,8 +111,12 @@ def check_imports(
     optional: Collection[str],
     agent: str,
     bundle: str,
+    links: Iterable[Link] = (),
 ) -> ImportDecision:
-    """Check that every import is granted, baseline or optional.
+    """Check that every import is granted, baseline or optional, and that links answer what no node serves.
+
+    A link is no authority: the grant must name the interface, and allow the agent that the link names. A grant whose
+    lease dropped the interface still links it, and every call is denied.
 
     Args:
         imports: top-level imports of the component (`fleet.component.read_component`).
@@ -113,37 +124,76 @@ def check_imports(
         optional: interfaces that the bundle declares optional, with or without version.
         agent: `application/agent`.
         bundle: `name@version`, for the remedy.
+        links: the agent's links, with full names of agents.
 
     Raises:
         FleetError: COMPONENT_UNSUPPORTED for an import that is no interface; IMPORT_NOT_GRANTED naming the missing
-            interfaces, with `remedy` the exact command that would grant them.
+            interfaces, with `remedy` the exact command that would grant them, or the agent that a link may not name;
+            LINK_INVALID for a link that fits no import, and for an import that only a link could answer.
     """
+    linked = linked_imports(links, imports, agent)
     spare = {parse_interface(name).unversioned for name in optional}
     granted: list[str] = []
     baseline: list[str] = []
     stubs: list[str] = []
     missing: list[str] = []
+    answered: dict[str, Link] = {}
     seen: set[str] = set()
     for name in imports:
         interface = parse_interface(name, Code.COMPONENT_UNSUPPORTED).unversioned
         seen.add(interface)
+        has = interface in authority.capabilities
         if interface in BASELINE:
             baseline.append(name)
-        elif interface in authority.capabilities:
+        elif has and name in linked and authority.capabilities[interface]:
+            answered[name] = linked[name]
+        elif has and not is_link(interface):
             granted.append(name)
-        elif interface in spare:
+        elif (has and name in linked) or (interface in spare and name not in linked):
             stubs.append(name)
         elif interface not in missing:
             missing.append(interface)
     if missing:
-        raise _not_granted(missing, agent, bundle)
+        raise _not_granted(missing, authority, agent, bundle)
+    _check_links(linked, authority, agent)
     unused = tuple(sorted(authority.capabilities.keys() - seen))
-    return ImportDecision(tuple(granted), tuple(baseline), tuple(stubs), unused)
+    return ImportDecision(tuple(granted), tuple(baseline), tuple(stubs), unused, MappingProxyType(answered))
 
 
-def _not_granted(missing: list[str], agent: str, bundle: str) -> FleetError:
+def _check_links(linked: Mapping[str, Link], authority: Authority, agent: str) -> None:
+    """Check that each link is of an interface that agents serve, and names an agent that the grant allows."""
+    for name, link in linked.items():
+        interface = parse_interface(name).unversioned
+        if not is_link(interface):
+            raise FleetError(
+                Code.LINK_INVALID,
+                f"{agent} links {name}, which only a node serves",
+                agent=agent,
+                imports=name,
+                remedy="Take the link out of fleet.yaml: agents answer only interfaces that no node serves.",
+            )
+        if authority.capabilities[interface] and not authority.allows(interface, agent=link.agent):
+            raise FleetError(
+                Code.IMPORT_NOT_GRANTED,
+                f"the grant of {agent} does not let {link.agent} answer {interface}",
+                agent=agent,
+                imports=interface,
+                remedy=f"Add {link.agent} to `agents` of {interface} in a new revision of the grant of {agent}.",
+            )
+
+
+def _not_granted(missing: list[str], authority: Authority, agent: str, bundle: str) -> FleetError:
     """Name everything that is missing at once, so that one proposal mends it."""
-    unknown = [interface for interface in missing if interface not in VOCABULARY]
+    unlinked = [interface for interface in missing if interface in authority.capabilities]
+    if unlinked:
+        return FleetError(
+            Code.LINK_INVALID,
+            f"{agent} imports {', '.join(unlinked)}, and no link says which agent answers",
+            agent=agent,
+            imports=", ".join(unlinked),
+            remedy=f"Add to {agent} in fleet.yaml, for each: links: [{{import: {unlinked[0]}, agent: NAME}}]",
+        )
+    unknown = [interface for interface in missing if find_specs(interface) is None]
     if unknown:
         return FleetError(
             Code.IMPORT_NOT_GRANTED,

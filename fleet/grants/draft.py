@@ -17,8 +17,9 @@ from fleet.errors import Code
 from fleet.grants.constraints import Constraint, Literals, Maximum, Patterns
 from fleet.grants.document import GRANT_SCHEMA, BundleSelector, Grant, Lease, OnLapse, Risk, format_instant
 from fleet.grants.limits import DEFAULT_LIMITS
+from fleet.grants.networks import PUBLIC, Hosts, Networks
 from fleet.grants.rules import Rule, Rules, write_rule
-from fleet.grants.vocabulary import BASELINE, VOCABULARY, Kind, specs_of
+from fleet.grants.vocabulary import BASELINE, EXPORTS, Kind, find_specs, is_link, specs_of
 from fleet.quantities import format_duration
 from fleet.semver import VersionRange, parse_range, parse_version
 from fleet.wit import parse_interface
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 VALIDITY = timedelta(days=365)
 LEASE = Lease(30 * 86_400_000, OnLapse.CONTINUE)
+NO_HOST = "host.invalid"
+"""What stands in a draft for the hosts that only a person knows: a name that never exists (RFC 6761, section 6.4)."""
+
 MAX_BYTES = 16 << 20
 """Bytes that a draft lets an agent keep."""
 
@@ -35,10 +39,21 @@ _COMMENTS: Mapping[str, str] = {
     "wasi:keyvalue/store": "buckets it may open, by custom its own name; strike the ops it does not need",
     "wasi:keyvalue/atomics": "the same buckets as in wasi:keyvalue/store",
     "wasi:keyvalue/batch": "the same buckets as in wasi:keyvalue/store",
+    "wasi:keyvalue/watcher": "buckets whose changes it may be told",
+    "wasi:messaging/producer": "topics it may send to; add max_bytes and max_rps to bound its messages",
+    "wasi:messaging/request-reply": "topics it may ask, and on whose messages it may answer",
+    "wasi:messaging/incoming-handler": "topics whose messages it may be given",
+    "fleet:sensors/reader": "sources of the node, as its operator named them",
+    "fleet:sensors/handler": "sources of the node, as its operator named them",
     "wasi:nn/graph": "models of the bundle, by name or by digest",
     "wasi:nn/inference": "add max_rps to bound how often it infers",
+    "wasi:http/outgoing-handler": "name its hosts in place of host.invalid (*.example.org: those below); "
+    "networks beside public: private, loopback, link-local, or a block such as 192.168.7.0/24",
+    "wasi:http/incoming-handler": "ports that it answers on; addresses beside the node itself: 0.0.0.0 is every one",
     "wasi:config/store": "keys of its configuration in fleet.yaml; a prefix ends in *",
 }
+
+_LINK_COMMENT = "agents that `links` of fleet.yaml may name for it; name the one you mean"
 
 _PLAIN = re.compile(r"[a-z][a-z0-9]*([-/:][a-z0-9]+)*")
 _NOT_TEXT = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
@@ -84,11 +99,11 @@ def propose_grant(  # noqa: PLR0913 - the facts that a grant binds together
         not_after=begin + VALIDITY,
         lease=LEASE,
         risk=Risk.STANDARD,
-        capabilities={name: _draft_rules(name, agent, models) for name in interfaces if name in VOCABULARY},
+        capabilities={name: _draft_rules(name, agent, models) for name in interfaces if find_specs(name) is not None},
         limits=DEFAULT_LIMITS,
         reason="",
     )
-    outside = [name for name in interfaces if name not in VOCABULARY and name not in BASELINE]
+    outside = [name for name in interfaces if find_specs(name) is None and name not in BASELINE]
     return render_grant(grant, outside)
 
 
@@ -157,16 +172,28 @@ def _compatible_range(version: str) -> VersionRange:
 
 
 def _draft_rules(interface: str, agent: str, models: Sequence[str]) -> Rules:
-    own_name = agent.rpartition("/")[2]
+    application, _, own_name = agent.partition("/")
     values: dict[str, Constraint] = {
+        "agents": Patterns(frozenset({f"{application}/*"})),
         "buckets": Patterns(frozenset({own_name})),
         "models": Patterns(frozenset(models or (own_name,))),
         "devices": Literals(frozenset({"cpu"})),
         "keys": Patterns(frozenset({"*"})),
+        "topics": Patterns(frozenset({own_name})),
+        "sources": Patterns(frozenset({own_name})),
         "max_bytes": Maximum(MAX_BYTES),
+        "hosts": Hosts(frozenset({NO_HOST})),
+        "methods": Literals(frozenset({"GET"})),
+        "schemes": Literals(frozenset({"https"})),
+        "ports": Literals(frozenset({"8080" if interface in EXPORTS else "443"})),
+        "paths": Patterns(frozenset({"/*"})),
+        "networks": Networks(frozenset({PUBLIC})),
+        "addresses": Literals(frozenset({"127.0.0.1"})),
+        "max_request_bytes": Maximum(1 << 20),
+        "max_response_bytes": Maximum(MAX_BYTES),
     }
     constraints: dict[str, Constraint] = {}
-    for name, spec in VOCABULARY[interface].items():
+    for name, spec in specs_of(interface, Code.GRANT_INVALID, interface).items():
         if name in values:
             constraints[name] = values[name]
         elif spec.kind is Kind.LITERALS:
@@ -175,7 +202,8 @@ def _draft_rules(interface: str, agent: str, models: Sequence[str]) -> Rules:
 
 
 def _rules(interface: str, rules: Rules) -> list[str]:
-    comment = f"  # {_COMMENTS[interface]}" if interface in _COMMENTS else ""
+    text = _LINK_COMMENT if is_link(interface) else _COMMENTS.get(interface, "")
+    comment = f"  # {text}" if text else ""
     if rules == (Rule({}),):
         return [f"  {interface}: []{comment}"]
     lines = [f"  {interface}:{comment}"]

@@ -18,10 +18,10 @@ from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code
 from fleet.grants.limits import DEFAULT_LIMITS, HIGHEST_LIMITS, LIMITS, Limits, parse_limits
 from fleet.grants.rules import Rules, describe_rule, normal, parse_rules, write_rule
-from fleet.grants.vocabulary import VOCABULARY, Kind
+from fleet.grants.vocabulary import Kind, find_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 AUTHORITY_SCHEMA = "fleet.authority/v1"
 
@@ -56,14 +56,27 @@ class Authority:
         """
         return bool(self._matching(interface, request))
 
+    def rules_for(self, interface: str, later: Collection[str] = (), **request: str) -> Rules:
+        """Return the rules that allow a call, for whoever enforces what is known only while it runs.
+
+        Args:
+            interface: unversioned interface name.
+            later: request keywords whose values are not known yet: constraints on them are not asked.
+            request: as for `allows`.
+
+        Raises:
+            ValueError: for a keyword that the interface does not have.
+        """
+        return self._matching(interface, request, later)
+
     def maximum(self, interface: str, constraint: str, **request: str) -> int | None:
         """Return the highest ceiling that a matching rule gives; None for no ceiling, 0 when no rule matches.
 
         Raises:
             ValueError: for a keyword or constraint that the interface does not have.
         """
-        specs = VOCABULARY.get(interface, {})
-        if interface in VOCABULARY and (constraint not in specs or specs[constraint].kind is not Kind.MAXIMUM):
+        specs = find_specs(interface)
+        if specs is not None and (constraint not in specs or specs[constraint].kind is not Kind.MAXIMUM):
             raise ValueError(f"{interface} has no maximum {constraint}")
         highest = 0
         for rule in self._matching(interface, request):
@@ -79,9 +92,10 @@ class Authority:
         Raises:
             ValueError: for a keyword or constraint that the interface does not have.
         """
-        spec = VOCABULARY.get(interface, {}).get(constraint)
+        specs = find_specs(interface)
+        spec = (specs or {}).get(constraint)
         if spec is None:
-            if interface in VOCABULARY:
+            if specs is not None:
                 raise ValueError(f"{interface} has no constraint {constraint}")
             return frozenset()
         return frozenset(word for word in spec.values if self.allows(interface, **{**request, spec.request: word}))
@@ -113,12 +127,14 @@ class Authority:
             limits = reader.section("limits", lambda section: parse_limits(section, HIGHEST_LIMITS))
         return cls(capabilities, limits)
 
-    def _matching(self, interface: str, request: Mapping[str, str]) -> Rules:
-        specs = VOCABULARY.get(interface, {})
+    def _matching(self, interface: str, request: Mapping[str, str], later: Collection[str] = ()) -> Rules:
+        specs = find_specs(interface)
+        if specs is None:
+            return ()
         unknown = request.keys() - {spec.request for spec in specs.values() if spec.request}
-        if unknown and interface in VOCABULARY:
+        if unknown:
             raise ValueError(f"{interface} has no request {min(unknown)}")
-        return tuple(rule for rule in self.capabilities.get(interface, ()) if rule.allows(specs, request))
+        return tuple(rule for rule in self.capabilities.get(interface, ()) if rule.allows(specs, request, later))
 
 
 def _decode_capabilities(reader: Reader) -> dict[str, Rules]:

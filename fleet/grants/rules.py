@@ -7,17 +7,18 @@ constraint leaves its dimension open, which the vocabulary permits only where th
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.documents import Reader, Value
 from fleet.errors import Code, FleetError
 from fleet.grants.constraints import Choice, Constraint, Literals, Maximum, Patterns
-from fleet.grants.vocabulary import MAX_MAXIMUM, VOCABULARY, ConstraintSpec, Kind, specs_of
+from fleet.grants.networks import KINDS, Hosts, Networks, is_address, is_port
+from fleet.grants.vocabulary import MAX_MAXIMUM, ConstraintSpec, Kind, specs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 MAX_RULES = 16
 """Rules of one interface in a document."""
@@ -25,8 +26,16 @@ MAX_RULES = 16
 MAX_VALUES = 64
 """Values of one constraint in a document."""
 
-_PATTERN = re.compile(r"[!-)+-~]{0,256}\*?")
-"""Printable ASCII without spaces; `*` only at the end."""
+_PATTERNS: Mapping[Kind, type[Patterns]] = {Kind.PATTERNS: Patterns, Kind.HOSTS: Hosts, Kind.NETWORKS: Networks}
+
+_FORMS: Mapping[Kind, tuple[Callable[[str], bool], str]] = {
+    Kind.PATTERNS: (Patterns.check, "a name, or a prefix and *"),
+    Kind.HOSTS: (Hosts.check, "a host in lower case, *. and a name, or *"),
+    Kind.NETWORKS: (Networks.check, f"one of {', '.join(KINDS)}, or a block of addresses within one of them"),
+    Kind.PORTS: (is_port, 'a port from 1 to 65535 as text, such as "443"'),
+    Kind.ADDRESSES: (is_address, "an IP address of the node"),
+}
+"""Which values a constraint may have, and how to say so."""
 
 Rules = tuple["Rule", ...]
 
@@ -37,10 +46,18 @@ class Rule:
 
     constraints: Mapping[str, Constraint]
 
-    def allows(self, specs: Mapping[str, ConstraintSpec], request: Mapping[str, str]) -> bool:
-        """Whether every choice holds. A request that leaves out a constrained dimension is denied."""
+    def allows(
+        self, specs: Mapping[str, ConstraintSpec], request: Mapping[str, str], later: Collection[str] = ()
+    ) -> bool:
+        """Whether every choice holds. A request that leaves out a constrained dimension is denied.
+
+        Args:
+            specs: of the interface.
+            request: value of each request keyword.
+            later: keywords that are not asked for yet.
+        """
         for name, constraint in self.constraints.items():
-            if isinstance(constraint, Choice):
+            if isinstance(constraint, Choice) and specs[name].request not in later:
                 value = request.get(specs[name].request)
                 if value is None or not constraint.allows(value):
                     return False
@@ -73,7 +90,7 @@ class Rule:
 
 def describe_rule(interface: str, rule: Rule) -> str:
     """Describe a rule in one line, such as `buckets=frames,cfg-* ops=get,set max_bytes=50MiB`."""
-    specs = VOCABULARY[interface]
+    specs = specs_of(interface, Code.GRANT_INVALID, interface)
     parts = [f"{name}={_describe(specs[name], rule.constraints[name])}" for name in specs if name in rule.constraints]
     return " ".join(parts) or "unrestricted"
 
@@ -94,7 +111,7 @@ def write_constraint(spec: ConstraintSpec, constraint: Constraint) -> list[str] 
 
 def write_rule(interface: str, rule: Rule) -> dict[str, list[str] | str | int]:
     """Return a rule as documents write it, for JSON or YAML."""
-    specs = VOCABULARY[interface]
+    specs = specs_of(interface, Code.GRANT_INVALID, interface)
     return {name: write_constraint(specs[name], rule.constraints[name]) for name in specs if name in rule.constraints}
 
 
@@ -143,6 +160,8 @@ def _parse_rule(value: Value, code: Code, place: str, specs: Mapping[str, Constr
         for name, spec in specs.items():
             if reader.has(name):
                 constraints[name] = _parse_constraint(reader, name, spec)
+            elif spec.default:
+                constraints[name] = _choice(spec, spec.default)
             elif spec.required:
                 reader.fail(name, f"missing constraint {name!r}; without it the rule would allow everything")
     return Rule(constraints)
@@ -161,6 +180,11 @@ def _parse_constraint(reader: Reader, name: str, spec: ConstraintSpec) -> Constr
         if spec.kind is Kind.LITERALS and value not in spec.values:
             allowed = ", ".join(sorted(spec.values))
             raise FleetError(reader.code, f"{value[:64]!r} is not one of {allowed}", place=place)
-        if spec.kind is Kind.PATTERNS and (not value or _PATTERN.fullmatch(value) is None):
-            raise FleetError(reader.code, f"{value[:64]!r} is not a name, or a prefix and *", place=place)
-    return Literals(frozenset(values)) if spec.kind is Kind.LITERALS else Patterns(frozenset(values))
+        if spec.kind in _FORMS and not _FORMS[spec.kind][0](value):
+            raise FleetError(reader.code, f"{value[:64]!r} is not {_FORMS[spec.kind][1]}", place=place)
+    return _choice(spec, frozenset(values))
+
+
+def _choice(spec: ConstraintSpec, values: frozenset[str]) -> Choice:
+    kind = _PATTERNS.get(spec.kind)
+    return Literals(values) if kind is None else kind(values)

@@ -1,7 +1,8 @@
 """Which interfaces a grant can name, and with which constraints.
 
-Owns: the vocabulary of this release. An interface or constraint that is not here is refused in documents, so that a
-grant never promises a restriction that no capability enforces. Interface names carry no version.
+Owns: the vocabulary of this release: the interfaces that a node serves, and the one form of rule for all others, which
+only agents can serve for each other (`LINK`). Any other interface or constraint is refused in documents, so that a
+grant never promises a restriction that nothing enforces. Interface names carry no version.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
+from fleet.grants.networks import PUBLIC
 from fleet.quantities import MAX_QUANTITY, format_duration, format_size, parse_duration, parse_size
+from fleet.wit import is_interface
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +27,10 @@ class Kind(StrEnum):
 
     LITERALS = "literals"
     PATTERNS = "patterns"
+    HOSTS = "hosts"
+    NETWORKS = "networks"
+    PORTS = "ports"
+    ADDRESSES = "addresses"
     MAXIMUM = "maximum"
 
 
@@ -64,6 +71,7 @@ class ConstraintSpec:
         request: keyword under which a call names its value; empty for a maximum, which is looked up instead.
         required: whether a rule without it would be an accident, and is refused.
         values: the words that literals are made of.
+        default: what a rule without it has; for constraints whose absence would be wider than what is usual.
         unit: what a maximum counts.
     """
 
@@ -72,6 +80,7 @@ class ConstraintSpec:
     required: bool = False
     values: frozenset[str] = frozenset()
     unit: Unit = Unit.COUNT
+    default: frozenset[str] = frozenset()
 
 
 def _literals(request: str, *values: str) -> ConstraintSpec:
@@ -90,6 +99,7 @@ MAX_MAXIMUM = MAX_QUANTITY
 """Largest number that a maximum may name."""
 
 _BUCKETS = _patterns("bucket")
+_TOPICS = _patterns("topic")
 # `max_bytes` bounds each bucket of the rule, whoever wrote to it; it needs the interface that writes.
 _MAX_BYTES = _maximum(Unit.SIZE)
 
@@ -110,11 +120,39 @@ VOCABULARY: Mapping[str, Mapping[str, ConstraintSpec]] = {
         "ops": _literals("op", "get-many", "set-many", "delete-many"),
         "max_bytes": _MAX_BYTES,
     },
+    # Exported, not imported: which buckets the agent may be told changes of.
+    "wasi:keyvalue/watcher": {"buckets": _BUCKETS},
+    # What a request may say and where it may go; `networks` is asked of every address that a name stands for.
+    "wasi:http/outgoing-handler": {
+        "hosts": ConstraintSpec(Kind.HOSTS, "host", required=True),
+        "methods": _literals("method", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"),
+        "schemes": ConstraintSpec(Kind.LITERALS, "scheme", values=frozenset({"http", "https"})),
+        "ports": ConstraintSpec(Kind.PORTS, "port"),
+        "paths": ConstraintSpec(Kind.PATTERNS, "path"),
+        "networks": ConstraintSpec(Kind.NETWORKS, "network", default=frozenset({PUBLIC})),
+        "max_request_bytes": _maximum(Unit.SIZE),
+        "max_response_bytes": _maximum(Unit.SIZE),
+        "max_rps": _maximum(Unit.COUNT),
+    },
+    # An export: where the node listens for the agent.
+    "wasi:http/incoming-handler": {
+        "ports": ConstraintSpec(Kind.PORTS, "port", required=True),
+        "addresses": ConstraintSpec(Kind.ADDRESSES, "address", default=frozenset({"127.0.0.1"})),
+        "max_request_bytes": _maximum(Unit.SIZE),
+        "max_rps": _maximum(Unit.COUNT),
+    },
     # A model is named as the guest names it, or by digest; `devices` are the execution targets of wasi:nn.
     "wasi:nn/graph": {"models": _patterns("model"), "devices": _literals("device", "cpu", "gpu", "tpu")},
     # Tensors hold memory of the host, so they are granted although they reach nothing.
     "wasi:nn/tensor": {},
     "wasi:nn/inference": {"max_rps": _maximum(Unit.COUNT)},
+    "wasi:messaging/producer": {"topics": _TOPICS, "max_bytes": _MAX_BYTES, "max_rps": _maximum(Unit.COUNT)},
+    "wasi:messaging/request-reply": {"topics": _TOPICS, "max_bytes": _MAX_BYTES, "max_rps": _maximum(Unit.COUNT)},
+    # Exported, not imported: which topics the agent may be given messages of.
+    "wasi:messaging/incoming-handler": {"topics": _TOPICS},
+    "fleet:sensors/reader": {"sources": _patterns("source"), "max_rps": _maximum(Unit.COUNT)},
+    # Needed by every agent that is called with readings, whichever function takes them.
+    "fleet:sensors/handler": {"sources": _patterns("source")},
     "wasi:config/store": {"keys": _patterns("key")},
     "wasi:clocks/wall-clock": {},
     "wasi:random/random": {},
@@ -122,6 +160,9 @@ VOCABULARY: Mapping[str, Mapping[str, ConstraintSpec]] = {
     "wasi:random/insecure-seed": {},
 }
 """Interface -> constraint name -> what it means."""
+
+EXPORTS: frozenset[str] = frozenset({"wasi:http/incoming-handler"})
+"""Interfaces of the vocabulary that an agent exports: its grant says whether and where a node serves them."""
 
 BASELINE: frozenset[str] = frozenset(
     {
@@ -150,6 +191,10 @@ BASELINE: frozenset[str] = frozenset(
         "wasi:sockets/tcp-create-socket",
         "wasi:sockets/udp",
         "wasi:sockets/udp-create-socket",
+        # Messages are memory of the host, which is bounded; a client of the bus is refused without one of the others.
+        "wasi:messaging/types",
+        # Requests and responses go nowhere without one of the two handlers, which are granted.
+        "wasi:http/types",
         # No function of it makes an error; the only ones come out of interfaces that are granted.
         "wasi:nn/errors",
     }
@@ -161,13 +206,39 @@ Language runtimes import most of them whether the agent uses them or not.
 """
 
 
+RESERVED_NAMESPACES = frozenset({"wasi", "fleet"})
+"""Namespaces of interfaces that only a node may serve."""
+
+LINK: Mapping[str, ConstraintSpec] = {"agents": _patterns("agent")}
+"""Constraints of an interface that another agent serves: which agents (`application/agent`) may answer the calls.
+
+Links come with the assignment, which the coordinator signs; with this it can link an agent to none but these.
+"""
+
+
+def is_link(interface: str) -> bool:
+    """Whether agents may serve an interface (named without its version) for each other: any that no node serves."""
+    return (
+        is_interface(interface)
+        and "@" not in interface
+        and interface.partition(":")[0] not in RESERVED_NAMESPACES
+        and interface not in VOCABULARY
+    )
+
+
+def find_specs(interface: str) -> Mapping[str, ConstraintSpec] | None:
+    """Return the constraints of an interface that a grant can name, None for any other."""
+    specs = VOCABULARY.get(interface)
+    return LINK if specs is None and is_link(interface) else specs
+
+
 def specs_of(interface: str, code: Code, place: str) -> Mapping[str, ConstraintSpec]:
     """Return the constraints of an interface.
 
     Raises:
-        FleetError: `code` at `place` for an interface outside the vocabulary.
+        FleetError: `code` at `place` for an interface that no grant can name.
     """
-    specs = VOCABULARY.get(interface)
+    specs = find_specs(interface)
     if specs is not None:
         return specs
     if interface in BASELINE:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.errors import Code, ExitCode, FleetError
-from fleet.grants import VOCABULARY, Grant, describe_rules, diff_grants, extend_grant, parse_grant, propose_grant
+from fleet.grants import Grant, describe_rules, diff_grants, extend_grant, find_specs, parse_grant, propose_grant
 from fleet.oci import digest_of
 from fleet.targets import grant_path
 from fleet.v1 import control_pb2 as pb
@@ -229,7 +229,7 @@ def explain(session: Session, agent: str, interface: str | None, request: tuple[
             limits = ", ".join(f"{key} {value}" for key, value in document.limits.describe().items())
             session.output.text(f"limits: {limits}")
         return ExitCode.OK
-    if interface not in VOCABULARY:
+    if find_specs(interface) is None:
         raise FleetError(Code.CALL_DENIED, f"no grant can name {interface}", agent=agent)
     try:
         allowed = document.authority.allows(interface, **parse_labels(request))

@@ -7,10 +7,13 @@ from hypothesis import strategies as st
 from fleet.errors import Code
 from fleet.grants import VOCABULARY, Authority, BundleSelector, Grant, Lease, Limits, OnLapse, Risk, Rule
 from fleet.grants.constraints import Constraint, Literals, Maximum, Patterns
-from fleet.grants.limits import LIMITS
+from fleet.grants.limits import LIMITS, OPTIONAL
 from fleet.grants.rules import normal
-from fleet.grants.vocabulary import ConstraintSpec, Kind
+from fleet.grants.vocabulary import LINK, ConstraintSpec, Kind
 from fleet.semver import parse_range
+
+SPECS = {**VOCABULARY, "acme:pipeline/score": LINK}
+"""Constraints of every interface of a node, and of one that only agents serve."""
 
 WORDS = ("a", "ab", "abc", "b", "ba", "c*c")
 PATTERNS = ("a", "ab", "abc", "b", "ba", "*", "a*", "ab*", "abc*", "b*", "c*")
@@ -26,7 +29,7 @@ def constraints(spec: ConstraintSpec) -> st.SearchStrategy[Constraint]:
 
 def rules(interface: str) -> st.SearchStrategy[Rule]:
     """Rules as a document may hold them: what is required is there."""
-    specs = VOCABULARY[interface]
+    specs = SPECS[interface]
     return st.fixed_dictionaries(
         {name: constraints(spec) for name, spec in specs.items() if spec.required},
         optional={name: constraints(spec) for name, spec in specs.items() if not spec.required},
@@ -35,17 +38,24 @@ def rules(interface: str) -> st.SearchStrategy[Rule]:
 
 def capabilities(*, empty: bool = True) -> st.SearchStrategy[dict[str, tuple[Rule, ...]]]:
     def of(interface: str) -> st.SearchStrategy[tuple[Rule, ...]]:
-        if not VOCABULARY[interface]:
+        if not SPECS[interface]:
             return st.just((Rule({}),))
         return st.lists(rules(interface), min_size=0 if empty else 1, max_size=3).map(tuple)
 
-    names = ("wasi:logging/logging", "wasi:keyvalue/store", "wasi:nn/graph", "wasi:nn/inference", "wasi:config/store")
+    names = (
+        "wasi:logging/logging",
+        "wasi:keyvalue/store",
+        "wasi:nn/graph",
+        "wasi:nn/inference",
+        "wasi:config/store",
+        "acme:pipeline/score",
+    )
     return st.fixed_dictionaries({}, optional={name: of(name) for name in names})
 
 
 def limits() -> st.SearchStrategy[Limits]:
     values = {field: st.sampled_from((spec.minimum, spec.minimum + 1, spec.maximum)) for field, spec in LIMITS.items()}
-    return st.builds(Limits, **{**values, "fuel_per_call": st.none() | values["fuel_per_call"]})
+    return st.builds(Limits, **{**values, **{field: st.none() | values[field] for field in OPTIONAL}})
 
 
 def authorities() -> st.SearchStrategy[Authority]:
@@ -61,13 +71,13 @@ def questions() -> st.SearchStrategy[tuple[Authority, Authority, str, dict[str, 
         request = st.fixed_dictionaries(
             {
                 spec.request: st.sampled_from(sorted(spec.values) if spec.values else WORDS)
-                for spec in VOCABULARY[interface].values()
+                for spec in SPECS[interface].values()
                 if spec.request
             }
         )
         return st.tuples(authority, authority, st.just(interface), request)
 
-    return st.sampled_from(sorted(name for name, specs in VOCABULARY.items() if specs)).flatmap(of)
+    return st.sampled_from(sorted(name for name, specs in SPECS.items() if specs)).flatmap(of)
 
 
 def requests() -> st.SearchStrategy[tuple[str, dict[str, str]]]:
@@ -76,13 +86,13 @@ def requests() -> st.SearchStrategy[tuple[str, dict[str, str]]]:
     def of(interface: str) -> st.SearchStrategy[tuple[str, dict[str, str]]]:
         choices = {
             spec.request: st.sampled_from(sorted(spec.values) if spec.values else WORDS)
-            for spec in VOCABULARY[interface].values()
+            for spec in SPECS[interface].values()
             if spec.request
         }
         full = st.fixed_dictionaries(choices)
         return st.tuples(st.just(interface), full | st.fixed_dictionaries({}, optional=choices))
 
-    return st.sampled_from(sorted(VOCABULARY)).flatmap(of)
+    return st.sampled_from(sorted(SPECS)).flatmap(of)
 
 
 def grants() -> st.SearchStrategy[Grant]:

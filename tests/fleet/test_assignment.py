@@ -36,6 +36,9 @@ from fleet.model import (
     Assignment,
     DesiredState,
     EventTrigger,
+    FusedAgent,
+    Isolation,
+    Link,
     RestartPolicy,
     TargetRef,
     TelemetryTrigger,
@@ -318,3 +321,26 @@ def test_receipt_3_is_valid(change: dict[str, object]) -> None:
 @pytest.mark.parametrize("change", [{"fleet": "other"}, {"node": "n2"}, {"epoch": 2}])
 def test_receipt_4_speaks_for_its_own_node_only(change: dict[str, object]) -> None:
     assert receipt_code(sign_receipt(RECEIPT, key("n1")), **change) is Code.ASSIGNMENT_WRONG_NODE
+
+
+LINKS = (Link("acme:pipeline/score@0.1.0", "climate/scorer", Isolation.NONE), Link("acme:x/y", "climate/z"))
+PART = FusedAgent("climate/scorer", BUNDLE, GRANT, (Link("acme:pipeline/alert@0.1.0", "climate/z"),))
+
+
+def test_links_and_parts_survive_the_journey():
+    whole = dataclasses.replace(AGENT, links=LINKS, fused=(PART,))
+    assignment = dataclasses.replace(ASSIGNMENT, agents=(whole,))
+    assert decode_assignment(encode_assignment(assignment)) == assignment
+    assert opened(desired(assignment)).assignment == assignment
+
+
+def test_an_agent_without_links_is_written_as_before_there_were_links():
+    (written,) = json.loads(encode_assignment(ASSIGNMENT))["agents"]
+    assert written.keys() == {"name", "bundle", "grant", "config", "triggers", "restart"}
+
+
+def test_links_that_do_not_fit_are_refused():
+    lost = dataclasses.replace(AGENT, links=LINKS)
+    assert code_of(decode_assignment, encode_assignment(dataclasses.replace(ASSIGNMENT, agents=(lost,)))) is (
+        Code.ASSIGNMENT_INVALID
+    )

@@ -10,6 +10,8 @@ from fleet.model import (
     Application,
     ApplicationAgent,
     EventTrigger,
+    Isolation,
+    Link,
     Placement,
     RestartPolicy,
     RolloutPolicy,
@@ -145,3 +147,42 @@ def test_mutations_raise_nothing_else(edits):
     assert error is None or (
         error.code is Code.MANIFEST_INVALID and str(error.detail["place"]).startswith("fleet.yaml")
     )
+
+
+LINKED = """\
+schema: fleet.application/v1
+application: pipeline
+agents:
+  - name: ingest
+    bundle: ingest@0.1.0
+    links:
+      - {import: "acme:pipeline/score@0.1.0", agent: scorer, isolation: none}
+      - {import: acme:pipeline/alert, agent: alerter}
+  - {name: scorer, bundle: scorer@0.1.0}
+  - {name: alerter, bundle: alerter@0.1.0}
+"""
+
+
+def test_links_are_read():
+    agents = parse_application(LINKED.encode()).agents
+    assert agents[0].links == (
+        Link("acme:pipeline/score@0.1.0", "scorer", Isolation.NONE),
+        Link("acme:pipeline/alert", "alerter"),
+    )
+    assert agents[1].links == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("agent: alerter}", "agent: nobody}", "agents[0].links[1].agent"),
+        ("agent: alerter}", "agent: ingest}", "agents[0].links[1].agent"),
+        ("agent: alerter}", "agent: pipeline/alerter}", "agents[0].links[1].agent"),
+        ("acme:pipeline/alert,", "acme:pipeline/score,", "agents[0].links[1].import"),
+        ("acme:pipeline/alert,", "alert,", "agents[0].links[1].import"),
+        ("isolation: none", "isolation: process", "agents[0].links[0].isolation"),
+    ],
+)
+def test_links_that_fit_nothing_are_refused_with_their_place(old, new, place):
+    error = refusal(lambda: parse_application(LINKED.replace(old, new).encode()))
+    assert (error.code, error.detail["place"]) == (Code.MANIFEST_INVALID, f"fleet.yaml: {place}")

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from fleet.errors import Code, ExitCode, FleetError
 from fleet.grants import BASELINE, Authority, Rule, check_applies, check_imports, effective, parse_grant, subset
 from fleet.grants.admission import ImportDecision
+from fleet.grants.constraints import Patterns
+from fleet.model import Link
 from tests.fakes.documents import DIGEST, GRANT
 from tests.fakes.grant_strategies import authorities, grants
 
@@ -144,3 +146,64 @@ def test_what_no_grant_can_name_is_said_so():
 @pytest.mark.parametrize("name", ["run", "url=<https://example.com>", "", "wasi:io/poll@0.2"])
 def test_plain_imports_are_unsupported(name):
     assert refused([name]).code is Code.COMPONENT_UNSUPPORTED
+
+
+LINKS = (Link("acme:pipeline/score", "p/scorer"),)
+SCORE = "acme:pipeline/score@0.1.0"
+
+
+def linking(*agents):
+    return Authority({"acme:pipeline/score": (Rule({"agents": Patterns(frozenset(agents))}),)} if agents else {})
+
+
+def test_a_link_answers_an_import_that_the_grant_lets_it_answer():
+    decision = check_imports([SCORE], linking("p/s*"), [], "p/ingest", "ingest@1.0.0", LINKS)
+    assert decision == ImportDecision((), (), (), (), {SCORE: LINKS[0]})
+
+
+def link_refusal(imports, authority, optional=(), links=LINKS):
+    with pytest.raises(FleetError) as caught:
+        check_imports(imports, authority, optional, "p/ingest", "ingest@1.0.0", links)
+    return caught.value
+
+
+def test_a_link_is_no_authority():
+    for optional in ([], ["acme:pipeline/score"]):
+        error = link_refusal([SCORE], linking(), optional)
+        assert error.code is Code.IMPORT_NOT_GRANTED
+        assert error.remedy == "fleetctl grant propose p/ingest --bundle ingest@1.0.0 --add acme:pipeline/score"
+
+
+def test_a_link_names_only_an_agent_of_the_grant():
+    error = link_refusal([SCORE], linking("p/other", "q/*"))
+    assert error.code is Code.IMPORT_NOT_GRANTED
+    assert "does not let p/scorer answer acme:pipeline/score" in error.private
+
+
+def test_an_import_that_only_agents_serve_needs_a_link():
+    error = link_refusal([SCORE], linking("p/*"), links=())
+    assert error.code is Code.LINK_INVALID
+    assert "links: [{import: acme:pipeline/score, agent: NAME}]" in error.remedy
+
+
+def test_an_optional_import_without_a_link_is_denied():
+    decision = check_imports([SCORE], linking("p/*"), [SCORE], "p/ingest", "ingest@1.0.0")
+    assert decision.deny_stubs == (SCORE,)
+
+
+def test_a_link_that_the_lease_dropped_is_denied_call_by_call():
+    dropped = linking("p/*").without(frozenset({"acme:pipeline/score"}))
+    decision = check_imports([SCORE], dropped, [], "p/ingest", "ingest@1.0.0", LINKS)
+    assert decision == ImportDecision((), (), (SCORE,), ())
+
+
+def test_what_a_node_serves_is_not_linked():
+    name = "wasi:logging/logging@0.1.0-draft"
+    for interface in (name, "wasi:io/poll@0.2.0"):
+        error = link_refusal([interface], AUTHORITY, links=(Link(interface, "p/scorer"),))
+        assert error.code is Code.LINK_INVALID
+        assert "which only a node serves" in error.private
+
+
+def test_a_link_of_nothing_imported_is_refused():
+    assert link_refusal([], linking("p/*")).code is Code.LINK_INVALID

@@ -112,7 +112,16 @@ def test_extending_adds_only_what_is_asked():
     assert change.narrowed == ()
 
 
-@pytest.mark.parametrize("interface", ["wasi:http/types", "wasi:io/poll", "nonsense"])
+def test_an_interface_that_agents_serve_is_drafted_for_the_own_application():
+    draft = propose(["acme:pipeline/score@0.1.0"])
+    grant = parse_grant(draft, "draft.yaml")
+    assert grant.authority.allows("acme:pipeline/score", agent="climate/scorer")
+    assert not grant.authority.allows("acme:pipeline/score", agent="other/scorer")
+    assert b"fleet.yaml" in draft
+    assert parse_grant(extend_grant(grant, [], models=[], revision=2), "new.yaml").capabilities == grant.capabilities
+
+
+@pytest.mark.parametrize("interface", ["wasi:http/proxy", "wasi:io/poll", "nonsense", "acme:a/b@1.0.0", "fleet:x/y"])
 def test_extending_by_what_no_grant_can_name(interface):
     old = parse_grant(propose([]), "old.yaml")
     with pytest.raises(FleetError) as caught:
