@@ -122,6 +122,7 @@ def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
         deny_stubs=decision.deny_stubs,
         config=spec.config,
         models=models,
+        on_full_queue=spec.on_full_queue,
     )
     return AdmittedAgent(start, valid_until)
 

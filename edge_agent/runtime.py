@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
+from fleet.model import QueuePolicy
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -49,6 +51,7 @@ class AgentStart:
         config: configuration of the assignment, visible through `wasi:config`.
         models: model name -> file with the digest that the bytes given to the engine must have.
         state_dir: directory of the application's own data; made when missing.
+        on_full_queue: what happens to one more call when as many wait as the grant allows.
     """
 
     name: str
@@ -59,6 +62,7 @@ class AgentStart:
     deny_stubs: tuple[str, ...] = ()
     config: Mapping[str, str] = field(default_factory=lambda: _NO_CONFIG)
     models: Mapping[str, ModelFile] = field(default_factory=lambda: _NO_MODELS)
+    on_full_queue: QueuePolicy = QueuePolicy.REJECT
 
     @property
     def application(self) -> str:
@@ -82,11 +86,13 @@ class AgentStats:
         calls: calls that began, the failed ones included.
         errors: calls that trapped or passed their deadline.
         memory_bytes: linear memory that the agent holds, by its last report; 0 while it does not run.
+        dropped: calls that were refused because the queue was full, or gave way to newer ones there.
     """
 
     calls: int = 0
     errors: int = 0
     memory_bytes: int = 0
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

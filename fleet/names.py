@@ -1,6 +1,6 @@
 """What may be a name, and what a content address looks like.
 
-Owns: the grammar of names of nodes, applications, agents, bundles and teams, and of digests. Never resolves a name.
+Owns: the grammar of names of nodes, applications, agents, bundles and teams, of topics and of digests. Never resolves a name.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 MAX_NAME = 63
 """Characters in a name (RFC 1123 label length, so that a name can be a host name)."""
+
+MAX_TOPIC = 255
+"""Characters in a topic."""
+
+_TOPIC = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*(/[a-z0-9]+([-_.][a-z0-9]+)*)*")
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 """A content address as OCI image-spec (descriptor.md) writes it; SHA-256 only."""
@@ -26,6 +31,11 @@ def is_agent_name(text: str) -> bool:
     """Whether `text` is `application/agent`."""
     application, slash, agent = text.partition("/")
     return bool(slash) and is_name(application) and is_name(agent)
+
+
+def is_topic(text: str) -> bool:
+    """Whether `text` is a topic: lower-case words joined by hyphens, underlines, dots and slashes."""
+    return len(text) <= MAX_TOPIC and _TOPIC.fullmatch(text) is not None
 
 
 def is_digest(text: str) -> bool:

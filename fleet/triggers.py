@@ -1,4 +1,4 @@
-"""Reading and writing of triggers and restart policies, the same in fleet.yaml and in assignments.
+"""Reading and writing of triggers, restart and queue policies, the same in fleet.yaml and in assignments.
 
 Owns: their document form, which holds in YAML and JSON alike, so that what an operator writes is what a node reads.
 Whether a trigger's function exists is checked against the component by the plan.
@@ -6,12 +6,21 @@ Whether a trigger's function exists is checked against the component by the plan
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from fleet.documents import Reader, Value
 from fleet.errors import Code, FleetError
-from fleet.model import EventTrigger, RestartPolicy, TelemetryTrigger, TimerTrigger, Trigger
+from fleet.model import (
+    EventTrigger,
+    MessageTrigger,
+    QueuePolicy,
+    RestartPolicy,
+    SensorTrigger,
+    TelemetryTrigger,
+    TimerTrigger,
+    Trigger,
+)
+from fleet.names import is_name, is_topic
 from fleet.quantities import format_duration, parse_duration
 from fleet.wit import is_function
 
@@ -26,9 +35,9 @@ MAX_EVERY_MS = 30 * 86_400_000
 MAX_RESTART_MS = 86_400_000
 MAX_ARGUMENTS = 16 * 1024
 """Characters of WAVE text in one trigger."""
-MAX_TOPIC = 255
 
-_TOPIC = re.compile(r"[a-z0-9]+([-_.][a-z0-9]+)*(/[a-z0-9]+([-_.][a-z0-9]+)*)*")
+BELOW = "/*"
+"""How a message trigger writes all topics below one."""
 
 
 def encode_trigger(trigger: Trigger) -> dict[str, Value]:
@@ -43,6 +52,11 @@ def encode_trigger(trigger: Trigger) -> dict[str, Value]:
         }
     if isinstance(trigger, EventTrigger):
         return {"event": {"topic": trigger.topic, "function": trigger.function}}
+    if isinstance(trigger, MessageTrigger):
+        return {"message": {"topic": trigger.topic}}
+    if isinstance(trigger, SensorTrigger):
+        every: dict[str, Value] = {} if trigger.every_ms is None else {"every": format_duration(trigger.every_ms)}
+        return {"sensor": {"source": trigger.source, **every, "function": trigger.function}}
     return {
         "telemetry": {
             "every": format_duration(trigger.every_ms),
@@ -101,6 +115,20 @@ def decode_restart(value: Value, code: Code, place: str) -> RestartPolicy:
         return parse_restart(reader)
 
 
+def parse_queue_policy(reader: Reader) -> QueuePolicy:
+    """Read what an agent's full queue does; the default is to refuse.
+
+    Raises:
+        FleetError: the code of the document, at the key.
+    """
+    if not reader.has("on_full_queue"):
+        return QueuePolicy.REJECT
+    text = reader.text("on_full_queue")
+    if text not in set(QueuePolicy):
+        reader.fail("on_full_queue", f"{text[:64]!r} is none of {', '.join(QueuePolicy)}")
+    return QueuePolicy(text)
+
+
 def take_duration(reader: Reader, key: str, minimum: int, maximum: int, default: int | None = None) -> int:
     """Return milliseconds within bounds (inclusive).
 
@@ -125,9 +153,23 @@ def _parse_timer(reader: Reader) -> TimerTrigger:
 
 def _parse_event(reader: Reader) -> EventTrigger:
     topic = reader.text("topic")
-    if len(topic) > MAX_TOPIC or _TOPIC.fullmatch(topic) is None:
+    if not is_topic(topic):
         reader.fail("topic", f"{topic[:64]!r} is not a topic such as sensors/temperature")
     return EventTrigger(topic, _function(reader))
+
+
+def _parse_message(reader: Reader) -> MessageTrigger:
+    topic = reader.text("topic")
+    if not is_topic(topic.removesuffix(BELOW)):
+        reader.fail("topic", f"{topic[:64]!r} is not a topic such as sensors/temperature or sensors/*")
+    return MessageTrigger(topic)
+
+
+def _parse_sensor(reader: Reader) -> SensorTrigger:
+    source = reader.text("source")
+    if not is_name(source):
+        reader.fail("source", f"{source[:64]!r} is not the name of a source, such as roof-temperature")
+    return SensorTrigger(source, _function(reader), _every(reader) if reader.has("every") else None)
 
 
 def _parse_telemetry(reader: Reader) -> TelemetryTrigger:
@@ -152,4 +194,6 @@ _PARSERS: dict[str, Callable[[Reader], Trigger]] = {
     "timer": _parse_timer,
     "event": _parse_event,
     "telemetry": _parse_telemetry,
+    "message": _parse_message,
+    "sensor": _parse_sensor,
 }

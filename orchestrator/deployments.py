@@ -19,7 +19,7 @@ from fleet.grants.document import parse_grant
 from fleet.manifest import parse_application
 from fleet.model import AssignedAgent, Event, TargetRef
 from fleet.times import to_ms
-from orchestrator import checks, planner
+from orchestrator import checks, composition, planner
 from orchestrator.audit import event_leaf
 from orchestrator.director import agents_of, encode_agents
 from orchestrator.rollout import WaveState
@@ -118,8 +118,8 @@ class Deployments:
 
         Raises:
             FleetError: MANIFEST_INVALID; TARGET_UNSIGNED, GRANT_MISSING, GRANT_NOT_APPLICABLE, GRANT_EXPIRED,
-                IMPORT_NOT_GRANTED with the command that would mend it; NO_MATCHING_NODES; NOT_FOUND for the removal
-                of what no node runs; PLAN_INVALID; LIMIT_EXCEEDED; TRUST_EXPIRED.
+                IMPORT_NOT_GRANTED with the command that would mend it; LINK_INVALID; NO_MATCHING_NODES; NOT_FOUND for
+                the removal of what no node runs; PLAN_INVALID; LIMIT_EXCEEDED; TRUST_EXPIRED.
         """
         now = self._clock()
         application = parse_application(manifest)
@@ -135,17 +135,22 @@ class Deployments:
                 planner.NodeInfo(node.name, node.labels, node.name in online, agents_of(desired.get(node.name)))
                 for node in nodes
             ]
-            placed = [planner.PlacedAgent(item.agent, item.placement) for item in resolved]
+            placements = {item.agent.name: item.placement for item in resolved}
+            composed = composition.fuse(
+                [composition.Component(item.agent, item.bundle.imports, item.bundle.exports) for item in resolved]
+            )
+            placed = [planner.PlacedAgent(agent, placements[agent.name]) for agent in composed.agents]
             plan = planner.plan(application.name, placed, application.rollout, inventory)
             if not application.agents and not plan.nodes:
                 raise FleetError(Code.NOT_FOUND, f"no node runs {application.name}", application=application.name)
             checks.check(plan, inventory)
+            composition.check_neighbours(plan)
             kept = (
                 f"{node.name} is locked and keeps its agents"
                 for node in joined
                 if node.locked and any(a.application == application.name for a in agents_of(desired.get(node.name)))
             )
-            plan = replace(plan, warnings=(*plan.warnings, *kept))
+            plan = replace(plan, warnings=(*plan.warnings, *composed.warnings, *kept))
             authority = self._authority(connection, resolved, plan)
         self._check_nodes(resolved, plan, {node.name: node for node in nodes}, inventory, now)
         base = _fingerprint(application.name, resolved, inventory, {node.name: node.epoch for node in nodes})
@@ -216,7 +221,8 @@ class Deployments:
         bundle = self._releases.open_bundle(target)
         approved = self._releases.find_grant(release, name, wanted.grant_revision, wanted.bundle)
         grant, _ = self._releases.read_grant(approved)
-        check_imports(bundle.imports, grant.authority, bundle.optional_imports, name, wanted.bundle)
+        links = tuple(replace(link, agent=f"{application.name}/{link.agent}") for link in wanted.links)
+        check_imports(bundle.imports, grant.authority, bundle.optional_imports, name, wanted.bundle, links)
         agent = AssignedAgent(
             name=name,
             bundle=TargetRef(target.path, target.digest),
@@ -224,6 +230,8 @@ class Deployments:
             config=wanted.config,
             triggers=wanted.triggers,
             restart=wanted.restart,
+            on_full_queue=wanted.on_full_queue,
+            links=links,
         )
         return Resolved(agent, wanted.placement, bundle, grant)
 
@@ -242,7 +250,7 @@ class Deployments:
             for node in inventory
         }
         for change in plan.nodes:
-            for agent in change.after:
+            for agent in (part for whole in change.after for part in (whole, *whole.fused)):
                 item = documents[agent.name]
                 check_applies(
                     item.grant,
@@ -263,7 +271,7 @@ class Deployments:
         result: dict[str, AuthorityDiff] = {}
         running: dict[str, set[str]] = {}
         for change in plan.nodes:
-            for agent in change.before:
+            for agent in (part for whole in change.before for part in (whole, *whole.fused)):
                 running.setdefault(agent.name, set()).add(agent.grant.digest)
         known = get_grants(connection, set().union(*running.values()))
         for item in resolved:

@@ -10,13 +10,14 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import AgentContext, EndAgentError
 from edge_agent.runner.engine import Instance, Limits, Trap
+from edge_agent.runner.host_calls import limit_rate
+from edge_agent.runner.job_queue import JobQueue
 from edge_agent.runner.linking import link
 from edge_agent.runner.messages import (
     AgentEnded,
@@ -28,7 +29,7 @@ from edge_agent.runner.messages import (
     StartFailed,
 )
 from fleet.errors import Code, FleetError
-from fleet.model import ExitCause
+from fleet.model import ExitCause, QueuePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,7 @@ class AgentPlan:
     config: dict[str, str]
     models: dict[str, ModelFile]
     state_dir: Path
+    on_full_queue: QueuePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class AgentThread:
         self._services = services
         self._ended = ended
         self._changed = threading.Condition()
-        self._queue: deque[Job] = deque()
+        self._queue = JobQueue["Job"](plan.authority.limits.queue, plan.on_full_queue)
         self._ordered = False
         """Whether a stop was ordered."""
         self._over = False
@@ -128,20 +130,33 @@ class AgentThread:
     def counters(self) -> Counters:
         """Return what the agent has done since its start; for any thread."""
         trapped = self._instance is not None and self._instance.trapped
-        return Counters(self._calls, int(trapped), self._services.memory.bytes_of(self._plan.name))
+        memory_bytes = self._services.memory.bytes_of(self._plan.name)
+        return Counters(self._calls, int(trapped), memory_bytes, self._queue.dropped)
 
-    def submit(self, job: Job) -> None:
-        """Queue a job, or refuse it at once because the agent is busy or stopping. For any thread; never waits."""
+    def submit(self, job: Job, patience_s: float = 0.0) -> None:
+        """Queue a job, or refuse one: this, or an older one for it. From any thread.
+
+        Args:
+            job: what to do.
+            patience_s: how long the calling thread may wait where a full queue makes its sources wait. The default is
+                for the supervisor's jobs, which have waited before they were sent.
+        """
         with self._changed:
-            if self._ordered or self._over:
-                fault = Fault(Code.AGENT_NOT_RUNNING, f"{self._plan.name} is stopping")
-            elif len(self._queue) >= self._plan.authority.limits.queue:
-                fault = Fault(Code.AGENT_BUSY, f"{len(self._queue)} calls wait for {self._plan.name}")
-            else:
-                self._queue.append(job)
-                self._changed.notify()
-                return
-        job.refuse(fault)
+            if self._plan.on_full_queue is QueuePolicy.BLOCK and patience_s > 0:
+                self._changed.wait_for(lambda: self._ordered or self._over or self._queue.has_room, patience_s)
+            gone = job if self._ordered or self._over else self._queue.offer(job, waited=patience_s > 0)
+            fault = self._refusal(is_own=gone is job)
+            self._changed.notify_all()
+        if gone is not None:
+            gone.refuse(fault)
+
+    def _refusal(self, *, is_own: bool) -> Fault:
+        name, waiting = self._plan.name, len(self._queue)
+        if self._ordered or self._over:
+            return Fault(Code.AGENT_NOT_RUNNING, f"{name} is stopping")
+        if is_own:
+            return Fault(Code.AGENT_BUSY, f"{waiting} calls wait for {name}")
+        return Fault(Code.AGENT_BUSY, f"dropped from the queue of {name} for a newer call")
 
     def stop(self, grace_ms: int) -> None:
         """Take no more jobs; interrupt the one that runs after `grace_ms`; `AgentStopped` is the answer."""
@@ -150,7 +165,7 @@ class AgentThread:
                 self._services.outbox.post(AgentStopped(self._plan.name))
                 return
             self._ordered = True
-            self._changed.notify()
+            self._changed.notify_all()
         timer = threading.Timer(grace_ms / 1000, self._interrupt)
         timer.daemon = True
         timer.start()
@@ -195,7 +210,7 @@ class AgentThread:
         self._engine = component.engine
         context = self._context()
         held.callback(context.close)
-        interfaces = link(component, context, self._plan.authority, self._plan.deny_stubs)
+        interfaces = limit_rate(link(component, context, self._plan.authority, self._plan.deny_stubs), context)
         with self._services.ticker.running(component.engine), self._services.memory.attributing(self._plan.name):
             self._instance = self._instantiate(component, interfaces)
         held.callback(self._instance.close)
@@ -228,7 +243,9 @@ class AgentThread:
         with self._changed:
             while not self._queue and not self._ordered:
                 self._changed.wait()
-            return None if self._ordered else self._queue.popleft()
+            job = None if self._ordered else self._queue.take()
+            self._changed.notify_all()  # there is room for those who wait for it
+            return job
 
     def _take(self, job: Job) -> None:
         instance, engine = self._instance, self._engine
@@ -247,9 +264,9 @@ class AgentThread:
         self._services.memory.forget(self._plan.name)
         with self._changed:
             self._over = True
-            for job in self._queue:
+            self._changed.notify_all()
+            for job in self._queue.drain():
                 job.refuse(Fault(Code.AGENT_NOT_RUNNING, f"{self._plan.name} has ended"))
-            self._queue.clear()
             if not isinstance(last_word, AgentStopped):
                 self._services.outbox.post(last_word)
             if self._ordered:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections import deque
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -21,9 +22,10 @@ from edge_agent.runner.zygote_client import ZygoteClient
 from edge_agent.runtime import AgentExited, AgentLogged, AgentStats, RunnerLost
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
-from fleet.model import Exit, ExitCause, LogLine
+from fleet.model import Exit, ExitCause, LogLine, QueuePolicy
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from edge_agent.clock import Clock
@@ -58,13 +60,16 @@ class RunnerPaths:
 class _Known:
     """What is kept about an agent from `start` to `stop`, also while it waits for its restart.
 
-    `calls` and `errors` are totals of its earlier instances.
+    `calls`, `errors` and `dropped` are totals of its earlier instances. `room` is there for an agent whose full queue
+    makes its sources wait: who calls it holds one of as many places as calls may wait in the queue.
     """
 
     module: tuple[str, bool]
     deadline_ms: int
-    calls: int
-    errors: int
+    calls: int = 0
+    errors: int = 0
+    dropped: int = 0
+    room: asyncio.Semaphore | None = None
 
 
 class RunnerHost:
@@ -123,9 +128,10 @@ class RunnerHost:
         limits = Authority.decode(agent.authority).limits
         fuel = limits.fuel_per_call is not None
         module = await self._module(agent.component, agent.component_digest, fuel=fuel)
-        before = self._known.get(agent.name)
-        calls, errors = (before.calls, before.errors) if before is not None else (0, 0)
-        self._known[agent.name] = _Known((agent.component_digest, fuel), limits.deadline_ms, calls, errors)
+        module_key = agent.component_digest, fuel
+        room = asyncio.Semaphore(limits.queue) if agent.on_full_queue is QueuePolicy.BLOCK else None
+        before = self._known.get(agent.name) or _Known(module_key, limits.deadline_ms)
+        self._known[agent.name] = replace(before, module=module_key, deadline_ms=limits.deadline_ms, room=room)
         runner = await self._runner(agent.application)
         message = StartAgent(
             agent=agent.name,
@@ -135,6 +141,7 @@ class RunnerHost:
             config=dict(agent.config),
             models=tuple(ModelEntry(name, str(model.path), model.digest) for name, model in agent.models.items()),
             state_dir=str(agent.state_dir),
+            on_full_queue=agent.on_full_queue,
         )
         try:
             await runner.start(message, module)
@@ -143,6 +150,32 @@ class RunnerHost:
 
     async def call(self, agent: str, invocation: str, deadline_ms: int | None = None) -> CallResult:
         """Call an exported function (see `Runtime.call`)."""
+        async with self._room(agent, deadline_ms):
+            return await self._call(agent, invocation, deadline_ms)
+
+    @asynccontextmanager
+    async def _room(self, agent: str, deadline_ms: int | None) -> AsyncIterator[None]:
+        """Hold a place in the queue of an agent whose sources wait for one; the first to wait is the first to get it.
+
+        Raises:
+            FleetError: AGENT_BUSY when there is none within `deadline_ms`.
+        """
+        known = self._known.get(agent)
+        if known is None or known.room is None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(None if deadline_ms is None else deadline_ms / 1000):
+                await known.room.acquire()
+        except TimeoutError:
+            message = f"the queue of {agent} had no room within {deadline_ms} ms"
+            raise FleetError(Code.AGENT_BUSY, message, agent=agent) from None
+        try:
+            yield
+        finally:
+            known.room.release()
+
+    async def _call(self, agent: str, invocation: str, deadline_ms: int | None) -> CallResult:
         runner = self._runners.get(agent.partition("/")[0])
         known = self._known.get(agent)
         if runner is None or known is None:
@@ -168,7 +201,12 @@ class RunnerHost:
             return AgentStats()
         runner = self._runners.get(agent.partition("/")[0])
         counters = runner.counters(agent) if runner is not None else Counters()
-        return AgentStats(known.calls + counters.calls, known.errors + counters.errors, counters.memory_bytes)
+        return AgentStats(
+            calls=known.calls + counters.calls,
+            errors=known.errors + counters.errors,
+            memory_bytes=counters.memory_bytes,
+            dropped=known.dropped + counters.dropped,
+        )
 
     async def next_event(self) -> RuntimeEvent:
         """Next thing that happened (see `Runtime.next_event`)."""
@@ -207,8 +245,12 @@ class RunnerHost:
         """Keep the totals of an agent that may be started again."""
         known = self._known.get(agent)
         if known is not None:
-            calls, errors = known.calls + counters.calls, known.errors + counters.errors
-            self._known[agent] = replace(known, calls=calls, errors=errors)
+            self._known[agent] = replace(
+                known,
+                calls=known.calls + counters.calls,
+                errors=known.errors + counters.errors,
+                dropped=known.dropped + counters.dropped,
+            )
 
     def agents_logged(self, batch: Logged) -> None:
         """Queue log lines."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from edge_agent.runner.engine import Trap
 from edge_agent.runner.invocation import evaluate
 from edge_agent.runner.messages import CallDone, CallFailed, Fault
-from fleet.errors import FleetError
+from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,11 +58,13 @@ class CallJob:
         message: what it asked.
         outbox: takes the answer.
         counters: the agent's, as they go with the answer.
+        max_output: bytes of the result's text.
     """
 
     message: CallAgent
     outbox: Outbox
     counters: Callable[[], Counters]
+    max_output: int
 
     @property
     def deadline_ms(self) -> int | None:
@@ -74,6 +76,7 @@ class CallJob:
         began = time.monotonic()
         try:
             output = evaluate(instance, self.message.invocation, seconds)
+            check_output(output, self.max_output)
             duration_us = int((time.monotonic() - began) * 1_000_000)
             self.outbox.post(CallDone(self.message.call, self.message.agent, output, duration_us, self.counters()))
         except Trap as trap:
@@ -85,3 +88,15 @@ class CallJob:
     def refuse(self, fault: Fault) -> None:
         """As `Job` says."""
         self.outbox.post(CallFailed(self.message.call, self.message.agent, fault, self.counters()))
+
+
+def check_output(output: str, max_output: int) -> None:
+    """Check that a result may leave the runner.
+
+    Raises:
+        FleetError: LIMIT_EXCEEDED. The guest has run, and what it did stays done.
+    """
+    size = len(output.encode())
+    if size > max_output:
+        message = f"the result has {size} bytes of text, the grant allows {max_output}"
+        raise FleetError(Code.LIMIT_EXCEEDED, message, place="limits.output", limit=max_output)

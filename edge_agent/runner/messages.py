@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, TypeAlias, get_args
 
 from fleet.errors import Code, FleetError
+from fleet.model import QueuePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,12 +46,13 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Totals of one agent since its start."""
+    """Totals of one agent since its start; `dropped` jobs were refused because its queue was full."""
 
     calls: int = 0
     errors: int = 0
     memory_bytes: int = 0
 
+    dropped: int = 0
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
@@ -185,6 +187,7 @@ class StartAgent(_Message):
     models: tuple[ModelEntry, ...]
     state_dir: str
 
+    on_full_queue: QueuePolicy = QueuePolicy.REJECT
 
 @dataclass(frozen=True, slots=True)
 class AgentStarted(_Message):
@@ -267,6 +270,70 @@ class Logged(_Message):
 
 
 Message: TypeAlias = (
+@dataclass(frozen=True, slots=True)
+class Published(_Message):
+    """An agent sends a message to the node's bus."""
+
+    agent: str
+    message: BusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Requested(_Message):
+    """An agent sends a message to the node's bus and takes up to `replies` answers within `timeout_ms`."""
+
+    agent: str
+    request: int
+    replies: int
+    timeout_ms: int
+    message: BusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Replied(_Message):
+    """An agent answers the message whose `reply_to` the answer carries."""
+
+    agent: str
+    message: BusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class AskSensors(_Message):
+    """An agent waits for what is known about a source of the node, "" for all of them."""
+
+    agent: str
+    request: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverMessage(_Message):
+    """Call the agent's handler of messages; answered by `CallDone` or `CallFailed`, as a call is."""
+
+    call: int
+    agent: str
+    deadline_ms: int
+    message: BusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyArrived(_Message):
+    """One answer to `Requested`."""
+
+    agent: str
+    request: int
+    message: BusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class SensorsAnswered(_Message):
+    """The answer to `AskSensors`."""
+
+    agent: str
+    request: int
+    states: tuple[SensorState, ...]
+
+
     Hello
     | Fork
     | Forked

@@ -23,6 +23,7 @@ from edge_agent.runner.memory_meter import MemoryMeter
 from edge_agent.runner.messages import (
     AgentStopped,
     CallAgent,
+    CallFailed,
     Counters,
     Fault,
     StartAgent,
@@ -97,12 +98,12 @@ class Runner:
                 self._start(message, descriptors[0])
             case CallAgent():
                 agent = self.agent(message.agent)
-                counters = agent.counters if agent is not None else Counters
-                job = CallJob(message, self._services.outbox, counters)
                 if agent is not None:
-                    agent.submit(job)
+                    max_output = agent.authority.limits.output_bytes
+                    agent.submit(CallJob(message, self._services.outbox, agent.counters, max_output))
                 else:
-                    job.refuse(Fault(Code.AGENT_NOT_RUNNING, f"{message.agent} is not running"))
+                    fault = Fault(Code.AGENT_NOT_RUNNING, f"{message.agent} is not running")
+                    self._services.outbox.post(CallFailed(message.call, message.agent, fault, Counters()))
             case StopAgent():
                 agent = self.agent(message.agent)
                 if agent is not None:
@@ -126,6 +127,7 @@ class Runner:
             config=dict(message.config),
             models={model.name: ModelFile(Path(model.path), model.digest) for model in message.models},
             state_dir=Path(message.state_dir),
+            on_full_queue=message.on_full_queue,
         )
         load = partial(
             self._components.load, message.component, module, fuel=authority.limits.fuel_per_call is not None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from edge_agent.runner.messages import KINDS, Counters, Fault, LogEntry, Message, ModelEntry, Role
 from fleet.documents import Reader, dump_json
 from fleet.errors import Code, FleetError
-from fleet.model import ExitCause
+from fleet.model import ExitCause, QueuePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +89,7 @@ def _read_fields(kind: type, reader: Reader) -> dict[str, Any]:
 def _plain(value: object) -> object:
     if isinstance(value, str | int):
         return value
+    "QueuePolicy": lambda reader, key: _member(reader, key, QueuePolicy),
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

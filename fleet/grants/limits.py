@@ -34,9 +34,14 @@ LIMITS: dict[str, LimitSpec] = {
     "log_bytes_per_minute": LimitSpec("log_per_minute", Unit.SIZE, 0, 64 * _MIB),
     "keyvalue_bytes": LimitSpec("keyvalue", Unit.SIZE, 0, _MIB * _MIB),
     "queue": LimitSpec("queue", Unit.COUNT, 1, 10_000),
+    "output_bytes": LimitSpec("output", Unit.SIZE, 0, 4 * _MIB),
+    "host_calls_per_second": LimitSpec("host_calls_per_second", Unit.COUNT, 1, 10_000_000),
     "fuel_per_call": LimitSpec("fuel_per_call", Unit.COUNT, 1, MAX_QUANTITY),
 }
 """Field of `Limits` -> how documents write it."""
+
+OPTIONAL = frozenset({"host_calls_per_second", "fuel_per_call"})
+"""Limits that an agent may be without: its deadline bounds them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,14 @@ class Limits:
     """What one agent may use of a node. The defaults suit a small agent; a grant may name other values.
 
     Attributes:
-        memory_bytes: linear memory of the agent, all memories together.
+        memory_bytes: what the agent holds in linear memories and tables, all of them together.
         deadline_ms: wall-clock time of one call.
         log_bytes_per_minute: text the agent may log; more is dropped and counted.
         keyvalue_bytes: what the agent may keep in all its buckets.
-        queue: calls that may wait for the agent.
+        queue: calls that may wait for the agent; what happens to more of them is the application's choice.
+        output_bytes: text of one call's result; a larger one is answered by an error and the agent lives on.
+        host_calls_per_second: calls of the agent to the host; faster ones wait, within the deadline. None leaves them
+            to the deadline.
         fuel_per_call: WebAssembly operations of one call; None leaves them to the deadline.
     """
 
@@ -57,6 +65,8 @@ class Limits:
     log_bytes_per_minute: int = 64 * _KIB
     keyvalue_bytes: int = 16 * _MIB
     queue: int = 64
+    output_bytes: int = _MIB
+    host_calls_per_second: int | None = None
     fuel_per_call: int | None = None
 
     def meet(self, other: Limits) -> Limits:
@@ -67,6 +77,8 @@ class Limits:
             log_bytes_per_minute=min(self.log_bytes_per_minute, other.log_bytes_per_minute),
             keyvalue_bytes=min(self.keyvalue_bytes, other.keyvalue_bytes),
             queue=min(self.queue, other.queue),
+            output_bytes=min(self.output_bytes, other.output_bytes),
+            host_calls_per_second=_lower(self.host_calls_per_second, other.host_calls_per_second),
             fuel_per_call=_lower(self.fuel_per_call, other.fuel_per_call),
         )
 
@@ -86,7 +98,7 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 """Limits of a grant that names none."""
 
-HIGHEST_LIMITS = Limits(**{field: spec.maximum for field, spec in LIMITS.items() if field != "fuel_per_call"})
+HIGHEST_LIMITS = Limits(**{field: spec.maximum for field, spec in LIMITS.items() if field not in OPTIONAL})
 """Limits that restrict nothing that a document can say."""
 
 

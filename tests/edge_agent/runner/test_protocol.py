@@ -29,7 +29,7 @@ from edge_agent.runner.messages import (
 from edge_agent.runner.protocol import MAX_FRAME, FrameBuffer, decode, encode
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
-from fleet.model import ExitCause
+from fleet.model import ExitCause, QueuePolicy
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 naturals = st.integers(0, (1 << 63) - 1)
@@ -46,6 +46,7 @@ FIELDS = {
     "tuple[LogEntry, ...]": st.lists(entries, max_size=4).map(tuple),
     "tuple[ModelEntry, ...]": st.lists(models, max_size=4).map(tuple),
     "ExitCause": st.sampled_from(ExitCause),
+    "QueuePolicy": st.sampled_from(QueuePolicy),
     "Role": st.sampled_from(Role),
     "Fault": faults,
     "Counters": counters,

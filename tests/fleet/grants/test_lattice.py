@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from fleet.errors import Code, FleetError
 from fleet.grants import VOCABULARY, Authority, Limits, Rule, describe_rule, describe_rules, diff, meet, subset
 from fleet.grants.constraints import Constraint, Literals, Maximum, Patterns
-from fleet.grants.limits import DEFAULT_LIMITS, HIGHEST_LIMITS, LIMITS
+from fleet.grants.limits import DEFAULT_LIMITS, HIGHEST_LIMITS, LIMITS, OPTIONAL
 from fleet.grants.rules import normal, write_constraint
 from fleet.grants.vocabulary import BASELINE, ConstraintSpec, Kind
-from tests.fakes.grant_strategies import authorities, capabilities, limits, questions, requests
+from tests.fakes.grant_strategies import SPECS, authorities, capabilities, limits, questions, requests
 from tests.fakes.refusals import refusal
 
 LAW = settings(max_examples=80, deadline=None)
@@ -31,7 +31,7 @@ READ_ALL = Rule({"buckets": Patterns(frozenset({"*"})), "ops": Literals(frozense
 def maxima(authority, interface, request):
     return [
         authority.maximum(interface, name, **request)
-        for name, spec in VOCABULARY[interface].items()
+        for name, spec in SPECS[interface].items()
         if spec.kind is Kind.MAXIMUM
     ]
 
@@ -231,6 +231,8 @@ def encoded(**changes):
         (encoded(limits={"memory": 64}), "authority: limits.memory"),
         (encoded(limits={"memory": "1B"}), "authority: limits.memory"),
         (encoded(limits={"queue": 0}), "authority: limits.queue"),
+        (encoded(limits={"output": "5MiB"}), "authority: limits.output"),
+        (encoded(limits={"host_calls_per_second": 0}), "authority: limits.host_calls_per_second"),
         (encoded(limits={"cpu": 1}), "authority: limits.cpu"),
     ],
 )
@@ -250,7 +252,7 @@ def test_mutated_encodings_raise_nothing_else(authority, at, garbage):
 
 def test_vocabulary_is_consistent():
     assert not BASELINE & VOCABULARY.keys()
-    assert HIGHEST_LIMITS.describe().keys() == {spec.key for spec in LIMITS.values()} - {"fuel_per_call"}
+    assert HIGHEST_LIMITS.describe().keys() == {spec.key for field, spec in LIMITS.items() if field not in OPTIONAL}
     for specs in VOCABULARY.values():
         for spec in specs.values():
             assert (spec.kind is Kind.LITERALS) == bool(spec.values)

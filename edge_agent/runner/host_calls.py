@@ -1,0 +1,50 @@
+"""The rate at which an agent may call the host.
+
+Owns: `limit_rate`. Calls beyond the rate are not refused: most functions of the host have no room for such an answer.
+They wait, and the wait ends with the call's deadline as every other wait of the host does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import wraps
+from typing import TYPE_CHECKING
+
+from edge_agent.runner.token_bucket import TokenBucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from edge_agent.capabilities.base import AgentContext, HostInterface
+    from fleet.wit_types import WitValue
+
+
+def limit_rate(interfaces: Iterable[HostInterface], context: AgentContext) -> list[HostInterface]:
+    """Return the interfaces with every function under the agent's limit `host_calls_per_second`, all in one sum.
+
+    Destructors are not counted: a guest has no more of them than calls that gave it something.
+    """
+    rate = context.authority.limits.host_calls_per_second
+    if rate is None:
+        return list(interfaces)
+    bucket = TokenBucket(rate, context.clock.monotonic_ns() / 1e9)
+
+    def limited(call: Callable[..., WitValue]) -> Callable[..., WitValue]:
+        @wraps(call)
+        def wait_and_call(*arguments: WitValue) -> WitValue:
+            seconds = bucket.take(context.clock.monotonic_ns() / 1e9)
+            if seconds > 0:
+                context.wait(int(seconds * 1e9))
+            return call(*arguments)
+
+        return wait_and_call
+
+    return [
+        replace(
+            interface,
+            functions={
+                name: replace(function, call=limited(function.call)) for name, function in interface.functions.items()
+            },
+        )
+        for interface in interfaces
+    ]
