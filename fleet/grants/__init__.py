@@ -5,17 +5,18 @@ them. Start at `document` for what people sign, at `lattice` for what a host fun
 node checks before it starts an agent. Enforcement belongs to `edge_agent.capabilities` and `edge_agent.runner`.
 """
 
-from fleet.grants.admission import ImportDecision, check_applies, check_imports, effective
+from fleet.grants.admission import ImportDecision, check_applies, check_exports, check_imports, effective
 from fleet.grants.comparison import diff_grants
 from fleet.grants.document import BundleSelector, Grant, Lease, OnLapse, Risk, parse_ceiling, parse_grant
 from fleet.grants.draft import extend_grant, propose_grant, render_grant
 from fleet.grants.lattice import Authority, AuthorityDiff, describe_rules, diff, meet, subset
 from fleet.grants.limits import Limits
 from fleet.grants.rules import Rule, describe_rule
-from fleet.grants.vocabulary import BASELINE, VOCABULARY, find_specs, is_link
+from fleet.grants.vocabulary import BASELINE, EXPORTS, VOCABULARY, find_specs, is_link
 
 __all__ = [
     "BASELINE",
+    "EXPORTS",
     "VOCABULARY",
     "Authority",
     "AuthorityDiff",
@@ -28,6 +29,7 @@ __all__ = [
     "Risk",
     "Rule",
     "check_applies",
+    "check_exports",
     "check_imports",
     "describe_rule",
     "describe_rules",

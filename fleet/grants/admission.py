@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import Code, FleetError
 from fleet.grants.document import format_instant
 from fleet.grants.lattice import meet
-from fleet.grants.vocabulary import BASELINE, find_specs, is_link
+from fleet.grants.vocabulary import BASELINE, EXPORTS, find_specs, is_link
 from fleet.links import linked_imports
 from fleet.semver import parse_version
 from fleet.wit import parse_interface
@@ -94,7 +94,7 @@ class ImportDecision:
         granted: imports that the authority covers.
         baseline: imports that need no grant.
         deny_stubs: optional imports without a grant, to be met by functions that refuse every call.
-        unused: unversioned interfaces that are granted and not imported.
+        unused: unversioned interfaces that are granted and neither imported nor of those that agents export.
         links: imports that another agent answers, with the link that says who.
     """
 
@@ -156,7 +156,7 @@ def check_imports(
     if missing:
         raise _not_granted(missing, authority, agent, bundle)
     _check_links(linked, authority, agent)
-    unused = tuple(sorted(authority.capabilities.keys() - seen))
+    unused = tuple(sorted(authority.capabilities.keys() - seen - EXPORTS))
     return ImportDecision(tuple(granted), tuple(baseline), tuple(stubs), unused, MappingProxyType(answered))
 
 
@@ -180,6 +180,33 @@ def _check_links(linked: Mapping[str, Link], authority: Authority, agent: str) -
                 imports=interface,
                 remedy=f"Add {link.agent} to `agents` of {interface} in a new revision of the grant of {agent}.",
             )
+
+
+def check_exports(exports: Iterable[str], authority: Authority, agent: str, bundle: str) -> tuple[str, ...]:
+    """Check that whatever a node would serve for the component is granted; return those exports.
+
+    Args:
+        exports: top-level exports of the component (`fleet.component.read_component`).
+        authority: the effective authority.
+        agent: `application/agent`.
+        bundle: `name@version`, for the remedy.
+
+    Raises:
+        FleetError: IMPORT_NOT_GRANTED naming the missing interfaces, with `remedy` the command that would grant them.
+    """
+    served = {name: name.partition("@")[0] for name in exports if name.partition("@")[0] in EXPORTS}
+    missing = sorted({interface for interface in served.values() if interface not in authority.capabilities})
+    if missing:
+        additions = " ".join(f"--add {interface}" for interface in missing)
+        command = f"fleetctl grant propose {agent} --bundle {bundle} {additions}"
+        raise FleetError(
+            Code.IMPORT_NOT_GRANTED,
+            f"{agent} exports {', '.join(missing)}, which a node serves by grant only; run: {command}",
+            agent=agent,
+            exports=", ".join(missing),
+            remedy=command,
+        )
+    return tuple(served)
 
 
 def _not_granted(missing: list[str], authority: Authority, agent: str, bundle: str) -> FleetError:

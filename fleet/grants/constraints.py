@@ -7,9 +7,13 @@ Never knows which interface a constraint belongs to: that is `fleet.grants.vocab
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Self
+
+_PATTERN = re.compile(r"[!-)+-~]{0,256}\*?")
+"""Printable ASCII without spaces; `*` only at the end."""
 
 
 class Constraint(ABC):
@@ -68,27 +72,40 @@ class Literals(Choice):
 
 @dataclass(frozen=True, slots=True)
 class Patterns(Choice):
-    """Exact values (`frames`) and prefixes (`cfg-*`); `*` alone is every value."""
+    """Exact values (`frames`) and prefixes (`cfg-*`); `*` alone is every value.
+
+    Subclasses have patterns of another form. In each, of two patterns that overlap, one covers the other.
+    """
 
     patterns: frozenset[str]
 
+    @staticmethod
+    def covers(pattern: str, value: str) -> bool:
+        """Whether everything that `value`, an exact one or a pattern, stands for is covered by `pattern`."""
+        return value.startswith(pattern[:-1]) if pattern.endswith("*") else value == pattern
+
+    @staticmethod
+    def check(pattern: str) -> bool:
+        """Whether documents may write this pattern."""
+        return bool(pattern) and _PATTERN.fullmatch(pattern) is not None
+
     def allows(self, value: str) -> bool:
         """Whether some pattern covers the value. A `*` in the value has no meaning."""
-        return any(_covers(pattern, value) for pattern in self.patterns)
+        return any(self.covers(pattern, value) for pattern in self.patterns)
 
     @property
     def texts(self) -> tuple[str, ...]:
         """The patterns, sorted."""
         return tuple(sorted(self.patterns))
 
-    def meet(self, other: Patterns) -> Patterns | None:
+    def meet(self, other: Self) -> Self | None:
         """Return the pairwise intersections: of two patterns that overlap, one covers the other."""
-        both = {p for p in self.patterns if _covered(p, other)} | {q for q in other.patterns if _covered(q, self)}
-        return Patterns(frozenset(both)) if both else None
+        both = {p for p in self.patterns if other.allows(p)} | {q for q in other.patterns if self.allows(q)}
+        return type(self)(frozenset(both)) if both else None
 
-    def within(self, other: Patterns) -> bool:
+    def within(self, other: Self) -> bool:
         """Whether each pattern is covered by one of `other`; a union of others never covers more."""
-        return all(_covered(pattern, other) for pattern in self.patterns)
+        return all(other.allows(pattern) for pattern in self.patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +121,3 @@ class Maximum(Constraint):
     def within(self, other: Maximum) -> bool:
         """Whether this ceiling is no higher."""
         return self.value <= other.value
-
-
-def _covers(pattern: str, value: str) -> bool:
-    return value.startswith(pattern[:-1]) if pattern.endswith("*") else value == pattern
-
-
-def _covered(pattern: str, patterns: Patterns) -> bool:
-    """Whether everything that `pattern` allows is allowed by one of `patterns`."""
-    if not pattern.endswith("*"):
-        return patterns.allows(pattern)
-    prefix = pattern[:-1]
-    return any(other.endswith("*") and prefix.startswith(other[:-1]) for other in patterns.patterns)

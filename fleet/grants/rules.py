@@ -7,7 +7,6 @@ constraint leaves its dimension open, which the vocabulary permits only where th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from fleet.grants.networks import KINDS, Hosts, Networks, is_address, is_port
 from fleet.grants.vocabulary import MAX_MAXIMUM, ConstraintSpec, Kind, specs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 MAX_RULES = 16
 """Rules of one interface in a document."""
