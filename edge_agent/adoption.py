@@ -197,7 +197,7 @@ class Adoption:
     async def _fetch(self, agents: Iterable[AssignedAgent], remote: Remote, *, verify: bool = False) -> frozenset[str]:
         """Fetch everything that the agents need and return the digests; `verify` hashes what is there already."""
         needed: set[str] = set()
-        for agent in agents:
+        for agent in (part for whole in agents for part in whole.parts):
             for digest in (agent.bundle.digest, agent.grant.digest):
                 await self._obtain(digest, remote, verify=verify)
                 needed.add(digest)

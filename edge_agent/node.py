@@ -80,9 +80,12 @@ class LocalNode:
 
     def _sign(self, applied: Accepted) -> bytes:
         refusals = {agent.name: agent.refusal.code for agent in self._supervisor.observed().agents if agent.refusal}
+        # A part is applied with the agent that it is fused into; where it runs by itself as well, that is what counts.
+        fused = {part.name: (part, spec.name) for spec in applied.agents for part in spec.fused}
+        alone = {spec.name: (spec, spec.name) for spec in applied.agents}
         agents = tuple(
-            ReceiptAgent(spec.name, spec.bundle.digest, spec.grant.digest, refusals.get(spec.name, ""))
-            for spec in applied.agents
+            ReceiptAgent(part.name, part.bundle.digest, part.grant.digest, refusals.get(runs, ""))
+            for part, runs in (fused | alone).values()
         )
         receipt = Receipt(
             fleet=self._identity.fleet,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fleet.documents import Value
-    from fleet.model import AssignedAgent, FusedAgent
+    from fleet.model import AssignedAgent
     from fleet.wit_types import FuncType
 
 MAX_LINKS = 32
@@ -243,8 +243,7 @@ def outer_links(agent: AssignedAgent) -> tuple[Link, ...]:
         FleetError: LINK_INVALID when two parts link one import to different agents: fused, they import it once.
     """
     targets: dict[str, Link] = {}
-    parts: tuple[AssignedAgent | FusedAgent, ...] = (agent, *agent.fused)
-    for link in (link for part in parts for link in part.links if link.isolation is Isolation.STORE):
+    for link in (link for part in agent.parts for link in part.links if link.isolation is Isolation.STORE):
         known = targets.setdefault(link.interface, link)
         if known.agent != link.agent:
             raise FleetError(
@@ -268,7 +267,7 @@ def check_assigned(agents: Iterable[AssignedAgent]) -> None:
     """
     calls: dict[str, list[str]] = {}
     for agent in agents:
-        links = {agent.name: agent.links, **{part.name: part.links for part in agent.fused}}
+        links = {part.name: part.links for part in agent.parts}
         inside = [(name, link.agent) for name, others in links.items() for link in others if link.isolation == "none"]
         outside = [link.agent for others in links.values() for link in others if link.isolation == "store"]
         targets = {*outside, *(target for _, target in inside)}

@@ -215,6 +215,11 @@ class AssignedAgent:
     fused: tuple[FusedAgent, ...] = ()
 
     @property
+    def parts(self) -> tuple[AssignedAgent | FusedAgent, ...]:
+        """The agent and what is fused into it: each has a bundle and a grant of its own."""
+        return (self, *self.fused)
+
+    @property
     def application(self) -> str:
         """Application part of the name."""
         return self.name.partition("/")[0]

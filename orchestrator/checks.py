@@ -26,7 +26,7 @@ def check(plan: Plan, nodes: Sequence[NodeInfo]) -> None:
     3. Every agent belongs to the application and is named once per node.
     4. Every changed node is in exactly one wave, no unchanged node is in any, and its number fits.
     5. No wave is empty.
-    6. No node gets more than `MAX_AGENTS` agents.
+    6. No node gets more than `MAX_AGENTS` agents, those included that are fused into others.
 
     Raises:
         FleetError: PLAN_INVALID naming the rule and the node.
@@ -44,7 +44,7 @@ def check(plan: Plan, nodes: Sequence[NodeInfo]) -> None:
         if any(agent.application != plan.application for agent in change.after):
             _refuse("3 agent of another application", change.node)
         _once("3 agent named twice", Counter(agent.name for agent in change.after))
-        if len(others) + len(change.after) > MAX_AGENTS:
+        if sum(len(agent.parts) for agent in (*others, *change.after)) > MAX_AGENTS:
             _refuse(f"6 more than {MAX_AGENTS} agents", change.node)
     _check_waves(plan)
 

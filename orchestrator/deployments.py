@@ -250,7 +250,7 @@ class Deployments:
             for node in inventory
         }
         for change in plan.nodes:
-            for agent in (part for whole in change.after for part in (whole, *whole.fused)):
+            for agent in (part for whole in change.after for part in whole.parts):
                 item = documents[agent.name]
                 check_applies(
                     item.grant,
@@ -271,7 +271,7 @@ class Deployments:
         result: dict[str, AuthorityDiff] = {}
         running: dict[str, set[str]] = {}
         for change in plan.nodes:
-            for agent in (part for whole in change.before for part in (whole, *whole.fused)):
+            for agent in (part for whole in change.before for part in whole.parts):
                 running.setdefault(agent.name, set()).add(agent.grant.digest)
         known = get_grants(connection, set().union(*running.values()))
         for item in resolved:

@@ -72,7 +72,7 @@ class Fetching:
         if known is None or known.digest != desired.digest:
             needed: set[str] = set()
             whole = True
-            for agent in agents_of(desired):
+            for agent in (part for whole in agents_of(desired) for part in whole.parts):
                 parts = self._parts(agent.bundle.digest)
                 whole = whole and parts is not None
                 needed |= {agent.bundle.digest, agent.grant.digest} | (parts or _NOTHING)

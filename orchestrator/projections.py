@@ -57,7 +57,8 @@ def record_assignment(connection: Connection, assignment: Assignment, leaf: int,
     }
     wanted = {
         agent.name: (agent.bundle.path, agent.bundle.digest, agent.grant.path, agent.grant.digest)
-        for agent in assignment.agents
+        for whole in assignment.agents
+        for agent in whole.parts
     }
     ended = [agent for agent, references in key.items() if wanted.get(agent) != references]
     rows.close_assigned(connection, assignment.node, ended, to_ms(now))
