@@ -8,6 +8,7 @@ from fleet.errors import Code
 from fleet.grants import VOCABULARY, Authority, BundleSelector, Grant, Lease, Limits, OnLapse, Risk, Rule
 from fleet.grants.constraints import Constraint, Literals, Maximum, Patterns
 from fleet.grants.limits import LIMITS, OPTIONAL
+from fleet.grants.networks import Hosts, Networks
 from fleet.grants.rules import normal
 from fleet.grants.vocabulary import LINK, ConstraintSpec, Kind
 from fleet.semver import parse_range
@@ -16,6 +17,16 @@ SPECS = {**VOCABULARY, "acme:pipeline/score": LINK}
 """Constraints of every interface of a node, and of one that only agents serve."""
 
 WORDS = ("a", "ab", "abc", "b", "ba", "c*c")
+HOSTS = ("*", "*.a.b", "*.b", "a.b", "c.a.b", "10.0.0.1")
+NETWORKS = ("public", "private", "loopback", "10.0.0.0/8", "10.1.0.0/16", "8.8.0.0/16", "8.8.8.8/32", "fd00::/8")
+_ASKED = {
+    Kind.HOSTS: ("a.b", "c.a.b", "d.c.a.b", "b", "10.0.0.1"),
+    Kind.NETWORKS: ("8.8.8.8", "8.8.9.9", "1.1.1.1", "10.0.0.1", "10.1.0.1", "127.0.0.1", "::1", "fd00::1", "0.0.0.0"),
+    Kind.PORTS: ("80", "443", "8080"),
+    Kind.ADDRESSES: ("127.0.0.1", "::1"),
+}
+"""Values that requests name where a constraint has no words of its own."""
+
 PATTERNS = ("a", "ab", "abc", "b", "ba", "*", "a*", "ab*", "abc*", "b*", "c*")
 
 
@@ -24,15 +35,24 @@ def constraints(spec: ConstraintSpec) -> st.SearchStrategy[Constraint]:
         return st.integers(0, 5).map(Maximum)
     if spec.kind is Kind.PATTERNS:
         return st.frozensets(st.sampled_from(PATTERNS), min_size=1, max_size=3).map(Patterns)
-    return st.frozensets(st.sampled_from(sorted(spec.values)), min_size=1).map(Literals)
+    if spec.kind is Kind.HOSTS:
+        return st.frozensets(st.sampled_from(HOSTS), min_size=1, max_size=3).map(Hosts)
+    if spec.kind is Kind.NETWORKS:
+        return st.frozensets(st.sampled_from(NETWORKS), min_size=1, max_size=3).map(Networks)
+    return st.frozensets(st.sampled_from(_words(spec)), min_size=1).map(Literals)
+
+
+def _words(spec: ConstraintSpec) -> list[str]:
+    """What a request may say where the constraint is one of this kind."""
+    return sorted(spec.values) or list(_ASKED.get(spec.kind, WORDS))
 
 
 def rules(interface: str) -> st.SearchStrategy[Rule]:
     """Rules as a document may hold them: what is required is there."""
     specs = SPECS[interface]
     return st.fixed_dictionaries(
-        {name: constraints(spec) for name, spec in specs.items() if spec.required},
-        optional={name: constraints(spec) for name, spec in specs.items() if not spec.required},
+        {name: constraints(spec) for name, spec in specs.items() if spec.required or spec.default},
+        optional={name: constraints(spec) for name, spec in specs.items() if not spec.required and not spec.default},
     ).map(Rule)
 
 
@@ -69,11 +89,7 @@ def questions() -> st.SearchStrategy[tuple[Authority, Authority, str, dict[str, 
         some = st.lists(rules(interface), min_size=1, max_size=2)
         authority = some.map(lambda found: Authority({interface: tuple(found)}))
         request = st.fixed_dictionaries(
-            {
-                spec.request: st.sampled_from(sorted(spec.values) if spec.values else WORDS)
-                for spec in SPECS[interface].values()
-                if spec.request
-            }
+            {spec.request: st.sampled_from(_words(spec)) for spec in SPECS[interface].values() if spec.request}
         )
         return st.tuples(authority, authority, st.just(interface), request)
 
@@ -84,11 +100,7 @@ def requests() -> st.SearchStrategy[tuple[str, dict[str, str]]]:
     """An interface and what a call names; sometimes a keyword is left out."""
 
     def of(interface: str) -> st.SearchStrategy[tuple[str, dict[str, str]]]:
-        choices = {
-            spec.request: st.sampled_from(sorted(spec.values) if spec.values else WORDS)
-            for spec in SPECS[interface].values()
-            if spec.request
-        }
+        choices = {spec.request: st.sampled_from(_words(spec)) for spec in SPECS[interface].values() if spec.request}
         full = st.fixed_dictionaries(choices)
         return st.tuples(st.just(interface), full | st.fixed_dictionaries({}, optional=choices))
 

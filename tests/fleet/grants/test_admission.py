@@ -137,10 +137,10 @@ def test_two_versions_of_one_interface_are_named_once():
 
 
 def test_what_no_grant_can_name_is_said_so():
-    error = refused(["wasi:http/outgoing-handler@0.2.3", "wasi:keyvalue/store@0.2.0-draft"])
+    error = refused(["wasi:blobstore/blobstore@0.2.3", "wasi:keyvalue/store@0.2.0-draft"])
     assert error.code is Code.IMPORT_NOT_GRANTED
     assert "--add" not in error.remedy
-    assert "without wasi:http/outgoing-handler" in error.remedy
+    assert "without wasi:blobstore/blobstore" in error.remedy
 
 
 @pytest.mark.parametrize("name", ["run", "url=<https://example.com>", "", "wasi:io/poll@0.2"])

@@ -47,8 +47,8 @@ def test_a_draft_holds_what_the_imports_need():
 
 
 def test_a_draft_is_commented():
-    draft = propose(["wasi:http/types@0.2.3", "wasi:nn/graph@0.2.0-rc-2024-10-28"]).decode()
-    assert "  # wasi:http/types: imported, but no grant of this release can name it\n" in draft
+    draft = propose(["wasi:blobstore/blobstore@0.2.0", "wasi:nn/graph@0.2.0-rc-2024-10-28"]).decode()
+    assert "  # wasi:blobstore/blobstore: imported, but no grant of this release can name it\n" in draft
     assert "  wasi:nn/graph:  # models of the bundle, by name or by digest\n" in draft
 
 
