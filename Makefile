@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-stop demo-check test system simulation check format lint types imports protos protos-check components components-check \
-        languages coverage bench lock clean
+        languages fuzz soak coverage bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -43,6 +43,17 @@ system: setup ## attacks, random power cuts and operators' stories against fleet
 
 simulation: setup ## search for a run of a simulated fleet that breaks a law: make simulation EXAMPLES=5000
 	@SIMULATION_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/simulation -m slow
+
+CASES ?= 5000
+SEED ?= 1
+
+fuzz: setup ## strange components against a real node's admission: make fuzz CASES=100000 SEED=7 PUBLISH=1
+	@CASES=$(CASES) SEED=$(SEED) PUBLISH=$(PUBLISH) $(BIN)/pytest tests/endurance/test_admission_fuzz.py -m slow -s
+
+SOAK_SECONDS ?= 180
+
+soak: setup ## 200 agents that die at random: make soak SOAK_SECONDS=3600 PUBLISH=1
+	@SOAK_SECONDS=$(SOAK_SECONDS) PUBLISH=$(PUBLISH) $(BIN)/pytest tests/endurance/test_soak.py -m slow -s
 
 check: setup lint types imports protos-check coverage test ## every gate but the long suites; run it before a commit
 

@@ -6,6 +6,7 @@ back, so that one call converts the value four times: argument and result, of gu
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,9 +84,9 @@ def echo(kind: WitType) -> bytes:
 
 
 def echo_text(kind: WitType) -> str:
-    names = _Names()
-    top = names.use(kind)
-    flat = _flat(kind)
+    names = type_definitions(kind)
+    top = names.top
+    flat = flat_types(kind)
     params = flat if len(flat) <= 16 else ["i32"]
     forward = " ".join(f"(local.get {at})" for at in range(len(params)))
     signature = " ".join(f"(param {part})" for part in params)
@@ -123,12 +124,27 @@ def echo_text(kind: WitType) -> str:
    (canon lift (core func $main "echo") {OPTIONS} (post-return (core func $main "done")))))"""
 
 
-class _Names:
+def type_definitions(kind: WitType) -> TypeNames:
+    """A type and what it is made of, named; `top` is how to write it."""
+    names = TypeNames()
+    names.top = names.use(kind)
+    return names
+
+
+class TypeNames:
     """Gives every compound type a name, since exported functions may use only named ones."""
 
     def __init__(self) -> None:
         self.definitions: list[str] = []
         self.order: list[str] = []
+        self.top = ""
+
+    def as_exports(self) -> list[str]:
+        """Definitions for the level of a component, which exports each type as it defines it."""
+        return [
+            re.sub(r'\(export "(\w+)" \(type \$\w+ \(eq (\$\w+)\)\)\)', r'(export $\1 "\1" (type \2))', text)
+            for text in self.definitions
+        ]
 
     def use(self, kind: WitType) -> str:
         """How to write the type where it is used; defines it, and what it is made of, first."""
@@ -171,7 +187,7 @@ def _quoted(label: str) -> str:
 _CORE = {Primitive.F32: "f32", Primitive.F64: "f64", Primitive.S64: "i64", Primitive.U64: "i64"}
 
 
-def _flat(kind: WitType) -> list[str]:
+def flat_types(kind: WitType) -> list[str]:
     """Core types a value is passed in (Component Model, Canonical ABI, "flattening")."""
     match kind:
         case Primitive.STRING | ListType():
@@ -179,9 +195,9 @@ def _flat(kind: WitType) -> list[str]:
         case Primitive():
             return [_CORE.get(kind, "i32")]
         case RecordType():
-            return [core for _, part in kind.fields for core in _flat(part)]
+            return [core for _, part in kind.fields for core in flat_types(part)]
         case TupleType():
-            return [core for part in kind.items for core in _flat(part)]
+            return [core for part in kind.items for core in flat_types(part)]
         case VariantType():
             return _flat_cases([part for _, part in kind.cases])
         case OptionType():
@@ -194,7 +210,7 @@ def _flat(kind: WitType) -> list[str]:
 def _flat_cases(cases: list[WitType | None]) -> list[str]:
     joined: list[str] = []
     for case in cases:
-        part = [] if case is None else _flat(case)
+        part = [] if case is None else flat_types(case)
         joined = [_join(mine, theirs) for mine, theirs in zip_longest(joined, part)]
     return ["i32", *joined]
 

@@ -25,7 +25,9 @@ WAIT_S = 60.0
 CAPABILITIES: dict[str, list[object]] = {
     "wasi:logging/logging": [],
     "wasi:config/store": [{"keys": ["*"]}],
-    "wasi:keyvalue/store": [{"buckets": ["context"], "ops": ["get", "set"]}],
+    "wasi:keyvalue/store": [{"buckets": ["context", "restless"], "ops": ["get", "set"]}],
+    "wasi:keyvalue/atomics": [{"buckets": ["restless"], "ops": ["increment"]}],
+    "wasi:random/random": [],
     "wasi:nn/graph": [{"models": ["context"], "devices": ["cpu"]}],
     "wasi:nn/tensor": [],
     "wasi:nn/inference": [],
@@ -34,7 +36,14 @@ CAPABILITIES: dict[str, list[object]] = {
 
 LOG = ("wasi:logging/logging",)
 NEEDS = {
-    "context-agent": tuple(i for i in CAPABILITIES if i != "wasi:config/store"),
+    "context-agent": (
+        *LOG,
+        "wasi:keyvalue/store",
+        "wasi:nn/graph",
+        "wasi:nn/tensor",
+        "wasi:nn/inference",
+    ),
+    "restless-agent": (*LOG, "wasi:keyvalue/store", "wasi:keyvalue/atomics", "wasi:random/random"),
     "nosy-agent": (*LOG, "wasi:config/store"),
     "hungry-agent": LOG,
     "spinner-agent": LOG,
