@@ -43,8 +43,8 @@ RECEIPT_TYPE = "application/vnd.fleet.receipt.v1+json"
 ASSIGNMENT_SCHEMA = "fleet.assignment/v1"
 RECEIPT_SCHEMA = "fleet.receipt/v1"
 
-MAX_ENVELOPE = 64 * 1024
-"""Bytes of a signed assignment or receipt: pushes stay small."""
+MAX_ENVELOPE = 256 * 1024
+"""Bytes of a signed assignment or receipt: pushes stay small, and a thousand bytes are enough for most agents."""
 
 MAX_AGENTS = 256
 """Agents on one node."""
@@ -307,7 +307,13 @@ def _verified_payload(envelope: bytes, payload_type: str, keys: Sequence[PublicK
 
 def _check_size(envelope: bytes) -> None:
     if len(envelope) > MAX_ENVELOPE:
-        raise FleetError(Code.LIMIT_EXCEEDED, f"an envelope of {len(envelope)} bytes, the limit is {MAX_ENVELOPE}")
+        raise FleetError(
+            Code.LIMIT_EXCEEDED,
+            f"an envelope of {len(envelope)} bytes, the limit is {MAX_ENVELOPE}",
+            document="all agents of one node",
+            bytes=len(envelope),
+            limit=MAX_ENVELOPE,
+        )
 
 
 def _open(payload: bytes, name: str, schema: str) -> Reader:

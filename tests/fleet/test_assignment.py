@@ -105,7 +105,9 @@ def test_1_the_envelope_has_a_limit() -> None:
 
 
 def test_1_the_director_signs_nothing_that_a_node_refuses() -> None:
-    agents = tuple(dataclasses.replace(AGENT, name=f"climate/agent-{number}") for number in range(MAX_AGENTS))
+    config = {"text": "x" * 1024}
+    names = (f"climate/agent-{number}" for number in range(MAX_AGENTS))
+    agents = tuple(dataclasses.replace(AGENT, name=name, config=config) for name in names)
     large = dataclasses.replace(ASSIGNMENT, agents=agents)
     assert code_of(sign_assignment, large, key("director")) is Code.LIMIT_EXCEEDED
 
