@@ -176,9 +176,9 @@ def test_highest_of_the_matching_maxima_holds():
 
 def test_interfaces_outside_the_vocabulary_are_denied():
     authority = Authority({})
-    assert not authority.allows("wasi:http/outgoing-handler", host="x")
-    assert authority.maximum("wasi:http/outgoing-handler", "max_rps") == 0
-    assert authority.choices("wasi:http/outgoing-handler", "methods") == set()
+    assert not authority.allows("wasi:blobstore/blobstore", host="x")
+    assert authority.maximum("wasi:blobstore/blobstore", "max_rps") == 0
+    assert authority.choices("wasi:blobstore/blobstore", "methods") == set()
 
 
 def test_wrong_questions_are_the_programmers_fault():
