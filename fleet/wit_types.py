@@ -14,6 +14,7 @@ One mapping holds everywhere, and it does not depend on the types involved (ever
 | char                      | `str` of one character                                                     |
 | string                    | `str`                                                                      |
 | list<u8>                  | `bytes` (any bytes-like object is accepted as input)                       |
+| list of other numbers     | `Numbers` (any sequence of numbers, or buffer of them, is accepted)        |
 | list<T>                   | `list` (any sequence that is not text is accepted as input)                |
 | record                    | `dict` keyed by WIT field name: exactly the fields, no more                |
 | tuple                     | `tuple`                                                                    |
@@ -30,17 +31,43 @@ types writes `TypedDict("SensorData", {"source": str, "time-stamp": int})`, whic
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from enum import StrEnum
+from types import GenericAlias
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    _Array = array
+else:
+
+    class _Array(array):
+        """`array`, which Python 3.11 cannot subscript."""
+
+        __class_getitem__ = classmethod(GenericAlias)
+
+
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 WitValue: TypeAlias = object
 """Any Python value of the table above. Values are checked against the type tree when they cross a boundary."""
+
+
+class Numbers(_Array[N]):
+    """A list of numbers other than u8, `Numbers[int]` or `Numbers[float]`: in one piece, as machines hold them.
+
+    It is an `array.array`, so `numpy.asarray` takes it without a copy. Equal to any list or tuple of the same numbers.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, list | tuple):
+            return self.tolist() == list(other)
+        return super().__eq__(other)
+
+    __hash__ = None  # it can change, as any array
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +128,20 @@ INTEGER_RANGES: dict[Primitive, tuple[int, int]] = {
     Primitive.U64: (0, (1 << 64) - 1),
 }
 """Smallest and largest value of each integer type."""
+
+NUMBER_FORMATS: dict[Primitive, str] = {
+    Primitive.S8: "b",
+    Primitive.U8: "B",
+    Primitive.S16: "h",
+    Primitive.U16: "H",
+    Primitive.S32: "i",
+    Primitive.U32: "I",
+    Primitive.S64: "q",
+    Primitive.U64: "Q",
+    Primitive.F32: "f",
+    Primitive.F64: "d",
+}
+"""Letter of each number type in `struct`, `array` and the buffer protocol."""
 
 
 @dataclass(frozen=True, slots=True)

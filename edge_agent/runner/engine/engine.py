@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 import weakref
 from ctypes import addressof, string_at
@@ -33,8 +34,8 @@ _log = logging.getLogger(__name__)
 
 _COMPONENT_HEADER = b"\0asm\x0d\x00\x01\x00"
 _EMPTY_COMPONENT = _COMPONENT_HEADER
-_LIST_OF_BYTES = b"\x70\x7d"
-"""How a component defines `list<u8>` (Component Model, "Binary Format"); without it there is nothing to move."""
+_NUMBER_LISTS = re.compile(rb"\x70[\x75-\x7e]")
+"""How a component defines lists of numbers (Component Model, "Binary Format"); without one there is nothing to move."""
 _NEEDS_ASYNC = "component model async"
 
 
@@ -69,8 +70,9 @@ class Engine:
     def compile(self, component: bytes) -> bytes:
         """Compile a component; takes seconds to minutes for large ones and uses every core.
 
-        One that moves bytes is compiled twice: its types are known only after the first time, and with them the shim
-        that is put around it (see `shim`). Where instructions are counted there is no shim: they are to be the agent's.
+        One that moves lists of numbers is compiled twice: its types are known only after the first time, and with them
+        the shim that is put around it (see `shim`). Where instructions are counted there is no shim: they are to be the
+        agent's.
 
         Returns:
             Code for `load` on an engine with the same `fingerprint`.
@@ -82,14 +84,14 @@ class Engine:
             raise FleetError(Code.COMPONENT_INVALID, "the file does not start as a WebAssembly component does")
         original = self._compiled(component)
         try:
-            moves_bytes = _LIST_OF_BYTES in component and not self.fuel
-            shimmed = self._with_shim(component, original) if moves_bytes else None
+            may_move = not self.fuel and _NUMBER_LISTS.search(component)
+            shimmed = self._with_shim(component, original) if may_move else None
             return shimmed or append(_serialize(original), Moved())
         finally:
             ffi.component_delete(original)
 
     def _with_shim(self, component: bytes, original: int) -> bytes | None:
-        """The compiled component with the byte shim around it; None when it has to do without."""
+        """The compiled component with the shim around it; None when it has to do without."""
         composed = compose(component, read_types(self.pointer, original, named=True))
         if composed is None:
             return None
@@ -98,7 +100,7 @@ class Engine:
             pointer = self._compiled(around)
         except FleetError as error:
             # A valid component must not be refused for what was put around it; it is only slower alone.
-            _log.warning("the byte shim does not fit, and is left out: %s", error)
+            _log.warning("the shim for lists of numbers does not fit, and is left out: %s", error)
             return None
         try:
             return append(_serialize(pointer), moved)

@@ -128,6 +128,10 @@ text_at: Callable[[int, int], str] = PYFUNCTYPE(py_object, c_void_p, c_ssize_t)(
     ("PyUnicode_FromStringAndSize", ctypes.pythonapi)
 )
 """UTF-8 text at an address, by its length in bytes."""
+memory_at: Callable[[int, int, int], memoryview] = PYFUNCTYPE(py_object, c_void_p, c_ssize_t, c_int)(
+    ("PyMemoryView_FromMemory", ctypes.pythonapi)
+)
+"""Memory in place: address, size and access; to be gone before the memory is."""
 
 # errors
 error_new = _declare(_quick, "wasmtime_error_new", c_void_p, ctypes.c_char_p)

@@ -21,6 +21,7 @@ from edge_agent.runner.engine.engine import TICK_SECONDS
 from edge_agent.runner.engine.errors import check, take_error
 from edge_agent.runner.engine.leaves import Mismatch
 from edge_agent.runner.engine.linker import resolve
+from edge_agent.runner.engine.shim.moved import movable_bytes
 from edge_agent.runner.engine.slots import AgentSlot, QuotaError, slots
 from edge_agent.runner.engine.traps import Trap, classify, delete_store, delete_store_and_measure
 from fleet.errors import Code, FleetError
@@ -50,7 +51,7 @@ class Limits:
     Attributes:
         memory_bytes: size of each linear memory; the agent's total is this times `memories`. Where bytes cross through
             the shim (see `engine.shim`), it has a memory of its own for each direction, of `memory_bytes` too and never
-            more than 16 MiB.
+            more than 128 MiB; half of that is what one call can carry.
         memories: number of linear memories.
         tables: number of tables.
         table_elements: elements of each table.
@@ -129,7 +130,9 @@ class Instance:
         self._call_seconds = math.inf if limits.call_seconds is None else limits.call_seconds
         fuel = _UNLIMITED_FUEL if limits.fuel_per_call is None else limits.fuel_per_call
         self._fuel = fuel if component.engine.fuel else None
-        self._slot = AgentSlot(functions, destructors, limits.resources, component.engine.clock)
+        self._slot = AgentSlot(
+            functions, destructors, limits.resources, component.engine.clock, movable_bytes(limits.memory_bytes)
+        )
         lock = threading.RLock()
         self._acquire = lock.acquire
         self._release = lock.release

@@ -6,16 +6,24 @@ Never calls guest code.
 
 from __future__ import annotations
 
-import array
 import struct
 from binascii import hexlify
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from edge_agent.runner.engine import ffi
-from edge_agent.runner.engine.shim.moved import HEX, MAX_MOVED
+from edge_agent.runner.engine.shim.moved import HexList
 from fleet.errors import Code, FleetError
-from fleet.wit_types import BYTES, INTEGER_RANGES, BorrowType, ListType, OwnType, Primitive, WitType
+from fleet.wit_types import (
+    BYTES,
+    INTEGER_RANGES,
+    NUMBER_FORMATS,
+    BorrowType,
+    ListType,
+    OwnType,
+    Primitive,
+    WitType,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,20 +32,8 @@ if TYPE_CHECKING:
 
 Lower: TypeAlias = "Callable[[object, bytearray, int, AgentSlot], None]"
 """Writes the payload of one value: `(value, buffer, start, slot)`."""
-
-PACK_FORMATS = {
-    Primitive.S8: "b",
-    Primitive.U8: "B",
-    Primitive.S16: "h",
-    Primitive.U16: "H",
-    Primitive.S32: "i",
-    Primitive.U32: "I",
-    Primitive.S64: "q",
-    Primitive.U64: "Q",
-    Primitive.F32: "f",
-    Primitive.F64: "d",
-}
-"""`struct` and `array` format of each number; little-endian, which is what every host Wasmtime compiles for is."""
+_Number: TypeAlias = "Callable[[object, bytearray, int, AgentSlot | None], None]"
+"""The same for what needs no slot."""
 
 pair = struct.Struct("<QQ").pack_into
 word = struct.Struct("<Q").pack_into
@@ -69,7 +65,7 @@ def template(kind: WitType) -> bytes:
             name = kind.name
         case OwnType() | BorrowType():
             name = "RESOURCE"
-        case ListType() if kind is HEX:
+        case HexList():
             name = "STRING"
         case _:
             name = type(kind).__name__.removesuffix("Type").upper()
@@ -90,12 +86,14 @@ def primitive(kind: Primitive) -> Lower:
             return _char
         case Primitive.STRING:
             return _string
-        case Primitive.F32 | Primitive.F64:
-            return _float(kind)
-    pack = struct.Struct(f"<{PACK_FORMATS[kind]}").pack_into
+    return _float(kind) if kind in (Primitive.F32, Primitive.F64) else _integer(kind)
+
+
+def _integer(kind: Primitive) -> _Number:
+    pack = struct.Struct(f"<{NUMBER_FORMATS[kind]}").pack_into
     low, high = INTEGER_RANGES[kind]
 
-    def lower(value: object, buffer: bytearray, start: int, _slot: AgentSlot) -> None:
+    def lower(value: object, buffer: bytearray, start: int, _slot: AgentSlot | None) -> None:
         if type(value) is not int and (isinstance(value, bool) or not isinstance(value, int)):
             raise expected(kind, value)
         try:
@@ -106,10 +104,10 @@ def primitive(kind: Primitive) -> Lower:
     return lower
 
 
-def _float(kind: Primitive) -> Lower:
-    pack = struct.Struct(f"<{PACK_FORMATS[kind]}").pack_into
+def _float(kind: Primitive) -> _Number:
+    pack = struct.Struct(f"<{NUMBER_FORMATS[kind]}").pack_into
 
-    def lower(value: object, buffer: bytearray, start: int, _slot: AgentSlot) -> None:
+    def lower(value: object, buffer: bytearray, start: int, _slot: AgentSlot | None) -> None:
         if type(value) is not float and (isinstance(value, bool) or not isinstance(value, float | int)):
             raise expected(kind, value)
         try:
@@ -144,62 +142,94 @@ def _string(value: object, buffer: bytearray, start: int, slot: AgentSlot) -> No
     pair(buffer, start + 8, len(raw), slot.arena.copy(raw))
 
 
-def lower_bytes(value: object, buffer: bytearray, start: int, slot: AgentSlot) -> None:
-    """Lay out a `list<u8>`: one engine value per byte, since the C API knows no other form."""
-    if not isinstance(value, bytes | bytearray | memoryview):
-        raise expected(BYTES, value)
-    raw = bytes(value)
-    inner = bytearray(_BYTE)
-    inner *= len(raw)
-    inner[8::_VAL] = raw
-    pair(buffer, start + 8, len(raw), slot.arena.keep(inner) if raw else 0)
-
-
-def lower_hex(value: object, buffer: bytearray, start: int, slot: AgentSlot) -> None:
-    """Lay out a `list<u8>` of a function that goes through the byte shim: as text, in one piece."""
-    if not isinstance(value, bytes | bytearray | memoryview):
-        raise expected(BYTES, value)
-    raw = hexlify(bytes(value))
-    if len(raw) > 2 * MAX_MOVED:
-        raise Mismatch(f"{len(raw) // 2} bytes are more than {MAX_MOVED}, the most that one call can carry")
-    pair(buffer, start + 8, len(raw), slot.arena.copy(raw))
-
-
-_BYTE = template(Primitive.U8)
-
-
-def numbers(element: Primitive) -> Lower:
-    """Lists of numbers, laid out by strided copies instead of one by one."""
-    kind = ListType(element)
-    code = PACK_FORMATS[element]
-    width = struct.calcsize(f"<{code}")
+def numbers(kind: ListType, element: Primitive) -> Lower:
+    """Lists of numbers, as one engine value per item: the C API knows no other form. Laid out by strided copies."""
+    width = struct.calcsize(f"<{NUMBER_FORMATS[element]}")
     blank = template(element)
-    allowed = {float, int} if code in "fd" else {int}
-    one = primitive(element)
+    pack = _packing(kind, element)
 
     def lower(value: object, buffer: bytearray, start: int, slot: AgentSlot) -> None:
-        if not isinstance(value, list | tuple | array.array):
-            value = sequence(kind, value)
-        count = len(value)
+        raw = bytes(pack(value))
+        count = len(raw) // width
         inner = bytearray(blank)
         inner *= count
-        try:
-            if not set(map(type, value)) <= allowed:
-                raise TypeError  # noqa: TRY301 - the same remedy as for what struct refuses
-            raw = struct.pack(f"<{count}{code}", *value)
-        except (OverflowError, TypeError, struct.error):
-            # Find the item that does not fit, to name it. Subclasses of int fit, and are laid out here.
-            for at, item in enumerate(value):
-                try:
-                    one(item, inner, at * _VAL, slot)
-                except Mismatch as mismatch:
-                    raise mismatch.at(f"[{at}]") from None
-        else:
-            for byte in range(width):
-                inner[8 + byte :: _VAL] = raw[byte::width]
+        for byte in range(width):
+            inner[8 + byte :: _VAL] = raw[byte::width]
         pair(buffer, start + 8, count, slot.arena.keep(inner) if count else 0)
 
     return lower
+
+
+def hexadecimal(kind: ListType, element: Primitive) -> Lower:
+    """Lists of numbers of a function that goes through the shim: as text, in one piece."""
+    pack = _packing(kind, element)
+
+    def lower(value: object, buffer: bytearray, start: int, slot: AgentSlot) -> None:
+        raw = hexlify(pack(value))
+        size = len(raw)
+        if size > 2 * slot.movable:
+            raise Mismatch(f"{size // 2} bytes are more than {slot.movable}, the most a call of this agent can carry")
+        pair(buffer, start + 8, size, slot.arena.copy(raw))
+
+    return lower
+
+
+def _packing(kind: ListType, element: Primitive) -> Callable[[object], bytes | memoryview]:
+    """How the items of a list become bytes in the order of the machine's memory, which is contiguous."""
+    return _bytes if element is Primitive.U8 else _packed(kind, element)
+
+
+def _bytes(value: object) -> bytes | memoryview:
+    if type(value) is bytes:
+        return value
+    view = _buffer(value)
+    if view is None or view.itemsize != 1:
+        raise expected(BYTES, value)
+    return view if view.c_contiguous else view.tobytes()
+
+
+def _packed(kind: ListType, element: Primitive) -> Callable[[object], bytes | memoryview]:
+    code = NUMBER_FORMATS[element]
+    width = struct.calcsize(f"<{code}")
+    formats = [letter for letter in _SAME_KIND[code] if struct.calcsize(letter) == width]
+    allowed = {float, int} if code in "fd" else {int}
+    one = _float(element) if code in "fd" else _integer(element)
+
+    def pack(value: object) -> bytes | memoryview:
+        if not isinstance(value, list | tuple):
+            view = None if isinstance(value, bytes | bytearray) else _buffer(value)
+            if view is not None and view.format in formats:
+                return view if view.c_contiguous else view.tobytes()
+            value = sequence(kind, value if view is None else view.tolist())
+        try:
+            if not set(map(type, value)) <= allowed:
+                raise TypeError  # noqa: TRY301 - the same remedy as for what struct refuses
+            return struct.pack(f"<{len(value)}{code}", *value)
+        except (OverflowError, TypeError, struct.error):
+            # Find the item that does not fit, to name it. Subclasses of int fit, and are laid out here.
+            raw, found = bytearray(_VAL), bytearray()
+            for at, item in enumerate(value):
+                try:
+                    one(item, raw, 0, None)
+                except Mismatch as mismatch:
+                    raise mismatch.at(f"[{at}]") from None
+                found += raw[8 : 8 + width]
+            return bytes(found)
+
+    return pack
+
+
+def _buffer(value: object) -> memoryview | None:
+    """The items of an object that lie in memory one after the other, or None when it has no such."""
+    try:
+        view = memoryview(value)  # type: ignore[arg-type]  # whether it can be is the question
+    except TypeError:
+        return None
+    return view if view.ndim == 1 else None
+
+
+_SAME_KIND = {letter: kind for kind in ("bhilq", "BHILQ", "fd") for letter in kind}
+"""Letters of the buffer protocol that mean the same kind of number, in different or equal widths."""
 
 
 def sequence(kind: ListType, value: object) -> list[object]:

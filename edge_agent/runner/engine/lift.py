@@ -7,7 +7,6 @@ Resource handles are the exception: reading one releases it, because a borrow th
 
 from __future__ import annotations
 
-import array
 import struct
 from binascii import unhexlify
 from ctypes import Array, addressof, c_char, string_at
@@ -15,16 +14,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from edge_agent.runner.engine import ffi
 from edge_agent.runner.engine.errors import check
-from edge_agent.runner.engine.leaves import PACK_FORMATS
-from edge_agent.runner.engine.shim.moved import HEX
+from edge_agent.runner.engine.shim.moved import HexList, number_of
 from fleet.errors import Code, FleetError
 from fleet.wit_types import (
-    BYTES,
+    NUMBER_FORMATS,
     BorrowType,
     EnumType,
     Err,
     FlagsType,
     ListType,
+    Numbers,
     Ok,
     OptionType,
     OwnType,
@@ -50,6 +49,9 @@ _VAL = ffi.VAL_SIZE
 _IN_PLACE = 1 << 14
 """Number of values from which making a ctypes array type costs less than copying them."""
 _text_at = ffi.text_at
+_memory_at = ffi.memory_at
+_READ_ONLY = 0x100
+"""`PyBUF_READ`."""
 _word = struct.Struct("<Q").unpack_from
 _pair = struct.Struct("<QQ").unpack_from
 _triple = struct.Struct("<QQQ").unpack_from
@@ -97,7 +99,7 @@ def _primitive(kind: Primitive) -> Lift:
             return lambda raw, start, _slot: chr(_code_point(raw, start + 8)[0])
         case Primitive.STRING:
             return _text
-    unpack = struct.Struct(f"<{PACK_FORMATS[kind]}").unpack_from
+    unpack = struct.Struct(f"<{NUMBER_FORMATS[kind]}").unpack_from
     return lambda raw, start, _slot: unpack(raw, start + 8)[0]
 
 
@@ -107,12 +109,8 @@ def _text(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> str:
 
 
 def _list(kind: ListType, resources: Mapping[str, int]) -> Lift:
-    if kind is HEX:
-        return _hex
-    if kind == BYTES:
-        return _bytes
-    if isinstance(kind.element, Primitive) and kind.element in PACK_FORMATS:
-        return _numbers(kind.element)
+    if (number := number_of(kind)) is not None:
+        return (_hexadecimal if isinstance(kind, HexList) else _numbers)(number)
     element = lifting(kind.element, resources)
 
     def lift(raw: bytes | bytearray, start: int, slot: AgentSlot) -> list[object]:
@@ -124,14 +122,16 @@ def _list(kind: ListType, resources: Mapping[str, int]) -> Lift:
     return lift
 
 
-def _bytes(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> bytes:
-    count, address = _pair(raw, start + 8)
-    return _stride(_block(address, count), 8) if count else b""
+def _hexadecimal(element: Primitive) -> Lift:
+    """Lists of numbers that crossed as text."""
+    code = NUMBER_FORMATS[element]
 
+    def lift(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> bytes | Numbers[int] | Numbers[float]:
+        length, address = _pair(raw, start + 8)
+        packed = unhexlify(_memory_at(address, length, _READ_ONLY)) if length else b""
+        return packed if element is Primitive.U8 else Numbers(code, packed)
 
-def _hex(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> bytes:
-    length, address = _pair(raw, start + 8)
-    return unhexlify(string_at(address, length)) if length else b""
+    return lift
 
 
 def _block(address: int, count: int) -> bytes | Array[c_char]:
@@ -147,18 +147,18 @@ def _stride(block: bytes | Array[c_char], offset: int) -> bytes:
 
 def _numbers(element: Primitive) -> Lift:
     """Lists of numbers, gathered by strided copies instead of one by one."""
-    code = PACK_FORMATS[element]
+    code = NUMBER_FORMATS[element]
     width = struct.calcsize(f"<{code}")
 
-    def lift(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> list[int] | list[float]:
+    def lift(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> bytes | Numbers[int] | Numbers[float]:
         count, address = _pair(raw, start + 8)
-        if not count:
-            return []
-        inner = _block(address, count)
+        inner = _block(address, count) if count else b""
+        if element is Primitive.U8:
+            return _stride(inner, 8)
         packed = bytearray(count * width)
         for byte in range(width):
             packed[byte::width] = _stride(inner, 8 + byte)
-        return array.array(code, packed).tolist()
+        return Numbers(code, bytes(packed))
 
     return lift
 

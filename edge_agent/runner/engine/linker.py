@@ -64,8 +64,8 @@ def resolve(
     for interface, declared in table.interfaces.items():
         for name, origin in declared.resources.items():
             if origin != f"{interface}#{name}":
-                source = _offer(offered, interface, name).uses.get(name)
-                if origin != f"{source}#{name}":
+                source = _offer(offered, interface, name).uses.get(name, "")
+                if origin != (source if "#" in source else f"{source}#{name}"):
                     raise _different(interface, name, f"it is the resource {origin}")
     return functions, destructors
 

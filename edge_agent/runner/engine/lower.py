@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING
 from edge_agent.runner.engine import ffi
 from edge_agent.runner.engine.errors import check
 from edge_agent.runner.engine.leaves import (
-    PACK_FORMATS,
     Lower,
     Mismatch,
     expected,
-    lower_bytes,
-    lower_hex,
+    hexadecimal,
     numbers,
     pair,
     primitive,
@@ -27,10 +25,9 @@ from edge_agent.runner.engine.leaves import (
     template,
     word,
 )
-from edge_agent.runner.engine.shim.moved import HEX
+from edge_agent.runner.engine.shim.moved import HexList, number_of
 from fleet.errors import Code, FleetError
 from fleet.wit_types import (
-    BYTES,
     BorrowType,
     EnumType,
     Err,
@@ -94,12 +91,8 @@ def lowering(kind: WitType, resources: Mapping[str, int]) -> Lower:
 
 
 def _list(kind: ListType, resources: Mapping[str, int]) -> Lower:
-    if kind is HEX:
-        return lower_hex
-    if kind == BYTES:
-        return lower_bytes
-    if isinstance(kind.element, Primitive) and kind.element in PACK_FORMATS:
-        return numbers(kind.element)
+    if (number := number_of(kind)) is not None:
+        return (hexadecimal if isinstance(kind, HexList) else numbers)(kind, number)
     element = lowering(kind.element, resources)
     blank = template(kind.element)
 

@@ -35,6 +35,7 @@ class AgentSlot:
         stopped_by: why the epoch callback stopped the guest, if it did.
         deadline: monotonic second at which the running call must end; infinite when it need not.
         interrupted: set by another thread to stop the guest at the next check.
+        movable: most bytes of lists of numbers that one call may carry through the shim.
         live: numbers of the resources the guest holds, by resource number.
         lent: those of them that were handed over since the last call from outside began.
     """
@@ -50,6 +51,7 @@ class AgentSlot:
         "interrupted",
         "lent",
         "live",
+        "movable",
         "number",
         "resource_limit",
         "stopped_by",
@@ -61,12 +63,14 @@ class AgentSlot:
         destructors: Sequence[Callable[[int], None]],
         resource_limit: int,
         clock: Callable[[], float],
+        movable: int,
     ) -> None:
         self.number = next(_numbers)
         self.functions = functions
         self.destructors = destructors
         self.resource_limit = resource_limit
         self.clock = clock
+        self.movable = movable
         self.context = 0
         self.arena = Arena()
         self.failure: BaseException | None = None

@@ -6,6 +6,7 @@ errors of component calls, only text. The text ends with the cause; names that a
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ _CAUSES = {
     "fuel allocated for hostcalls has been exhausted": ExitCause.QUOTA,
 }
 _QUOTA_TEXTS = ("exceeds memory limits", "exceeds table limits", "resource limit exceeded")
+
+_SHIM_FULL = re.compile(r"^\s*0:\s+0x[0-9a-f]+ - shim-memory!allocate$", re.MULTILINE)
+"""Innermost frame when the shim runs out of memory; a guest that uses the name only tells its own end differently."""
 
 # Re-entrant: the garbage collector may free another instance while this thread holds it.
 _teardown = threading.RLock()
@@ -59,6 +63,10 @@ def classify(error: EngineError) -> Trap:
     if colon and number.isdigit():
         root = rest.strip()
     cause = _CAUSES.get(root, ExitCause.TRAP)
+    if _SHIM_FULL.search(error.text):
+        return Trap(
+            ExitCause.QUOTA, "the lists of numbers in one call are more than the memory limit lets pass", error.text
+        )
     if any(text in root for text in _QUOTA_TEXTS):
         cause = ExitCause.QUOTA
     return Trap(cause, root, error.text)

@@ -1,22 +1,41 @@
-"""The byte shim: every byte arrives, whatever it is wrapped in, and nobody notices that it is there."""
+"""The shim for lists of numbers: every one arrives, whatever it is wrapped in, and nobody notices that it is there."""
 
 from __future__ import annotations
 
+import math
 import os
+import re
+import struct
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.runner.engine import Component, Engine, HostFunction, HostInterface, Instance, Limits, Trap
-from edge_agent.runner.engine.shim.moved import HEX, MAX_MOVED, as_hex, marks, restored
+from edge_agent.runner.engine.shim.moved import HEX, as_hex, marks, movable_bytes, restored
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 from fleet.wit_text import parse_signature, parse_type
-from fleet.wit_types import BYTES, Err, FuncType, Ok, OptionType, RecordType, TupleType, Variant, WitType, WitValue
+from fleet.wit_types import (
+    BYTES,
+    NUMBER_FORMATS,
+    Err,
+    FuncType,
+    ListType,
+    Numbers,
+    Ok,
+    OptionType,
+    Primitive,
+    RecordType,
+    TupleType,
+    Variant,
+    WitType,
+    WitValue,
+)
 from tests.fakes.components import ALLOCATOR, ECHO_INTERFACE, OPTIONS, echo, wasm
 from tests.fakes.wit_strategies import TYPES, values
 
@@ -51,8 +70,8 @@ def test_every_size_and_every_byte_arrives() -> None:
         data = bytes(range(256)) * (size // 256) + os.urandom(size % 256)
         assert instance.call("echo", data) == data
         assert got.pop() == data
-    assert _component(BYTES).moved.imports == {ECHO: "11"}
-    assert _component(BYTES).moved.exports == {"#echo": "11"}
+    assert _component(BYTES).moved.imports == {ECHO: "BB"}
+    assert _component(BYTES).moved.exports == {"#echo": "BB"}
 
 
 @settings(deadline=None)
@@ -64,10 +83,44 @@ def test_any_bytes_arrive(data: bytes) -> None:
     instance.close()
 
 
+NUMBERS = [element for element in NUMBER_FORMATS if element is not Primitive.U8]
+
+
+def _numbers(element: Primitive, count: int) -> Numbers[int] | Numbers[float]:
+    """Random numbers of every pattern of bits but those that are no number."""
+    code = NUMBER_FORMATS[element]
+    found = Numbers(code, os.urandom(count * struct.calcsize(f"<{code}")))
+    return Numbers(code, [0.5 if math.isnan(number) else number for number in found]) if code in "fd" else found
+
+
+@pytest.mark.parametrize("element", NUMBERS)
+def test_every_length_of_every_list_of_numbers_arrives(element: Primitive) -> None:
+    kind = ListType(element)
+    instance, got = _echo(kind)
+    for count in [*range(35), 4095, 65536, 131_073]:
+        numbers = _numbers(element, count)
+        result = instance.call("echo", numbers)
+        assert result == numbers == got.pop()
+        assert isinstance(result, Numbers)
+        assert instance.call("echo", numbers.tolist()) == numbers
+    assert instance.call("echo", np.asarray(numbers)) == numbers
+    assert np.asarray(got.pop()).dtype == np.asarray(numbers).dtype
+    code = NUMBER_FORMATS[element]
+    assert _component(kind).moved.imports == {ECHO: code * 2}
+    assert _component(kind).moved.exports == {"#echo": code * 2}
+
+
+def test_not_a_number_keeps_its_bits() -> None:
+    instance, got = _echo(parse_type("list<f32>"))
+    raw = struct.pack("<4I", 0x7FC00000, 0x7F800001, 0xFFFFFFFF, 0x80000000)
+    assert bytes(instance.call("echo", Numbers("f", raw))) == raw  # type: ignore[call-overload]
+    assert bytes(got.pop()) == raw  # type: ignore[call-overload]
+
+
 @st.composite
 def _typed_with_bytes(draw: st.DrawFn) -> tuple[WitType, WitValue]:
-    """A type that holds bytes somewhere among other types, and a value of it."""
-    around = draw(TYPES)
+    """A type that holds bytes and numbers somewhere among other types, and a value of it."""
+    around = draw(TYPES | st.sampled_from(NUMBERS).map(ListType))
     kind = draw(
         st.sampled_from(
             [
@@ -117,16 +170,16 @@ def test_marks_undo_the_replacement(kind: WitType) -> None:
     function = FuncType((("v", kind),), BYTES)
 
     def seen(text: str) -> FuncType:
-        return parse_signature(text.replace("list<u8>", "string"))
+        return parse_signature(re.sub("list<([su]8|[suf](16|32|64))>", "string", text))
 
     assert restored(seen(str(function)), marks(function)) == function
-    assert as_hex(function).result is HEX
+    assert as_hex(function).result is HEX[Primitive.U8]
     with pytest.raises(FleetError):
         restored(seen(str(function)), marks(function) + "1")
 
 
-def test_components_without_bytes_are_left_alone() -> None:
-    component = _component(parse_type("record { a: string, b: list<u16> }"))
+def test_components_without_lists_of_numbers_are_left_alone() -> None:
+    component = _component(parse_type("record { a: string, b: list<bool>, c: list<char>, d: u16 }"))
     assert (component.moved.imports, component.moved.exports) == ({}, {})
     assert component.moved.memories == component.moved.core_instances == 0
 
@@ -168,22 +221,34 @@ def test_the_shim_keeps_no_memory_from_call_to_call() -> None:
 def test_what_no_call_can_carry_is_refused_before_the_guest_runs() -> None:
     instance, got = _echo(BYTES)
     with pytest.raises(FleetError) as caught:
-        instance.call("echo", bytes(MAX_MOVED + 1))
+        instance.call("echo", bytes(movable_bytes(Limits().memory_bytes) + 1))
     assert caught.value.code is Code.VALUE_INVALID
     assert (instance.alive, got) == (True, [])
 
 
 def test_a_guest_that_moves_more_than_a_call_can_carry_ends() -> None:
-    instance, _ = _echo(BYTES)
-    with pytest.raises(Trap) as caught:
-        instance.call("echo", bytes(MAX_MOVED))
-    assert caught.value.cause is ExitCause.UNREACHABLE
+    """It copies what it is given, so that the shim towards the host has it twice."""
+    limits = Limits(memory_bytes=8 << 20)
+    instance, _ = _echo(parse_type("tuple<list<u8>, list<f64>>"), limits)
+    with pytest.raises(Trap, match="lists of numbers") as caught:
+        instance.call("echo", (bytes(movable_bytes(limits.memory_bytes) // 2 + 4096), [0.0] * (1 << 18)))
+    assert caught.value.cause is ExitCause.QUOTA
 
 
 def test_the_shim_lies_within_the_memory_limit() -> None:
-    instance, _ = _echo(BYTES, Limits(memory_bytes=1 << 20))
-    with pytest.raises(Trap):
-        instance.call("echo", bytes(600_000))
+    instance, got = _echo(BYTES, Limits(memory_bytes=1 << 20))
+    with pytest.raises(FleetError, match="520192"):
+        instance.call("echo", bytes(520_193))
+    assert (instance.alive, got) == (True, [])
+
+
+def test_as_many_bytes_as_the_engine_carries() -> None:
+    instance, got = _echo(BYTES, Limits(memory_bytes=256 << 20))
+    data = os.urandom(1 << 20) * 31
+    assert instance.call("echo", data) == data
+    assert got.pop() == data
+    with pytest.raises(FleetError, match="more than 67043328"):
+        instance.call("echo", data * 3)
 
 
 @pytest.mark.parametrize("limits", [Limits(memories=0), Limits(instances=1)], ids=str)

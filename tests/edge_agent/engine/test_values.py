@@ -14,7 +14,7 @@ from edge_agent.runner.engine import Component, Engine, HostFunction, HostInterf
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 from fleet.wit_text import parse_type
-from fleet.wit_types import Err, FuncType, Ok, Some, Variant, WitType, WitValue
+from fleet.wit_types import Err, FuncType, Numbers, Ok, Some, Variant, WitType, WitValue
 from tests.fakes.components import ECHO_INTERFACE, echo
 from tests.fakes.wit_strategies import TYPED_VALUES
 
@@ -82,10 +82,10 @@ def test_values_of_any_type_come_back_unchanged(pair: tuple[WitType, WitValue]) 
         ("list<u8>", b""),
         ("list<u8>", bytes(range(256)) * 100),
         ("list<string>", ["a", "", "b" * 5000]),
-        ("list<u32>", []),
-        ("list<u64>", [0, (1 << 64) - 1] * 500),
-        ("list<s16>", [-1, 1]),
-        ("list<f32>", [0.5, -2.0]),
+        ("list<u32>", Numbers("I")),
+        ("list<u64>", Numbers("Q", [0, (1 << 64) - 1] * 500)),
+        ("list<s16>", Numbers("h", [-1, 1])),
+        ("list<f32>", Numbers("f", [0.5, -2.0])),
         ("list<bool>", [True, False]),
         ("list<char>", ["a", "☃"]),
         ("list<list<u8>>", [b"a", b""]),
@@ -127,6 +127,11 @@ def test_every_type_has_one_python_form(kind: str, value: WitValue) -> None:
         ("list<u16>", (1, 2), [1, 2]),
         ("list<u16>", range(3), [0, 1, 2]),
         ("list<u16>", array.array("I", [7]), [7]),
+        ("list<u64>", array.array("L", [7]), [7]),
+        ("list<s16>", memoryview(array.array("h", range(6)))[::2], [0, 2, 4]),
+        ("list<f32>", array.array("d", [0.5]), [0.5]),
+        ("list<f64>", array.array("q", [1]), [1.0]),
+        ("list<u8>", array.array("B", [7]), b"\7"),
         ("list<f64>", [1, 2.5], [1.0, 2.5]),
         ("list<string>", ("a",), ["a"]),
         ("flags { r, w }", {"r"}, frozenset({"r"})),
@@ -162,6 +167,10 @@ MISTAKES = [
     ("list<u16>", "ab", "", "expected list<u16>, got str"),
     ("list<u16>", 1, "", "expected list<u16>, got int"),
     ("list<u16>", [1, 70000], "[1]", "outside"),
+    ("list<u16>", array.array("i", [1, -1]), "[1]", "outside"),
+    ("list<u16>", array.array("f", [1]), "[0]", "expected u16, got float"),
+    ("list<u16>", b"ab", "", "expected list<u16>, got bytes"),
+    ("list<u8>", array.array("H", [1]), "", "expected list<u8>, got array"),
     ("list<u16>", [1, True], "[1]", "expected u16, got bool"),
     ("list<f32>", [1.0, 1e39], "[1]", "range of f32"),
     ("list<string>", ["a", 1], "[1]", "expected string, got int"),

@@ -1,7 +1,7 @@
-"""Puts the byte shim around a component.
+"""Puts the shim around a component.
 
 Owns: `compose`. The result is a component that holds the original one unchanged, offers and asks for the same
-functions, and has `string` where a moved function has `list<u8>`:
+functions, and has `string` where a moved function has a list of numbers:
 
     host -> [exports] -> original component -> [imports] -> host
 
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.runner.engine.shim.binary import binary, put_in
 from edge_agent.runner.engine.shim.convert import Converter
-from edge_agent.runner.engine.shim.moved import Moved, as_hex, contains, has_bytes, marks, mentions_resource, types_of
+from edge_agent.runner.engine.shim.moved import Moved, as_hex, contains, has_numbers, marks, mentions_resource, types_of
 from edge_agent.runner.engine.shim.scope import INVENTED, Scope, Style, names_in, resources_in
 from edge_agent.runner.engine.types import ROOT, ComponentTypes, InterfaceType
 from fleet.wit_types import BorrowType, FuncType
@@ -59,7 +59,7 @@ def _moved_imports(declared: InterfaceType) -> frozenset[str]:
     return frozenset(
         name
         for name, function in declared.functions.items()
-        if any(map(has_bytes, types_of(function)))
+        if any(map(has_numbers, types_of(function)))
         and not any(
             contains(kind, lambda part: isinstance(part, BorrowType))
             for _, kind in function.params
@@ -71,7 +71,7 @@ def _moved_imports(declared: InterfaceType) -> frozenset[str]:
 def _moved_exports(declared: InterfaceType) -> frozenset[str]:
     if not _is_plain(declared):
         return frozenset()
-    return frozenset(name for name, function in declared.functions.items() if any(map(has_bytes, types_of(function))))
+    return frozenset(name for name, function in declared.functions.items() if any(map(has_numbers, types_of(function))))
 
 
 def _is_plain(declared: InterfaceType) -> bool:

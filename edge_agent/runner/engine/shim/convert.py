@@ -58,8 +58,8 @@ class Converter:
     def lines(self) -> list[str]:
         """Everything that was added, in order of dependence."""
         return [
-            f"(core module $memory-code {memory_module()})",
-            "(core instance $memory (instantiate $memory-code))",
+            f"(core module $shim-memory {memory_module()})",
+            "(core instance $memory (instantiate $shim-memory))",
             *self._lowered,
             f"(core module $main-code {self._core.text()})",
             '(core instance $main (instantiate $main-code (with "memory" (instance $memory))',

@@ -8,8 +8,9 @@ bytes into 2n hexadecimal digits and goes backwards, `$gather` turns digits into
 come in, the allocator therefore gives out twice what is asked for. The digits come from our own lowering or from
 `$spread`, so `$gather` does not check them.
 
-The allocator only goes up. Every call has a frame, which holds the result and where to go back to: a host function may
-call the very guest that is calling it, and then calls lie on top of one another.
+Text may lie anywhere and numbers may not, so everything is aligned to 8 bytes. The allocator only goes up. Every call
+has a frame, which holds the result and where to go back to: a host function may call the very guest that is calling it,
+and then calls lie on top of one another.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.engine.shim import abi
-from edge_agent.runner.engine.shim.moved import HEX, MEMORY_PAGES, has_bytes
+from edge_agent.runner.engine.shim.moved import MEMORY_PAGES, has_numbers, is_numbers
 from fleet.wit_types import (
-    BYTES,
     BorrowType,
     FuncType,
     ListType,
@@ -66,9 +66,7 @@ def memory_module() -> str:
     (global.set $top (global.get $floor)))
   (func $allocate (export "allocate") (param $old i32) (param $old-size i32) (param $align i32) (param $size i32)
     (result i32) (local $at i32) (local $end i64) (local $room i64)
-    (local.set $at (i32.and
-      (i32.add (global.get $top) (i32.sub (local.get $align) (i32.const 1)))
-      (i32.sub (i32.const 0) (local.get $align))))
+    (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
     (local.set $end (i64.add (i64.extend_i32_u (local.get $at)) (i64.extend_i32_u (local.get $size))))
     (local.set $room (i64.shl (i64.extend_i32_u (memory.size)) (i64.const 16)))
     (if (i64.gt_u (local.get $end) (local.get $room)) (then
@@ -170,7 +168,7 @@ class CoreFunctions:
 
         Args:
             label: name of both.
-            function: type of the function; lists to convert are `BYTES` or `HEX`.
+            function: type of the function; lists to convert are those of numbers.
             drops: import that drops a borrowed handle, by the resource's name.
 
         Returns:
@@ -192,7 +190,7 @@ class CoreFunctions:
         if spilled and function.result is not None:
             room = abi.size(function.result)
             lines = [*before, f"{call} (local.get $frame))", *after]
-            if has_bytes(function.result):
+            if has_numbers(function.result):
                 lines.append(self._at(function.result, "(local.get $frame)", self._outward))
             lines.append("(local.get $frame)")
         else:
@@ -213,7 +211,7 @@ class CoreFunctions:
         at = 0
         for kind, offset in zip(params, abi.offsets(params), strict=True):
             place = f"(i32.add (local.get 0) (i32.const {offset}))"
-            if has_bytes(kind):
+            if has_numbers(kind):
                 before.append(self._at(kind, place, self._inward) if in_memory else self._flat(kind, core, at))
             if isinstance(kind, BorrowType):
                 handle = f"(i32.load {place})" if in_memory else f"(local.get {at})"
@@ -228,15 +226,15 @@ class CoreFunctions:
     def _flat(self, kind: WitType, core: Sequence[str], at: int) -> str:
         """Convert a parameter whose core values start at local `at`."""
         match kind:
-            case ListType() if kind in (BYTES, HEX):
-                length = f"(call {self._inward} {_local(core, at)} {_local(core, at + 1)})"
+            case ListType() if is_numbers(kind):
+                length = _converted(kind, self._inward, _local(core, at), _local(core, at + 1))
                 return _set_local(core, at + 1, length)
             case ListType():
                 return self._items(kind, _local(core, at), _local(core, at + 1), self._inward)
             case RecordType() | TupleType():
                 lines = []
                 for part in abi.parts(kind):
-                    if has_bytes(part):
+                    if has_numbers(part):
                         lines.append(self._flat(part, core, at))
                     at += len(abi.flat(part))
                 return " ".join(lines)
@@ -244,16 +242,16 @@ class CoreFunctions:
                 return " ".join(
                     f"(if (i32.eq {_local(core, at)} (i32.const {index})) (then {self._flat(part, core, at + 1)}))"
                     for index, part in enumerate(abi.cases(kind))
-                    if part and has_bytes(part)
+                    if part and has_numbers(part)
                 )
-        raise ValueError(f"{kind} holds no list of bytes")
+        raise ValueError(f"{kind} holds no list of numbers")
 
     def _at(self, kind: WitType, address: str, codec: str) -> str:
         """Convert a value in memory."""
         return f"(call {self._walk(kind, codec)} {address})"
 
     def _items(self, kind: ListType, address: str, count: str, codec: str) -> str:
-        """Convert every item of a list that is not itself one of bytes."""
+        """Convert every item of a list that is not itself one of numbers."""
         return f"(call {self._walk(kind, codec)}-items {address} {count})"
 
     def _walk(self, kind: WitType, codec: str) -> str:
@@ -267,8 +265,9 @@ class CoreFunctions:
     def _walk_body(self, kind: WitType, name: str, codec: str) -> str:
         at = "(local.get $at)"
         match kind:
-            case ListType() if kind in (BYTES, HEX):
-                return f"(i32.store offset=4 {at} (call {codec} (i32.load {at}) (i32.load offset=4 {at})))"
+            case ListType() if is_numbers(kind):
+                length = _converted(kind, codec, f"(i32.load {at})", f"(i32.load offset=4 {at})")
+                return f"(i32.store offset=4 {at} {length})"
             case ListType():
                 item = self._at(kind.element, "(local.get $p)", codec)
                 self._functions.append(f"""(func {name}-items (param $p i32) (param $n i32)
@@ -284,7 +283,7 @@ class CoreFunctions:
                 return " ".join(
                     self._at(part, f"(i32.add {at} (i32.const {offset}))", codec)
                     for part, offset in zip(parts, abi.offsets(parts), strict=True)
-                    if has_bytes(part)
+                    if has_numbers(part)
                 )
             case VariantType() | OptionType() | ResultType():
                 width, start = abi.case_layout(kind)
@@ -293,9 +292,19 @@ class CoreFunctions:
                 return " ".join(
                     f"(if (i32.eq ({load} {at}) (i32.const {index})) (then {self._at(part, payload, codec)}))"
                     for index, part in enumerate(abi.cases(kind))
-                    if part and has_bytes(part)
+                    if part and has_numbers(part)
                 )
-        raise ValueError(f"{kind} holds no list of bytes")
+        raise ValueError(f"{kind} holds no list of numbers")
+
+
+def _converted(kind: WitType, codec: str, address: str, length: str) -> str:
+    """Convert a list of numbers; the value is its new length: digits, or numbers."""
+    shift = abi.size(kind.element).bit_length() - 1 if isinstance(kind, ListType) else 0
+    if not shift:
+        return f"(call {codec} {address} {length})"
+    if codec == "$spread":
+        return f"(call $spread {address} (i32.shl {length} (i32.const {shift})))"
+    return f"(i32.shr_u (call $gather {address} {length}) (i32.const {shift}))"
 
 
 def _local(core: Sequence[str], at: int) -> str:

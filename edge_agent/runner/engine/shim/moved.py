@@ -1,6 +1,6 @@
-"""Which functions move bytes through the shim, and how that is remembered beside compiled code.
+"""Which functions move lists of numbers through the shim, and how that is remembered beside compiled code.
 
-Owns: `HEX`, the stand-in for `list<u8>` in the types that values are converted by; `Moved`, the functions of a
+Owns: `HEX`, the stand-ins for lists of numbers in the types that values are converted by; `Moved`, the functions of a
 component that the shim serves; and the trailer that carries it behind compiled code. Where a moved function says
 `list<u8>`, the engine sees `string`: a mark per string tells which is which. Never looks at a component.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from edge_agent.runner.engine.types import ComponentTypes, InterfaceType
 from fleet.errors import Code, FleetError
 from fleet.wit_types import (
-    BYTES,
+    NUMBER_FORMATS,
     BorrowType,
     FuncType,
     ListType,
@@ -32,21 +32,38 @@ from fleet.wit_types import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-MAX_MOVED = (8 << 20) - (64 << 10)
-"""Most bytes of one call through the shim, of all its lists, arguments and result: their text fits `MEMORY_PAGES`."""
+MAX_MOVED = (64 << 20) - (64 << 10)
+"""Most bytes of one call through the shim, of all its lists, arguments and result: their text fits `MEMORY_PAGES`.
 
-MEMORY_PAGES = 256
-"""Largest memory of one shim, in pages of 64 KiB: 16 MiB."""
+It is also what the engine carries at most, 128 MiB of text in one call.
+"""
+
+MEMORY_PAGES = 2048
+"""Largest memory of one shim, in pages of 64 KiB: 128 MiB. The limit of the store is mostly lower."""
+
+_RESERVE = 4096
+"""What of its memory the shim keeps for itself."""
+
+_FORMAT = 2
+"""Changes with the text around components or the marks: code that was compiled for another shim is not to be used."""
 
 _LENGTH = 8
 
 
-class _HexBytes(ListType):
-    """`list<u8>` that crosses the C API as hexadecimal text."""
+class HexList(ListType):
+    """A list of numbers that crosses the C API as hexadecimal text; differs from the list, and prints like it."""
 
 
-HEX = _HexBytes(Primitive.U8)
-"""The only instance; differs from `BYTES`, and prints like it."""
+HEX: Mapping[Primitive, HexList] = {element: HexList(element) for element in NUMBER_FORMATS}
+"""The only instances, by the type of the numbers."""
+
+_MARKS = {code: element for element, code in NUMBER_FORMATS.items()}
+_TEXT = "0"
+
+
+def movable_bytes(memory_bytes: int) -> int:
+    """Most bytes that one call carries where a memory may have `memory_bytes`: they are twice as long as text."""
+    return min(MAX_MOVED, max(0, memory_bytes // 2 - _RESERVE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +72,7 @@ class Moved:
 
     Attributes:
         imports: marks of each imported function by `interface#function`: one character per string that the engine
-            sees, `1` where it stands for bytes.
+            sees, `0` where it is one and otherwise the letter of the numbers it stands for (`NUMBER_FORMATS`).
         exports: the same of the exported functions; outside interfaces the interface is empty.
     """
 
@@ -78,9 +95,21 @@ def contains(kind: WitType, found: Callable[[WitType], bool]) -> bool:
     return found(kind) or any(contains(part, found) for part in parts_of(kind))
 
 
-def has_bytes(kind: WitType) -> bool:
-    """True when values of the type hold a `list<u8>`, moved or not."""
-    return contains(kind, lambda part: part in (BYTES, HEX))
+def number_of(kind: WitType) -> Primitive | None:
+    """Type of the numbers in a list of them, moved or not; None for every other type."""
+    if isinstance(kind, ListType) and isinstance(kind.element, Primitive) and kind.element in NUMBER_FORMATS:
+        return kind.element
+    return None
+
+
+def is_numbers(kind: WitType) -> bool:
+    """True for a list of numbers, moved or not."""
+    return number_of(kind) is not None
+
+
+def has_numbers(kind: WitType) -> bool:
+    """True when values of the type hold a list of numbers, moved or not."""
+    return contains(kind, is_numbers)
 
 
 def mentions_resource(kind: WitType) -> bool:
@@ -95,11 +124,16 @@ def types_of(function: FuncType) -> list[WitType]:
 
 def as_hex(function: FuncType) -> FuncType:
     """The type by which values of a moved function are converted."""
-    return _changed(function, lambda kind: HEX if kind == BYTES else kind)
+    return _changed(function, _as_hex)
+
+
+def _as_hex(kind: WitType) -> WitType:
+    number = number_of(kind)
+    return kind if number is None else HEX[number]
 
 
 def marks(function: FuncType) -> str:
-    """Tell the strings of `as_hex(function)`, as the engine sees them, from the bytes."""
+    """Tell the strings of `as_hex(function)`, as the engine sees them, from the numbers."""
     return "".join(map(_marks, types_of(function)))
 
 
@@ -114,11 +148,12 @@ def restored(seen: FuncType, given: str) -> FuncType:
     def restore(kind: WitType) -> WitType:
         if kind is not Primitive.STRING:
             return kind
-        return BYTES if next(left, "") == "1" else kind
+        element = _MARKS.get(next(left, ""))
+        return kind if element is None else ListType(element)
 
     function = _changed(seen, restore)
     if marks(function) != given:
-        raise FleetError(Code.COMPONENT_INVALID, "the marks of the byte shim are not of this component")
+        raise FleetError(Code.COMPONENT_INVALID, "the marks of the shim are not of this component")
     return function
 
 
@@ -146,7 +181,8 @@ def _declared(interfaces: Mapping[str, InterfaceType], given: Mapping[str, str])
 
 def append(compiled: bytes, moved: Moved) -> bytes:
     """Compiled code with its trailer."""
-    trailer = json.dumps({"imports": dict(moved.imports), "exports": dict(moved.exports)}).encode()
+    content = {"format": _FORMAT, "imports": dict(moved.imports), "exports": dict(moved.exports)}
+    trailer = json.dumps(content).encode()
     return b"".join((compiled, trailer, len(trailer).to_bytes(_LENGTH, "little")))
 
 
@@ -163,16 +199,19 @@ def split(data: BinaryIO) -> tuple[int, Moved]:
         raise FleetError(Code.COMPONENT_INVALID, "the compiled code has no trailer")
     data.seek(start)
     try:
-        return start, Moved(**json.loads(data.read(end - start)))
-    except (ValueError, TypeError) as error:
+        content = json.loads(data.read(end - start))
+        if content.pop("format") != _FORMAT:
+            raise FleetError(Code.COMPONENT_INVALID, "the code was compiled for another shim")
+        return start, Moved(**content)
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise FleetError(Code.COMPONENT_INVALID, f"the trailer of the compiled code is damaged: {error}") from None
 
 
 def _marks(kind: WitType) -> str:
     if kind is Primitive.STRING:
-        return "0"
-    if kind in (BYTES, HEX):
-        return "1"
+        return _TEXT
+    if (number := number_of(kind)) is not None:
+        return NUMBER_FORMATS[number]
     return "".join(_marks(part) for part in parts_of(kind))
 
 
@@ -199,9 +238,9 @@ def _changed(function: FuncType, change: Callable[[WitType], WitType]) -> FuncTy
 
 
 def _change(kind: WitType, change: Callable[[WitType], WitType]) -> WitType:
-    """The same type with `change` applied to every part that has no parts of its own, and to `list<u8>`."""
+    """The same type with `change` applied to every part that has no parts of its own, and to lists of numbers."""
     match kind:
-        case ListType() if kind not in (BYTES, HEX):
+        case ListType() if not is_numbers(kind):
             return ListType(_change(kind.element, change))
         case OptionType():
             return OptionType(_change(kind.payload, change))

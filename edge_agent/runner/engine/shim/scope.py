@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from edge_agent.runner.engine.shim.moved import HEX, parts_of
+from edge_agent.runner.engine.shim.moved import HexList, parts_of
 from fleet.wit_types import (
     BorrowType,
     EnumType,
@@ -75,9 +75,9 @@ class Scope:
 
     def use(self, kind: WitType) -> str:
         """How to write a type where it is used."""
-        if kind is HEX:
-            return "string"
         match kind:
+            case HexList():
+                return "string"
             case Primitive():
                 return str(kind)
             case RecordType() | VariantType() | EnumType() | FlagsType():
@@ -94,7 +94,7 @@ class Scope:
             case Primitive():
                 return str(kind)
             case ListType():
-                return "string" if kind is HEX else f"(list {self.use(kind.element)})"
+                return "string" if isinstance(kind, HexList) else f"(list {self.use(kind.element)})"
             case OptionType():
                 return f"(option {self.use(kind.payload)})"
             case TupleType():
