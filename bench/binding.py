@@ -22,6 +22,7 @@ from wasmtime import component as stock
 from bench.measure import Row as Measured
 from bench.measure import emit
 from edge_agent.runner.engine import Engine, HostFunction, HostInterface, Instance, Limits
+from edge_agent.runner.engine.malloc import keep_large_blocks
 from fleet.wit_text import parse_signature
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def stock_sample() -> stock.Record:
 
 def measure(repeat: int) -> list[Row]:
     """Run every case `repeat` times, alternating between the bindings; keep the median of the medians."""
+    keep_large_blocks()  # as a runner does
     rows = []
     values: list[tuple[str, str, object, object, int]] = [
         ("u32 -> u32", "u32", 7, 7, 2000),

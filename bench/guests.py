@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import wasmtime
 
 from edge_agent.runner.engine import Engine, Instance, Limits
+from edge_agent.runner.engine.malloc import keep_large_blocks
 from edge_agent.runner.linking import link
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ NN = f"""(component
 
 def start(text: str, context: AgentContext) -> Instance:
     """Start a guest with what its context grants."""
+    keep_large_blocks()  # as a runner does
     engine = Engine()
     component = engine.load(engine.compile(bytes(wasmtime.wat2wasm(text))))
     return Instance(component, link(component, context, context.authority, ()), Limits(memory_bytes=64 << 20))
