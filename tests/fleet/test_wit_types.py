@@ -12,7 +12,7 @@ from fleet.wit_types import NUMBER_FORMATS, Numbers
 def test_numbers_equal_what_holds_the_same_numbers() -> None:
     numbers = Numbers("H", [1, 2])
     assert numbers == [1, 2]
-    assert [[1, 2]] == [numbers]
+    assert [numbers] == [[1, 2]]
     assert numbers == (1, 2)
     assert numbers == Numbers("I", [1, 2]) == array("q", [1, 2])
     assert numbers != [1, 3]
