@@ -1,6 +1,7 @@
 """A call as text: which exported function is meant, its arguments, and its result as text again.
 
-Owns: `resolve_export` and `evaluate`. Texts are WAVE (`fleet.wave`), read and written by the types of the component.
+Owns: `resolve_export` and `evaluate`. Texts are WAVE (`fleet.wave`) or, where the call begins with a brace, JSON
+(`fleet.wit_json`); the result has the form of the call. Both are read and written by the types of the component.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import Code, FleetError
 from fleet.wave import parse_call
 from fleet.wave_print import print_value
+from fleet.wit_json import parse_json_call, print_json_result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,17 +43,24 @@ def resolve_export(exports: Mapping[str, FuncType], name: str) -> str:
 
 
 def evaluate(instance: Instance, invocation: str, seconds: float) -> str:
-    """Call a function of an instance; returns its result as text, "" for none.
+    """Call a function of an instance.
+
+    Returns:
+        Its result as text in the form of the call; for a function without a result "" in WAVE and "null" in JSON.
 
     Raises:
         Trap: the guest ended.
-        FleetError: WAVE_INVALID, EXPORT_NOT_FOUND, and what `Instance.call` raises; the guest did not run.
+        FleetError: WAVE_INVALID, VALUE_INVALID, EXPORT_NOT_FOUND, LIMIT_EXCEEDED, and what `Instance.call` raises; the
+            guest did not run.
     """
     exports = instance.exports
-    call = parse_call(invocation, lambda name: exports[resolve_export(exports, name)])
+    json = invocation.startswith("{")
+    call = (parse_json_call if json else parse_call)(invocation, lambda name: exports[resolve_export(exports, name)])
     function = resolve_export(exports, call.function)
     result = instance.call(function, *call.arguments, seconds=seconds)
     kind = exports[function].result
+    if json:
+        return print_json_result(result, kind)
     return "" if kind is None else print_value(result, kind)
 
 

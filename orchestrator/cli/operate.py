@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from fleet.documents import load_json
 from fleet.errors import Code, FleetError
 from fleet.v1 import control_pb2 as pb
+from fleet.wit_json import print_json_call
+from orchestrator.cli.client import MAX_MESSAGE
 from orchestrator.cli.render import exact, result_text, when
 from orchestrator.cli.session import AGENT_NAME, NODE_NAME
 
@@ -30,27 +34,39 @@ LEVEL_STYLES = {"warn": "yellow", "error": "red", "critical": "bold red", "debug
 @click.argument("agent", type=AGENT_NAME, metavar="APPLICATION/AGENT")
 @click.argument("invocation")
 @click.option(
+    "--json", "arguments", metavar="ARRAY", help="Arguments as a JSON array; INVOCATION is then the function's name."
+)
+@click.option(
     "--node", default="", type=NODE_NAME, help="Call the agent on this node; otherwise on any node that runs it."
 )
 @click.option(
     "--timeout", "timeout_s", default=10.0, show_default=True, type=click.FloatRange(0.01, 300), help="Seconds."
 )
 @click.pass_obj
-def call(session: Session, agent: str, invocation: str, node: str, timeout_s: float) -> None:
+def call(session: Session, agent: str, invocation: str, arguments: str | None, node: str, timeout_s: float) -> None:
     """Call a function that an agent exports.
 
     INVOCATION is WAVE text, as in `wasmtime run --invoke`.
     A result that is a string is printed without its quotes; -o json has the exact WAVE text under `output`.
+    With --json the result is JSON as well, and -o json has it under `result`.
 
     Example: fleetctl call climate/context 'handle-data({source: "bench", value: 21.5, timestamp: 0})'
+
+    Example: fleetctl call climate/context handle-data --json '[{"source": "bench", "value": 21.5, "timestamp": 0}]'
     """
+    if arguments is not None:
+        given = load_json(os.fsencode(arguments), Code.VALUE_INVALID, "--json")
+        invocation = print_json_call(invocation, given)
     request = pb.CallAgentRequest(agent=agent, node=node, invocation=invocation, deadline_ms=int(timeout_s * 1000))
     with session.connect() as client:
         reply = client.call(client.stub.CallAgent, request, timeout_s=timeout_s + 5)
-    if session.output.machine:
+    if arguments is not None and session.output.machine:
+        result = load_json(reply.output.encode(), Code.VALUE_INVALID, "result", MAX_MESSAGE)
+        session.output.value({"node": reply.node, "result": result})
+    elif session.output.machine:
         session.output.value({"node": reply.node, "output": reply.output})
     else:
-        session.output.text(result_text(reply.output))
+        session.output.text(reply.output if arguments is not None else result_text(reply.output))
 
 
 def wave_readings(path: Path) -> Iterator[str]:

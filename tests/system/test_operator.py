@@ -42,6 +42,12 @@ def test_an_agent_and_its_node_can_be_described_called_and_fed(fleet: RealFleet)
     assert "at      character" in refused
     assert "reason  expected" in refused
 
+    by_json = ("call", "climate/context", "handle-data", "--json")
+    verdict = fleet.ask(*by_json, '[{"source": "lab", "value": 4.5, "timestamp": 3}]')["result"]
+    assert json.loads(verdict)["source"] == "lab"
+    refused = fleet.ctl(*by_json, '[{"source": "lab", "value": 4.5}]', expect=ExitCode.USAGE).stderr
+    assert "call.data.timestamp" in refused
+
     rows = fleet.home / "readings.csv"
     rows.write_text("source,value,timestamp\n" + "".join(f"roof,{n},{n}\n" for n in range(120)))
     sent = fleet.ask("send", "readings", "--csv", str(rows))

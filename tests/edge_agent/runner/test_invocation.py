@@ -55,6 +55,21 @@ def test_text_in_text_out():
     assert evaluate(adder, "done()", 0.5) == ""
 
 
+def test_json_in_json_out():
+    adder = Adder()
+    assert evaluate(adder, '{"function": "a:b/c#add", "arguments": [2, 3]}', 0.5) == '{"ok": 5}'
+    assert evaluate(adder, '{"function": "done", "arguments": []}', 0.5) == "null"
+
+
+@pytest.mark.parametrize("text", ['{"function": "add", "arguments": [2]}', "{", '{"function": "no", "arguments": []}'])
+def test_a_malformed_json_call_never_reaches_the_guest(text):
+    adder = Adder()
+    with pytest.raises(FleetError) as caught:
+        evaluate(adder, text, 0.5)
+    assert caught.value.code in {Code.VALUE_INVALID, Code.EXPORT_NOT_FOUND}
+    assert adder.asked == []
+
+
 @pytest.mark.parametrize("text", ["add(2)", "add(2, 3", "add(-1, 2)", "add", "add(2, 3) x", ""])
 def test_a_malformed_call_never_reaches_the_guest(text):
     adder = Adder()
