@@ -45,7 +45,7 @@ def test_an_agent_and_its_node_can_be_described_called_and_fed(fleet: RealFleet)
     by_json = ("call", "climate/context", "handle-data", "--json")
     verdict = fleet.ask(*by_json, '[{"source": "lab", "value": 4.5, "timestamp": 3}]')["result"]
     assert json.loads(verdict)["source"] == "lab"
-    refused = fleet.ctl(*by_json, '[{"source": "lab", "value": 4.5}]', expect=ExitCode.USAGE).stderr
+    refused = fleet.ctl(*by_json, '[{"source": "lab", "value": 4.5}]', expect=ExitCode.ERROR).stderr
     assert "call.data.timestamp" in refused
 
     rows = fleet.home / "readings.csv"
