@@ -88,6 +88,7 @@ components: setup ## rebuild the sample components (needs a Rust toolchain)
 
 components-check: setup ## rebuild the components elsewhere and compare with the committed files
 	@$(BIN)/python components/build.py --check
+	@$(BIN)/python components/ends-agent/c/build.py --check
 
 bench: setup ## run the benchmarks and rewrite bench/RESULTS.md
 	@$(BIN)/python -m bench.run

