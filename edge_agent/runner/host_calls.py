@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING
 
+from edge_agent.capabilities.lazy import changed
 from edge_agent.runner.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
     from fleet.wit_types import WitValue
 
 
-def limit_rate(interfaces: Iterable[HostInterface], context: AgentContext) -> list[HostInterface]:
+def limit_rate(interfaces: Iterable[HostInterface], context: AgentContext) -> Iterable[HostInterface]:
     """Return the interfaces with every function under the agent's limit `host_calls_per_second`, all in one sum.
 
-    Destructors are not counted: a guest has no more of them than calls that gave it something.
+    Lazy interfaces stay lazy. Destructors are not counted: a guest has no more of them than calls that gave it one.
     """
     rate = context.authority.limits.host_calls_per_second
     if rate is None:
-        return list(interfaces)
+        return interfaces
     bucket = TokenBucket(rate, context.clock.monotonic_ns() / 1e9)
 
     def limited(call: Callable[..., WitValue]) -> Callable[..., WitValue]:
@@ -39,12 +40,10 @@ def limit_rate(interfaces: Iterable[HostInterface], context: AgentContext) -> li
 
         return wait_and_call
 
-    return [
-        replace(
-            interface,
-            functions={
-                name: replace(function, call=limited(function.call)) for name, function in interface.functions.items()
-            },
-        )
-        for interface in interfaces
-    ]
+    def change(interface: HostInterface) -> HostInterface:
+        functions = {
+            name: replace(function, call=limited(function.call)) for name, function in interface.functions.items()
+        }
+        return replace(interface, functions=functions)
+
+    return changed(interfaces, change)

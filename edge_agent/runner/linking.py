@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edge_agent.capabilities import find, interfaces_for
 from edge_agent.capabilities.deny import deny_interface
 from edge_agent.capabilities.empty import EMPTY, empty_interface
+from edge_agent.capabilities.lazy import LazyInterfaces
 from edge_agent.runner.engine import ROOT
 from fleet.errors import Code
 from fleet.grants import BASELINE
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
 def link(
     component: Component, context: AgentContext, authority: Authority, deny_stubs: Collection[str]
-) -> list[HostInterface]:
+) -> LazyInterfaces:
     """Return the host interfaces for one agent, under the names that its component imports.
+
+    Which they are is decided now; they are made when they are first needed.
 
     Args:
         component: what is linked.
@@ -41,7 +44,14 @@ def link(
         FleetError: COMPONENT_UNSUPPORTED for an import that is no interface.
     """
     imports = component.types.imports
-    linked = [name for name in imports if name != ROOT and _is_linked(name, authority, deny_stubs)]
+    linked = tuple(name for name in imports if name != ROOT and _is_linked(name, authority, deny_stubs))
+    stubs = frozenset(deny_stubs)
+    return LazyInterfaces((linked, stubs), lambda: _made(imports, linked, context, stubs))
+
+
+def _made(
+    imports: Mapping[str, InterfaceType], linked: Collection[str], context: AgentContext, deny_stubs: Collection[str]
+) -> list[HostInterface]:
     served = [name for name in linked if find(name) is not None]
     others = [name for name in linked if name not in served]
     return [

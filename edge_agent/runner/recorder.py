@@ -19,6 +19,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import EndAgentError
+from edge_agent.capabilities.lazy import changed
 from edge_agent.runner.engine import Instance, Trap
 from fleet.crash import GuestCall, HostCall, Recording, encode_recording
 from fleet.errors import FleetError
@@ -125,18 +126,16 @@ class Recorder:
         self.bytes = _CALL_WEIGHT
         """Characters that they take, by estimate."""
 
-    def wrap(self, interfaces: Iterable[HostInterface]) -> list[HostInterface]:
+    def wrap(self, interfaces: Iterable[HostInterface]) -> Iterable[HostInterface]:
         """Return the same interfaces with functions that are recorded."""
-        return [
-            replace(
-                interface,
-                functions={
-                    name: replace(function, call=self._recorded(interface, name, function))
-                    for name, function in interface.functions.items()
-                },
-            )
-            for interface in interfaces
-        ]
+        return changed(interfaces, self._wrapped)
+
+    def _wrapped(self, interface: HostInterface) -> HostInterface:
+        functions = {
+            name: replace(function, call=self._recorded(interface, name, function))
+            for name, function in interface.functions.items()
+        }
+        return replace(interface, functions=functions)
 
     def begin(self, function: str, arguments: tuple[WitValue, ...]) -> _Call:
         """Note that a call into the guest begins; returns what `end` is to be given."""

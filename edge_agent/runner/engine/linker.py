@@ -9,16 +9,20 @@ value of a type it did not declare.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from edge_agent.capabilities.lazy import LazyInterfaces
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from edge_agent.capabilities.base import HostInterface
     from edge_agent.runner.engine.types import InterfaceType
     from fleet.wit_types import FuncType
+
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -30,37 +34,68 @@ class ImportTable:
         resources: interface and name of each resource, by resource number.
         interfaces: what the component declares, by interface name.
         accepted: the host's type that each function was last compared with; the same object needs no second look.
+        fitting: keys of the lazy interfaces that were compared as a whole.
     """
 
     functions: list[tuple[str, str, FuncType]]
     resources: list[tuple[str, str]]
     interfaces: Mapping[str, InterfaceType]
     accepted: dict[int, FuncType] = field(default_factory=dict)
+    fitting: set[Hashable] = field(default_factory=set)
+
+
+Function: TypeAlias = "Callable[..., object]"
+Destructor: TypeAlias = "Callable[[int], None]"
+
+
+class _OnDemand(dict[int, T]):
+    """Looks everything up when the first is missing."""
+
+    def __init__(self, find: Callable[[], Mapping[int, T]]) -> None:
+        self._find = find
+
+    def __missing__(self, index: int) -> T:
+        self.update(self._find())
+        return self[index]
 
 
 def resolve(
     table: ImportTable, interfaces: Iterable[HostInterface]
-) -> tuple[list[Callable[..., object]], list[Callable[[int], None]]]:
+) -> tuple[Mapping[int, Function], Mapping[int, Destructor]]:
     """Find the host's function and destructor for everything a component imports.
 
+    Interfaces that are lazy are made now only if none like them were compared with this component before.
+
     Returns:
-        The functions and the destructors, in the order of the table.
+        The function by its place in the table, and the destructor by the number of the resource.
 
     Raises:
         FleetError: IMPORT_NOT_GRANTED when nothing is offered under a name; COMPONENT_UNSUPPORTED when the component
             declares a function or resource differently from the host.
     """
+    if not isinstance(interfaces, LazyInterfaces):
+        return _found(table, interfaces)
+    if interfaces.key not in table.fitting:
+        found = _found(table, interfaces)
+        table.fitting.add(interfaces.key)
+        return found
+    return _OnDemand(lambda: _found(table, interfaces)[0]), _OnDemand(lambda: _found(table, interfaces)[1])
+
+
+def _found(
+    table: ImportTable, interfaces: Iterable[HostInterface]
+) -> tuple[Mapping[int, Function], Mapping[int, Destructor]]:
     offered = {interface.name: interface for interface in interfaces}
-    functions = [
-        _function(table, index, _offer(offered, interface, name))
+    functions = {
+        index: _function(table, index, _offer(offered, interface, name))
         for index, (interface, name, _) in enumerate(table.functions)
-    ]
-    destructors = []
-    for interface, name in table.resources:
+    }
+    destructors = {}
+    for number, (interface, name) in enumerate(table.resources):
         host = _offer(offered, interface, name)
         if name not in host.resources:
             raise _different(interface, name, "it is not a resource that the host defines there")
-        destructors.append(host.resources[name])
+        destructors[number] = host.resources[name]
     for interface, declared in table.interfaces.items():
         for name, origin in declared.resources.items():
             if origin != f"{interface}#{name}":
@@ -70,7 +105,7 @@ def resolve(
     return functions, destructors
 
 
-def _function(table: ImportTable, index: int, host: HostInterface) -> Callable[..., object]:
+def _function(table: ImportTable, index: int, host: HostInterface) -> Function:
     interface, name, declared = table.functions[index]
     function = host.functions.get(name)
     if function is None:

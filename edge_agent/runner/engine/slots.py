@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from edge_agent.runner.engine.arena import Arena
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
     from fleet.model import ExitCause
 
@@ -27,7 +27,7 @@ class AgentSlot:
     """State of one agent that callbacks need; used by one thread at a time, like the store it belongs to.
 
     Attributes:
-        functions: host functions of this agent, in the order in which the component imports them.
+        functions: host functions of this agent, by their place among those that the component imports.
         destructors: destructors of this agent's resources, by resource number.
         clock: monotonic seconds.
         context: pointer to the store's context, set once the store exists.
@@ -59,8 +59,8 @@ class AgentSlot:
 
     def __init__(
         self,
-        functions: Sequence[Callable[..., object]],
-        destructors: Sequence[Callable[[int], None]],
+        functions: Mapping[int, Callable[..., object]],
+        destructors: Mapping[int, Callable[[int], None]],
         resource_limit: int,
         clock: Callable[[], float],
         movable: int,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from contextlib import closing
 
 import pytest
 
+from edge_agent.capabilities.lazy import LazyInterfaces
 from edge_agent.runner.engine import Component, Engine, HostFunction, HostInterface, Instance, Limits, Trap
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
@@ -360,3 +362,33 @@ def test_resources_of_the_guest_are_refused_when_called() -> None:
     with pytest.raises(FleetError) as caught:
         instance.call("make")
     assert caught.value.code is Code.COMPONENT_UNSUPPORTED
+
+
+def test_lazy_interfaces_are_made_for_the_first_agent_and_then_at_the_first_call(store: Store) -> None:
+    component = ENGINE.load(ENGINE.compile(GUEST))
+    made: list[str] = []
+
+    def lazy(agent: str) -> LazyInterfaces:
+        def make() -> list[HostInterface]:
+            made.append(agent)
+            return store.interfaces()
+
+        return LazyInterfaces("key", make)
+
+    agents = [Instance(component, lazy(name), Limits()) for name in ("a", "b")]
+    with closing(agents[0]) as first, closing(agents[1]) as second:
+        assert made == ["a"]
+        assert second.call("use") == second.call("use") == 4 + 9 + 18
+        assert made == ["a", "b"]
+        second.call("keep")
+        assert first.call("use") == 4 + 9 + 18
+    assert made == ["a", "b"]
+    assert store.buckets == {}
+
+
+def test_lazy_interfaces_that_do_not_fit_are_refused_every_time(store: Store) -> None:
+    component = ENGINE.load(ENGINE.compile(GUEST))
+    for _ in range(2):
+        with pytest.raises(FleetError) as caught:
+            Instance(component, LazyInterfaces("key", lambda: store.interfaces()[:1]), Limits())
+        assert caught.value.code is Code.IMPORT_NOT_GRANTED
