@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import AgentContext, EndAgentError
-from edge_agent.runner.engine import Instance, Limits, Trap
+from edge_agent.runner.deliveries import ChangeJob, watches
+from edge_agent.runner.engine import Instance, Trap
+from edge_agent.runner.exchange import AgentExchange, Mailbox, Watchers
 from edge_agent.runner.host_calls import limit_rate
+from edge_agent.runner.instantiation import START_SECONDS, instantiate
 from edge_agent.runner.job_queue import JobQueue
+from edge_agent.runner.last_words import LastWords
 from edge_agent.runner.linking import link
 from edge_agent.runner.messages import (
     AgentEnded,
@@ -44,16 +48,8 @@ if TYPE_CHECKING:
     from edge_agent.runtime import ModelFile
     from fleet.grants import Authority
 
-START_SECONDS = 30.0
-"""Wall-clock time of instantiation, start functions included; an interpreter in a guest takes seconds of it."""
-
 MAX_BACKTRACE = 16 * 1024
 """Characters of a trap's backtrace that leave the runner."""
-
-_MEMORY_COUNTS = (1, 2, 4)
-"""How many linear memories an agent's memory is shared out to: as few as the component can be instantiated with."""
-
-_TOO_MANY_MEMORIES = "memory count too high"
 
 _log = logging.getLogger(__name__)
 
@@ -119,6 +115,10 @@ class AgentThread:
 
     @property
     def name(self) -> str:
+        self._words = LastWords()
+        self._agent_context: AgentContext | None = None
+        self.mailbox = Mailbox(self._stirred.set)
+        """Where the answers to the agent's questions are put; for any thread."""
         """`application/agent`."""
         return self._plan.name
 
@@ -212,32 +212,22 @@ class AgentThread:
         held.callback(context.close)
         interfaces = limit_rate(link(component, context, self._plan.authority, self._plan.deny_stubs), context)
         with self._services.ticker.running(component.engine), self._services.memory.attributing(self._plan.name):
-            self._instance = self._instantiate(component, interfaces)
+            self._deadline = time.monotonic() + START_SECONDS
+            self._instance = instantiate(
+                lambda limits: Instance(component, interfaces, limits, lambda: self._words.quote(time.time_ns())),
+                self._plan.authority.limits,
+            )
         held.callback(self._instance.close)
         self._services.outbox.post(AgentStarted(self._plan.name, self.counters()))
 
-    def _instantiate(self, component: Component, interfaces: list[HostInterface]) -> Instance:
-        """Make the instance. The engine bounds each linear memory; the grant bounds their sum.
-
-        The byte shim of a component that moves bytes has a memory of its own on top, per direction at most 16 MiB and
-        never more than the grant: it is the host's way of passing values, and no code of the guest can address it.
-        """
-        limits = self._plan.authority.limits
-        self._deadline = time.monotonic() + START_SECONDS
-        for memories in _MEMORY_COUNTS:
-            shared = Limits(
-                memory_bytes=limits.memory_bytes // memories,
-                memories=memories,
-                call_seconds=None,  # every call has its own deadline
-                start_seconds=START_SECONDS,
-                fuel_per_call=limits.fuel_per_call,
-            )
-            try:
-                return Instance(component, interfaces, shared)
-            except Trap as trap:
-                if _TOO_MANY_MEMORIES not in trap.message or memories == _MEMORY_COUNTS[-1]:
-                    raise
-        raise RuntimeError("the last count returns or raises")
+    def _interfaces(self, component: Component, context: AgentContext, held: ExitStack) -> Iterable[HostInterface]:
+        """What the node serves, and what other agents do."""
+        links, plan = self._services.links, self._plan
+        links.join(plan.name, component.types, plan.links)
+        held.callback(links.leave, plan.name)
+        own = link(component, context, plan.authority, plan.deny_stubs)
+        others = links.interfaces(component.types, plan.links, context, lambda: self._deadline - time.monotonic())
+        return [*own, *others] if others else own
 
     def _next(self) -> Job | None:
         with self._changed:
@@ -302,3 +292,4 @@ class AgentThread:
     def _log(self, record: LogRecord) -> None:
         at_ms = record.time_ns // 1_000_000
         self._services.outbox.log(LogEntry(self._plan.name, at_ms, record.level, record.context, record.message))
+        self._words.note(record)

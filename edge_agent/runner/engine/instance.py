@@ -113,6 +113,7 @@ class Instance:
         component: what to run.
         interfaces: everything the agent may reach; nothing else is linked.
         limits: what it may use.
+        last_words: what the guest said shortly before, asked when it has ended; becomes part of `Trap.message`.
 
     Raises:
         FleetError: IMPORT_NOT_GRANTED, COMPONENT_UNSUPPORTED as `linker.resolve` says.
@@ -121,12 +122,19 @@ class Instance:
 
     _store: int = 0
 
-    def __init__(self, component: Component, interfaces: Iterable[HostInterface], limits: Limits) -> None:
+    def __init__(
+        self,
+        component: Component,
+        interfaces: Iterable[HostInterface],
+        limits: Limits,
+        last_words: Callable[[], str] = str,
+    ) -> None:
         if limits.fuel_per_call is not None and not component.engine.fuel:
             raise ValueError("fuel_per_call needs an engine made with fuel=True")
         functions, destructors = resolve(component.imports, interfaces)
         self._component = component
         self._limits = limits
+        self._last_words = last_words
         self._call_seconds = math.inf if limits.call_seconds is None else limits.call_seconds
         fuel = _UNLIMITED_FUEL if limits.fuel_per_call is None else limits.fuel_per_call
         self._fuel = fuel if component.engine.fuel else None
@@ -299,7 +307,7 @@ class Instance:
         # A host function that called back into the guest may have met the trap first; the first one counts.
         found = self._explain(failed, failure) if failed else None
         trap = self._trap or found or Trap(ExitCause.TRAP, "the guest ended")
-        self._trap = self._bury(trap) if self._depth == 0 else trap
+        self._trap = (self._bury(trap) if self._depth == 0 else trap).quoting(self._last_words())
         self._bound = {}
         if failure is not None and not isinstance(failure, Exception):
             return failure

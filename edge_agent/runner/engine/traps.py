@@ -28,6 +28,9 @@ _CAUSES = {
     "wasm trap: integer overflow": ExitCause.DIVIDE,
     "fuel allocated for hostcalls has been exhausted": ExitCause.QUOTA,
 }
+_SPOKEN = frozenset({ExitCause.UNREACHABLE, ExitCause.QUOTA, ExitCause.GUEST_EXIT})
+"""Causes behind which a guest may have had a reason of its own."""
+
 _QUOTA_TEXTS = ("exceeds memory limits", "exceeds table limits", "resource limit exceeded")
 
 _SHIM_FULL = re.compile(r"^\s*0:\s+0x[0-9a-f]+ - shim-memory!allocate$", re.MULTILINE)
@@ -52,6 +55,12 @@ class Trap(FleetError):  # noqa: N818 - the word of the field
         self.cause = cause
         self.message = message
         self.backtrace = backtrace
+
+    def quoting(self, words: str) -> Trap:
+        """Return the same with what the guest said shortly before, marked as its words; "" for nothing."""
+        if not words or self.cause not in _SPOKEN:
+            return self
+        return Trap(self.cause, f'{self.message}; the guest said: "{words}"', self.backtrace)
 
 
 def classify(error: EngineError) -> Trap:
