@@ -7,10 +7,12 @@ test_runtime_contract.py` holds both to the words below.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
+from fleet.documents import dump_json
 from fleet.model import QueuePolicy
 
 if TYPE_CHECKING:
@@ -39,6 +41,50 @@ _NO_MODELS: Mapping[str, ModelFile] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One component of a fusion, and the agent that it belongs to."""
+
+    agent: str
+    component: Path
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """The import `interface` of the part with number `user` is answered by the part with number `provider`."""
+
+    user: int
+    interface: str
+    provider: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """Components that run as one: what the first of them exports is what the whole does.
+
+    Attributes:
+        parts: the agent's own component first.
+        wires: which part answers what; all other imports are the whole's, those of one name shared.
+    """
+
+    parts: tuple[Part, ...]
+    wires: tuple[Wire, ...]
+
+    @property
+    def digest(self) -> str:
+        """Names what the parts make together, as the digest of a component names the component."""
+        recipe = {
+            "schema": "fleet.fusion/v1",
+            "parts": [part.digest for part in self.parts],
+            "wires": [[wire.user, wire.interface, wire.provider] for wire in self.wires],
+        }
+        return f"sha256:{hashlib.sha256(dump_json(recipe)).hexdigest()}"
+
+
+_NO_LINKS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
 class AgentStart:
     """Everything that is needed to start one agent; already admitted.
 
@@ -52,6 +98,8 @@ class AgentStart:
         models: model name -> file with the digest that the bytes given to the engine must have.
         state_dir: directory of the application's own data; made when missing.
         on_full_queue: what happens to one more call when as many wait as the grant allows.
+        links: imports, as the component names them, that another agent of the application answers, and its name.
+        fusion: what runs instead of the component alone, where other agents are fused into this one.
     """
 
     name: str
@@ -63,11 +111,18 @@ class AgentStart:
     config: Mapping[str, str] = field(default_factory=lambda: _NO_CONFIG)
     models: Mapping[str, ModelFile] = field(default_factory=lambda: _NO_MODELS)
     on_full_queue: QueuePolicy = QueuePolicy.REJECT
+    links: Mapping[str, str] = field(default_factory=lambda: _NO_LINKS)
+    fusion: Fusion | None = None
 
     @property
     def application(self) -> str:
         """Application part of the name."""
         return self.name.partition("/")[0]
+
+    @property
+    def code_digest(self) -> str:
+        """Names the code that runs: the component, or what it is fused into."""
+        return self.component_digest if self.fusion is None else self.fusion.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +174,108 @@ class AgentLogged:
     line: LogLine
 
 
-RuntimeEvent = AgentExited | RunnerLost | AgentLogged
+@dataclass(frozen=True, slots=True)
+class BusMessage:
+    """A message on the node's bus.
+
+    Attributes:
+        topic: where it was sent; "" on an answer.
+        data: its bytes.
+        content_type: media type of the bytes; "" when the sender named none.
+        metadata: names and values by turns.
+        reply_to: names the request that an answer belongs to, in words of the bus; "" when nobody waits for one.
+    """
+
+    topic: str
+    data: bytes
+    content_type: str = ""
+    metadata: tuple[str, ...] = ()
+    reply_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SensorState:
+    """What is known about one source of the node.
+
+    Attributes:
+        source: its name.
+        kind: `host`, `file`, `stream` or `mqtt`.
+        unit: unit of its values; "" when none is declared.
+        state: `good`, `out-of-range`, `stale` or `unavailable`.
+        value: decimal text of the newest value that a 64-bit float reads back; "" before the first.
+        taken_ns: when it was taken, nanoseconds since the Unix epoch.
+        fault: what keeps it from giving values, in words; "" when nothing does.
+    """
+
+    source: str
+    kind: str
+    unit: str
+    state: str
+    value: str = ""
+    taken_ns: int = 0
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPublished:
+    """An agent sent a message to the bus."""
+
+    agent: str
+    message: BusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRequested:
+    """An agent sent a message to the bus and waits for answers to it.
+
+    Attributes:
+        request: the agent's number for it, for `Runtime.answer`.
+        replies: how many answers it takes.
+        timeout_ms: how long it waits.
+    """
+
+    agent: str
+    request: int
+    replies: int
+    timeout_ms: int
+    message: BusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReplied:
+    """An agent answers a message that it was given; `reply_to` of the answer is that of the message."""
+
+    agent: str
+    message: BusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAskedSensors:
+    """An agent waits for what is known about a source of the node, "" for all; `request` is for `Runtime.answer`."""
+
+    agent: str
+    request: int
+    source: str
+
+
+Said = AgentPublished | AgentRequested | AgentReplied | AgentAskedSensors
+"""What agents have to say to their node."""
+
+RuntimeEvent = AgentExited | RunnerLost | AgentLogged | Said
+
+Answer = BusMessage | tuple[SensorState, ...]
+"""What an agent waits for inside a call: one answer to its request, or what is known about sources."""
 
 
 class Runtime(Protocol):
     """Runs agents. Every method may be called from one event loop only; all faults are `FleetError`."""
 
-    async def prepare(self, component: Path, digest: str) -> None:
-        """Compile a component, or find it compiled already, so that `start` is quick. Idempotent.
+    async def prepare(self, component: Path, digest: str, fusion: Fusion | None = None) -> None:
+        """Compile a component, or what it is fused into, so that `start` is quick. Idempotent.
 
         Raises:
-            FleetError: BLOB_MISSING, DIGEST_MISMATCH, COMPONENT_INVALID, COMPONENT_UNSUPPORTED, LIMIT_EXCEEDED.
+            FleetError: BLOB_MISSING, DIGEST_MISMATCH, COMPONENT_INVALID, COMPONENT_UNSUPPORTED, LIMIT_EXCEEDED;
+                LINK_INVALID when the parts of a fusion do not fit.
         """
         ...
 
@@ -138,7 +284,8 @@ class Runtime(Protocol):
 
         Raises:
             FleetError: whatever `prepare` raises; ALREADY_EXISTS when it runs already; IMPORT_NOT_GRANTED and
-                COMPONENT_UNSUPPORTED when it cannot be linked; AGENT_TRAPPED when its start function traps;
+                COMPONENT_UNSUPPORTED when it cannot be linked; LINK_INVALID when it and an agent that it is linked to,
+                or that is linked to it, have different types; AGENT_TRAPPED when its start function traps;
                 RUNNER_LOST when its runner ends meanwhile.
         """
         ...
@@ -152,10 +299,28 @@ class Runtime(Protocol):
                 where that is unique among the exports.
             deadline_ms: wall-clock limit of the call; the smaller of this and the grant's limit holds.
 
+        Returns when the call has. Where the agent's full queue makes its sources wait, that comes on top: it ends with
+        AGENT_BUSY after `deadline_ms`, and without `deadline_ms` when there is room.
+
         Raises:
             FleetError: AGENT_NOT_RUNNING, AGENT_BUSY, EXPORT_NOT_FOUND, WAVE_INVALID; AGENT_TRAPPED (detail `cause`
                 is an `ExitCause`) when the call ended the agent, which `next_event` then tells too; RUNNER_LOST.
         """
+        ...
+
+    async def deliver(self, agent: str, message: BusMessage) -> CallResult:
+        """Call the handler of messages that an agent exports; waits its turn in the agent's queue as a call does.
+
+        Returns:
+            The handler's result as WAVE text: `ok`, or the error that it returned.
+
+        Raises:
+            FleetError: as `call`; EXPORT_NOT_FOUND when the agent has no handler.
+        """
+        ...
+
+    def answer(self, agent: str, request: int, answer: Answer) -> None:
+        """Hand an agent what it waits for inside a call. One that does not wait any more never hears of it."""
         ...
 
     async def stop(self, agent: str, grace_ms: int) -> None:

@@ -1,6 +1,7 @@
 """Stand-ins for optional imports that a node does not serve: every call is refused.
 
-Owns: `deny_interface`. Interfaces that this package serves need no stand-in: they ask the authority themselves.
+Owns: `deny_interface`, and `error_value` for whoever answers in place of another. Interfaces that this package serves
+need no stand-in: they ask the authority themselves.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def deny_interface(
 
 def _refusal(interface: str, function: str, signature: FuncType) -> Callable[..., WitValue]:
     result = signature.result
-    refused = _denied(result.err) if isinstance(result, ResultType) else None
+    refused = error_value(result.err, DENIED_CASES, DENIED_TEXT) if isinstance(result, ResultType) else None
 
     def refuse(*_: WitValue) -> WitValue:
         if refused is None:
@@ -58,24 +59,30 @@ def _refusal(interface: str, function: str, signature: FuncType) -> Callable[...
     return refuse
 
 
-def _denied(kind: WitType | None) -> Err[WitValue] | None:
-    """An error value that says "denied", None when the type has none."""
+def error_value(kind: WitType | None, cases: Iterable[str], text: str) -> Err[WitValue] | None:
+    """An error of a function's error type, None when that has no room for one.
+
+    Args:
+        kind: the error type.
+        cases: of an enum or variant, the first of these that it has, without payload or with text.
+        text: what is told where the type has room for words.
+    """
     match kind:
         case None:
             return Err(None)
         case Primitive.STRING:
-            return Err(DENIED_TEXT)
-        case EnumType(cases):
-            for case in DENIED_CASES:
-                if case in cases:
+            return Err(text)
+        case EnumType(names):
+            for case in cases:
+                if case in names:
                     return Err(case)
-        case VariantType(cases):
-            payloads = dict(cases)
-            for case in DENIED_CASES:
+        case VariantType(parts):
+            payloads = dict(parts)
+            for case in cases:
                 if case in payloads and payloads[case] is None:
                     return Err(Variant(case))
                 if case in payloads and payloads[case] is Primitive.STRING:
-                    return Err(Variant(case, DENIED_TEXT))
+                    return Err(Variant(case, text))
     return None
 
 

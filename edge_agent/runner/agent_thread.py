@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import AgentContext, EndAgentError
@@ -36,10 +36,11 @@ from fleet.errors import Code, FleetError
 from fleet.model import ExitCause, QueuePolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from edge_agent.capabilities.base import HostInterface, LogRecord
+    from edge_agent.runner.agent_links import Links
     from edge_agent.runner.engine import Component, Engine
     from edge_agent.runner.jobs import Job
     from edge_agent.runner.memory_meter import MemoryMeter
@@ -65,6 +66,7 @@ class AgentPlan:
     models: dict[str, ModelFile]
     state_dir: Path
     on_full_queue: QueuePolicy
+    links: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class RunnerServices:
     outbox: Outbox
     ticker: Ticker
     memory: MemoryMeter
+    links: Links
+    watchers: Watchers = field(default_factory=Watchers)
 
 
 class AgentThread:
@@ -111,14 +115,14 @@ class AgentThread:
         self._stirred = threading.Event()
         """Set to end a wait of the guest early."""
         self._calls = 0
-        self.thread = threading.Thread(target=self._run, name=plan.name, daemon=True)
-
-    @property
-    def name(self) -> str:
         self._words = LastWords()
         self._agent_context: AgentContext | None = None
         self.mailbox = Mailbox(self._stirred.set)
         """Where the answers to the agent's questions are put; for any thread."""
+        self.thread = threading.Thread(target=self._run, name=plan.name, daemon=True)
+
+    @property
+    def name(self) -> str:
         """`application/agent`."""
         return self._plan.name
 
@@ -126,6 +130,12 @@ class AgentThread:
     def authority(self) -> Authority:
         """What the agent may do."""
         return self._plan.authority
+
+    def context(self) -> AgentContext:
+        """Return what the agent's capabilities work with; in the agent's thread, once it has started."""
+        if self._agent_context is None:
+            raise RuntimeError("a context before the start")
+        return self._agent_context
 
     def counters(self) -> Counters:
         """Return what the agent has done since its start; for any thread."""
@@ -208,9 +218,9 @@ class AgentThread:
     def _start(self, held: ExitStack) -> None:
         component = self._load()
         self._engine = component.engine
-        context = self._context()
+        context = self._agent_context = self._context()
         held.callback(context.close)
-        interfaces = limit_rate(link(component, context, self._plan.authority, self._plan.deny_stubs), context)
+        interfaces = limit_rate(self._interfaces(component, context, held), context)
         with self._services.ticker.running(component.engine), self._services.memory.attributing(self._plan.name):
             self._deadline = time.monotonic() + START_SECONDS
             self._instance = instantiate(
@@ -218,6 +228,10 @@ class AgentThread:
                 self._plan.authority.limits,
             )
         held.callback(self._instance.close)
+        if watches(self._instance):
+            name, tell = self._plan.name, lambda change: self.submit(ChangeJob(change, self.context))
+            self._services.watchers.add(name, self._plan.authority, tell)
+            held.callback(self._services.watchers.remove, name)
         self._services.outbox.post(AgentStarted(self._plan.name, self.counters()))
 
     def _interfaces(self, component: Component, context: AgentContext, held: ExitStack) -> Iterable[HostInterface]:
@@ -277,6 +291,9 @@ class AgentThread:
             wait=self._wait,
             entropy=os.urandom,
             wake=self._stirred.set,
+            exchange=AgentExchange(
+                plan.name, self._services.outbox, self.mailbox, self._services.watchers, self._wait
+            ),
         )
 
     def _wait(self, nanoseconds: int) -> None:
@@ -290,6 +307,6 @@ class AgentThread:
             raise EndAgentError(ExitCause.DEADLINE, "the call was still waiting at its deadline")
 
     def _log(self, record: LogRecord) -> None:
+        self._words.note(record)
         at_ms = record.time_ns // 1_000_000
         self._services.outbox.log(LogEntry(self._plan.name, at_ms, record.level, record.context, record.message))
-        self._words.note(record)

@@ -15,7 +15,17 @@ from weakref import WeakValueDictionary
 from edge_agent.runner import memory_file
 from edge_agent.runner.channel import Channel
 from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES, CompiledCache, load_key
-from edge_agent.runner.messages import Compile, Compiled, CompileFailed, Describe, EngineDescribed, Role
+from edge_agent.runner.messages import (
+    Compile,
+    Compiled,
+    CompileFailed,
+    Describe,
+    EngineDescribed,
+    Fuse,
+    PartEntry,
+    Role,
+)
+from fleet.component import MAX_COMPONENT
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
     from edge_agent.runner.connection import Received
     from edge_agent.runner.messages import Message
     from edge_agent.runner.zygote_client import Child, Ended, ZygoteClient
+    from edge_agent.runtime import Fusion
 
 COMPILE_TIMEOUT_S = 600.0
 """Wall-clock time of one compilation; large guests take a minute on an idle machine."""
@@ -52,21 +63,31 @@ class Compilation:
         self._workers = asyncio.Semaphore(workers)
         self._locks: WeakValueDictionary[tuple[str, bool], asyncio.Lock] = WeakValueDictionary()
 
-    async def module(self, component: Path, digest: str, *, fuel: bool = False) -> int:
+    async def module(self, component: Path, digest: str, *, fuel: bool = False, fusion: Fusion | None = None) -> int:
         """Return the descriptor of a sealed memory file with the machine code; the caller closes it.
+
+        Args:
+            component: file of the component.
+            digest: its digest.
+            fuel: for an engine that counts instructions.
+            fusion: what is compiled instead, where the component is a part of more.
 
         Raises:
             FleetError: BLOB_MISSING, DIGEST_MISMATCH, COMPONENT_INVALID, COMPONENT_UNSUPPORTED, LIMIT_EXCEEDED,
-                RUNNER_LOST.
+                LINK_INVALID, RUNNER_LOST.
         """
         cache = await self._cache(fuel=fuel)
+        digest = digest if fusion is None else fusion.digest
         lock = self._locks.setdefault((digest, fuel), asyncio.Lock())
         async with lock:
             module = await asyncio.to_thread(cache.find, digest)
             if module is not None:
                 return module
             async with self._workers:
-                module = await self._compile(component, digest, fuel=fuel)
+                if fusion is None:
+                    module = await self._compile(component, digest, fuel=fuel)
+                else:
+                    module = await self._fuse(fusion, fuel=fuel)
             try:
                 await asyncio.to_thread(cache.store, digest, module)
             except OSError as error:
@@ -95,23 +116,18 @@ class Compilation:
         except FileNotFoundError as error:
             raise FleetError(Code.BLOB_MISSING, f"there is no file for {digest}", digest=digest) from error
         try:
-            message, descriptors = await self._ask(Compile(digest, int(fuel)), (file,))
+            return _machine_code(await self._ask(Compile(digest, int(fuel)), (file,)))
         finally:
             os.close(file)
-        match message:
-            case Compiled():
-                try:
-                    memory_file.check_sealed(descriptors[0], MAX_MODULE_BYTES)
-                except FleetError:
-                    os.close(descriptors[0])
-                    raise
-                return descriptors[0]
-            case CompileFailed():
-                raise message.fault.error()
-            case _:
-                raise FleetError(Code.MESSAGE_INVALID, f"a compile worker sent {type(message).__name__}")
 
-    async def _ask(self, request: Compile | Describe, descriptors: tuple[int, ...]) -> Received:
+    async def _fuse(self, fusion: Fusion, *, fuel: bool) -> int:
+        file, entries = await asyncio.to_thread(_joined, fusion)
+        try:
+            return _machine_code(await self._ask(Fuse(entries, fusion.wires, int(fuel)), (file,)))
+        finally:
+            os.close(file)
+
+    async def _ask(self, request: Compile | Fuse | Describe, descriptors: tuple[int, ...]) -> Received:
         worker = _Worker()
         child = await self._zygote.fork(Role.COMPILER, "compiler", worker.process_ended)
         try:
@@ -133,7 +149,7 @@ class _Worker:
         self._channel: Channel | None = None
         self._ended: Ended | None = None
 
-    async def ask(self, child: Child, request: Compile | Describe, descriptors: tuple[int, ...]) -> Received:
+    async def ask(self, child: Child, request: Compile | Fuse | Describe, descriptors: tuple[int, ...]) -> Received:
         self._channel = Channel(child.control, self, asyncio.get_running_loop())
         self._channel.send(request, descriptors)
         return await self._answer
@@ -167,3 +183,40 @@ class _Worker:
         error = FleetError(Code.LIMIT_EXCEEDED, f"the compiler ended with {self._ended}", ended=str(self._ended))
         self._answer.set_exception(error)
         self._answer.exception()  # also retrieved here: the caller may not wait yet
+
+
+def _machine_code(received: Received) -> int:
+    """The descriptor in a compile worker's answer.
+
+    Raises:
+        FleetError: what the worker found; MESSAGE_INVALID.
+    """
+    message, descriptors = received
+    match message:
+        case Compiled():
+            try:
+                memory_file.check_sealed(descriptors[0], MAX_MODULE_BYTES)
+            except FleetError:
+                os.close(descriptors[0])
+                raise
+            return descriptors[0]
+        case CompileFailed():
+            raise message.fault.error()
+        case _:
+            raise FleetError(Code.MESSAGE_INVALID, f"a compile worker sent {type(message).__name__}")
+
+
+def _joined(fusion: Fusion) -> tuple[int, tuple[PartEntry, ...]]:
+    """All parts in one memory file, and where each is. The worker checks the digests."""
+    try:
+        size = sum(part.component.stat().st_size for part in fusion.parts)
+        if size > MAX_COMPONENT:
+            raise FleetError(Code.LIMIT_EXCEEDED, f"the parts have {size} bytes", limit=MAX_COMPONENT)
+        components = [part.component.read_bytes() for part in fusion.parts]
+    except FileNotFoundError as error:
+        raise FleetError(Code.BLOB_MISSING, f"there is no file {error.filename}") from error
+    file = memory_file.create("parts")
+    for data in components:
+        memory_file.write(file, data)
+    parts = zip(fusion.parts, components, strict=True)
+    return file, tuple(PartEntry(part.agent, part.digest, len(data)) for part, data in parts)

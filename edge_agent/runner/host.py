@@ -7,19 +7,18 @@ and loads no guest code. Everything that can go wrong in a runner ends here as a
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.compilation import Compilation
+from edge_agent.runner.event_queue import EventQueue
 from edge_agent.runner.messages import Counters, ModelEntry, StartAgent
 from edge_agent.runner.runner_client import RunnerClient
 from edge_agent.runner.zygote_client import ZygoteClient
-from edge_agent.runtime import AgentExited, AgentLogged, AgentStats, RunnerLost
+from edge_agent.runtime import AgentExited, AgentStats, RunnerLost
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
 from fleet.model import Exit, ExitCause, LogLine, QueuePolicy
@@ -29,16 +28,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.clock import Clock
-    from edge_agent.runner.messages import Logged
-    from edge_agent.runtime import AgentStart, CallResult, RuntimeEvent
-
-MAX_LOG_EVENTS = 10_000
-"""Log lines that may wait to be read; more are dropped and counted."""
+    from edge_agent.runner.messages import AskSensors, Logged, Published, Replied, Requested
+    from edge_agent.runtime import AgentStart, Answer, BusMessage, CallResult, Fusion, RuntimeEvent
 
 IDLE_RUNNER_S = 60.0
 """How long a runner without agents is kept, so that a restarted agent finds one."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +87,7 @@ class RunnerHost:
         self._known: dict[str, _Known] = {}
         self._modules: dict[tuple[str, bool], int] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._events: deque[RuntimeEvent] = deque()
-        self._has_events = asyncio.Event()
-        self._waiting_logs = 0
-        self._lost_logs = 0
+        self._events = EventQueue()
 
     @property
     def zygote_pid(self) -> int | None:
@@ -116,9 +107,9 @@ class RunnerHost:
         """
         await self._zygote.open()
 
-    async def prepare(self, component: Path, digest: str) -> None:
+    async def prepare(self, component: Path, digest: str, fusion: Fusion | None = None) -> None:
         """Compile a component into the cache unless it is there (see `Runtime.prepare`)."""
-        os.close(await self._compilation.module(component, digest))
+        os.close(await self._compilation.module(component, digest, fusion=fusion))
 
     async def start(self, agent: AgentStart) -> None:
         """Start an agent (see `Runtime.start`)."""
@@ -127,21 +118,22 @@ class RunnerHost:
             raise FleetError(Code.ALREADY_EXISTS, f"{agent.name} is running", agent=agent.name)
         limits = Authority.decode(agent.authority).limits
         fuel = limits.fuel_per_call is not None
-        module = await self._module(agent.component, agent.component_digest, fuel=fuel)
-        module_key = agent.component_digest, fuel
+        module = await self._module(agent, fuel=fuel)
+        module_key = agent.code_digest, fuel
         room = asyncio.Semaphore(limits.queue) if agent.on_full_queue is QueuePolicy.BLOCK else None
         before = self._known.get(agent.name) or _Known(module_key, limits.deadline_ms)
         self._known[agent.name] = replace(before, module=module_key, deadline_ms=limits.deadline_ms, room=room)
         runner = await self._runner(agent.application)
         message = StartAgent(
             agent=agent.name,
-            component=agent.component_digest,
+            component=agent.code_digest,
             authority=agent.authority.decode(),
             deny_stubs=agent.deny_stubs,
             config=dict(agent.config),
             models=tuple(ModelEntry(name, str(model.path), model.digest) for name, model in agent.models.items()),
             state_dir=str(agent.state_dir),
             on_full_queue=agent.on_full_queue,
+            links=dict(agent.links),
         )
         try:
             await runner.start(message, module)
@@ -151,7 +143,21 @@ class RunnerHost:
     async def call(self, agent: str, invocation: str, deadline_ms: int | None = None) -> CallResult:
         """Call an exported function (see `Runtime.call`)."""
         async with self._room(agent, deadline_ms):
-            return await self._call(agent, invocation, deadline_ms)
+            runner, longest = self._running(agent)
+            deadline = longest if deadline_ms is None else min(deadline_ms, longest)
+            return await runner.call(agent, invocation, deadline)
+
+    async def deliver(self, agent: str, message: BusMessage) -> CallResult:
+        """Call an agent's handler of messages (see `Runtime.deliver`)."""
+        async with self._room(agent, None):
+            runner, deadline = self._running(agent)
+            return await runner.deliver(agent, message, deadline)
+
+    def answer(self, agent: str, request: int, answer: Answer) -> None:
+        """Hand an agent what it waits for (see `Runtime.answer`)."""
+        runner = self._runners.get(agent.partition("/")[0])
+        if runner is not None:
+            runner.answer(agent, request, answer)
 
     @asynccontextmanager
     async def _room(self, agent: str, deadline_ms: int | None) -> AsyncIterator[None]:
@@ -175,13 +181,13 @@ class RunnerHost:
         finally:
             known.room.release()
 
-    async def _call(self, agent: str, invocation: str, deadline_ms: int | None) -> CallResult:
+    def _running(self, agent: str) -> tuple[RunnerClient, int]:
+        """Runner and deadline of an agent."""
         runner = self._runners.get(agent.partition("/")[0])
         known = self._known.get(agent)
         if runner is None or known is None:
             raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent} is not running", agent=agent)
-        deadline = known.deadline_ms if deadline_ms is None else min(deadline_ms, known.deadline_ms)
-        return await runner.call(agent, invocation, deadline)
+        return runner, known.deadline_ms
 
     async def stop(self, agent: str, grace_ms: int) -> None:
         """End an agent (see `Runtime.stop`)."""
@@ -210,13 +216,7 @@ class RunnerHost:
 
     async def next_event(self) -> RuntimeEvent:
         """Next thing that happened (see `Runtime.next_event`)."""
-        while not self._events:
-            self._has_events.clear()
-            await self._has_events.wait()
-        event = self._events.popleft()
-        if isinstance(event, AgentLogged):
-            self._waiting_logs -= 1
-        return event
+        return await self._events.next()
 
     async def close(self) -> None:
         """End every process (see `Runtime.close`)."""
@@ -236,7 +236,7 @@ class RunnerHost:
 
     def agent_ended(self, agent: str, cause: ExitCause, message: str) -> None:
         """Queue the end of an agent."""
-        self._emit(AgentExited(agent, Exit(cause, message, self._clock.now())))
+        self._events.put(AgentExited(agent, Exit(cause, message, self._clock.now())))
         runner = self._runners.get(agent.partition("/")[0])
         if runner is not None:
             self._schedule_idle(runner)
@@ -259,29 +259,19 @@ class RunnerHost:
                 at = datetime.fromtimestamp(entry.at_ms / 1000, UTC)
             except (OverflowError, ValueError, OSError) as error:
                 raise FleetError(Code.MESSAGE_INVALID, f"{entry.at_ms} ms is no time") from error
-            self._logged(LogLine(at, self._node, entry.agent, entry.level, entry.context, entry.message))
-        self._lost_logs += batch.dropped
+            self._events.log(LogLine(at, self._node, entry.agent, entry.level, entry.context, entry.message))
+        self._events.lose_logs(batch.dropped)
+
+    def agent_spoke(self, message: Published | Requested | Replied | AskSensors) -> None:
+        """Queue what an agent has to say."""
+        self._events.say(message)
 
     def runner_ended(self, runner: RunnerClient, agents: tuple[str, ...], cause: ExitCause, message: str) -> None:
         """Queue the loss of a runner that ran agents."""
         if self._runners.get(runner.application) is runner:
             del self._runners[runner.application]
         if agents:
-            self._emit(RunnerLost(runner.application, agents, Exit(cause, message, self._clock.now())))
-
-    def _emit(self, event: RuntimeEvent) -> None:
-        self._events.append(event)
-        self._has_events.set()
-
-    def _logged(self, line: LogLine) -> None:
-        if self._waiting_logs >= MAX_LOG_EVENTS:
-            self._lost_logs += 1
-            return
-        if self._lost_logs:
-            _log.warning("%d log lines of agents were lost", self._lost_logs)
-            self._lost_logs = 0
-        self._waiting_logs += 1
-        self._emit(AgentLogged(line))
+            self._events.put(RunnerLost(runner.application, agents, Exit(cause, message, self._clock.now())))
 
     # --- runners and modules ---
 
@@ -322,11 +312,13 @@ class RunnerHost:
             idle.cancel()
         await runner.close()
 
-    async def _module(self, component: Path, digest: str, *, fuel: bool) -> int:
-        """Return the machine code of a component; the descriptor stays ours while an agent is known to use it."""
-        key = digest, fuel
+    async def _module(self, agent: AgentStart, *, fuel: bool) -> int:
+        """Return the machine code of an agent; the descriptor stays ours while an agent is known to use it."""
+        key = agent.code_digest, fuel
         if key not in self._modules:
-            module = await self._compilation.module(component, digest, fuel=fuel)
+            module = await self._compilation.module(
+                agent.component, agent.component_digest, fuel=fuel, fusion=agent.fusion
+            )
             if key in self._modules:
                 os.close(module)
             else:

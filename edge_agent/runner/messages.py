@@ -16,6 +16,7 @@ from fleet.model import QueuePolicy
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edge_agent.runtime import BusMessage, SensorState, Wire
     from fleet.model import ExitCause
 
 
@@ -51,8 +52,8 @@ class Counters:
     calls: int = 0
     errors: int = 0
     memory_bytes: int = 0
-
     dropped: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
@@ -72,6 +73,15 @@ class ModelEntry:
     name: str
     path: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartEntry:
+    """One component of several in a file: the agent it belongs to, the digest its bytes must have, and their number."""
+
+    agent: str
+    digest: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +167,16 @@ class Compile(_Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Fuse(_Message):
+    """Fuse and compile the components that the descriptor holds one after the other; the first is the whole's own."""
+
+    FDS: ClassVar[int] = 1
+    parts: tuple[PartEntry, ...]
+    wires: tuple[Wire, ...]
+    fuel: int
+
+
+@dataclass(frozen=True, slots=True)
 class Compiled(_Message):
     """The descriptor is a sealed memory file with the machine code."""
 
@@ -176,7 +196,10 @@ class CompileFailed(_Message):
 
 @dataclass(frozen=True, slots=True)
 class StartAgent(_Message):
-    """Start an agent; the descriptor is the sealed memory file with the machine code of `component` (a digest)."""
+    """Start an agent; the descriptor is the sealed memory file with the machine code of `component` (a digest).
+
+    `links` says which agent of the same runner answers an import.
+    """
 
     FDS: ClassVar[int] = 1
     agent: str
@@ -186,8 +209,9 @@ class StartAgent(_Message):
     config: Mapping[str, str]
     models: tuple[ModelEntry, ...]
     state_dir: str
-
     on_full_queue: QueuePolicy = QueuePolicy.REJECT
+    links: Mapping[str, str] = field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True)
 class AgentStarted(_Message):
@@ -269,7 +293,6 @@ class Logged(_Message):
     dropped: int
 
 
-Message: TypeAlias = (
 @dataclass(frozen=True, slots=True)
 class Published(_Message):
     """An agent sends a message to the node's bus."""
@@ -334,6 +357,7 @@ class SensorsAnswered(_Message):
     states: tuple[SensorState, ...]
 
 
+Message: TypeAlias = (
     Hello
     | Fork
     | Forked
@@ -343,6 +367,7 @@ class SensorsAnswered(_Message):
     | Describe
     | EngineDescribed
     | Compile
+    | Fuse
     | Compiled
     | CompileFailed
     | StartAgent
@@ -355,6 +380,13 @@ class SensorsAnswered(_Message):
     | AgentStopped
     | AgentEnded
     | Logged
+    | Published
+    | Requested
+    | Replied
+    | AskSensors
+    | DeliverMessage
+    | ReplyArrived
+    | SensorsAnswered
 )
 
 KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}

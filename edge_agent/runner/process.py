@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from edge_agent.runner import memory_file
+from edge_agent.runner.agent_links import Links
 from edge_agent.runner.agent_thread import AgentPlan, AgentThread, RunnerServices
 from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES
+from edge_agent.runner.deliveries import MessageJob
 from edge_agent.runner.engine import Engine
+from edge_agent.runner.engine.malloc import keep_large_blocks
 from edge_agent.runner.jobs import CallJob
 from edge_agent.runner.memory_meter import MemoryMeter
 from edge_agent.runner.messages import (
@@ -25,7 +28,10 @@ from edge_agent.runner.messages import (
     CallAgent,
     CallFailed,
     Counters,
+    DeliverMessage,
     Fault,
+    ReplyArrived,
+    SensorsAnswered,
     StartAgent,
     StartFailed,
     StopAgent,
@@ -53,6 +59,7 @@ def main(connection: Connection) -> None:
     Raises:
         FleetError: MESSAGE_INVALID; the supervisor hears of the end of the process.
     """
+    keep_large_blocks()
     threading.stack_size(STACK_BYTES)
     runner = Runner(connection)
     try:
@@ -66,7 +73,7 @@ class Runner:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._services = RunnerServices(Outbox(connection), Ticker(), MemoryMeter())
+        self._services = RunnerServices(Outbox(connection), Ticker(), MemoryMeter(), Links(self.agent))
         self._components = Components()
         self._agents: dict[str, AgentThread] = {}
         self._changed = threading.Lock()
@@ -104,6 +111,14 @@ class Runner:
                 else:
                     fault = Fault(Code.AGENT_NOT_RUNNING, f"{message.agent} is not running")
                     self._services.outbox.post(CallFailed(message.call, message.agent, fault, Counters()))
+            case DeliverMessage():
+                self._deliver(message)
+            case ReplyArrived():
+                if (agent := self._agents.get(message.agent)) is not None:
+                    agent.mailbox.put(message.request, message.message)
+            case SensorsAnswered():
+                if (agent := self._agents.get(message.agent)) is not None:
+                    agent.mailbox.put(message.request, message.states)
             case StopAgent():
                 agent = self.agent(message.agent)
                 if agent is not None:
@@ -112,6 +127,15 @@ class Runner:
                     self._services.outbox.post(AgentStopped(message.agent))
             case _:
                 raise FleetError(Code.MESSAGE_INVALID, f"a runner does not take {type(message).__name__}")
+
+    def _deliver(self, message: DeliverMessage) -> None:
+        outbox, agent = self._services.outbox, self._agents.get(message.agent)
+        if agent is None:
+            fault = Fault(Code.AGENT_NOT_RUNNING, f"{message.agent} is not running")
+            outbox.post(CallFailed(message.call, message.agent, fault, Counters()))
+            return
+        max_output = agent.authority.limits.output_bytes
+        agent.submit(MessageJob(message, agent.context, outbox, agent.counters, max_output))
 
     def _start(self, message: StartAgent, module: int) -> None:
         try:
@@ -128,6 +152,7 @@ class Runner:
             models={model.name: ModelFile(Path(model.path), model.digest) for model in message.models},
             state_dir=Path(message.state_dir),
             on_full_queue=message.on_full_queue,
+            links=dict(message.links),
         )
         load = partial(
             self._components.load, message.component, module, fuel=authority.limits.fuel_per_call is not None

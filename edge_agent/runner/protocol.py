@@ -12,13 +12,16 @@ The supervisor reads what runners send, and a runner may be in the hands of its 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from edge_agent.runner.messages import KINDS, Counters, Fault, LogEntry, Message, ModelEntry, Role
+from edge_agent.runner.messages import KINDS, Counters, Fault, LogEntry, Message, ModelEntry, PartEntry, Role
+from edge_agent.runtime import BusMessage, SensorState, Wire
 from fleet.documents import Reader, dump_json
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause, QueuePolicy
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 MAX_FRAME = 8 << 20
 """Bytes of one frame without its length; a result or log batch that is larger is refused by the sender."""
+
+MAX_MESSAGE = 1 << 20
+"""Bytes of one message of the bus."""
 
 MAX_ITEMS = 4096
 """Items of any list or mapping inside a message."""
@@ -51,6 +57,17 @@ def _natural(reader: Reader, key: str) -> int:
     return reader.integer(key, 0, _MAX_INT)
 
 
+def _bytes(reader: Reader, key: str) -> bytes:
+    text = reader.text(key)
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise FleetError(reader.code, "is not base64", place=reader.at(key)) from error
+    if base64.b64encode(data).decode() != text:  # bits that belong to no byte
+        reader.fail(key, "is not in its one base64 form")
+    return data
+
+
 def _entries(kind: type[T]) -> Callable[[Reader, str], tuple[T, ...]]:
     def read(reader: Reader, key: str) -> tuple[T, ...]:
         entries: list[T] = []
@@ -62,23 +79,36 @@ def _entries(kind: type[T]) -> Callable[[Reader, str], tuple[T, ...]]:
     return read
 
 
+def _bus_message(reader: Reader) -> BusMessage:
+    message = BusMessage(**_read_fields(BusMessage, reader))
+    if len(message.data) > MAX_MESSAGE or len(message.metadata) % 2:
+        reader.fail("data", f"a message has {MAX_MESSAGE} bytes at most, and a value for each name of its metadata")
+    return message
+
+
 # Field readers by annotation: a new kind of field fails at import, not at the first message that has it.
 _FIELD_READERS: dict[str, Callable[[Reader, str], object]] = {
     "str": Reader.text,
     "int": _natural,
+    "bytes": _bytes,
     "tuple[str, ...]": lambda reader, key: reader.texts(key, MAX_ITEMS),
     "Mapping[str, str]": lambda reader, key: reader.mapping(key, MAX_ITEMS),
     "tuple[LogEntry, ...]": _entries(LogEntry),
     "tuple[ModelEntry, ...]": _entries(ModelEntry),
+    "tuple[PartEntry, ...]": _entries(PartEntry),
+    "tuple[Wire, ...]": _entries(Wire),
+    "tuple[SensorState, ...]": _entries(SensorState),
+    "BusMessage": lambda reader, key: reader.section(key, _bus_message),
     "Code": lambda reader, key: _member(reader, key, Code),
     "ExitCause": lambda reader, key: _member(reader, key, ExitCause),
+    "QueuePolicy": lambda reader, key: _member(reader, key, QueuePolicy),
     "Role": lambda reader, key: _member(reader, key, Role),
     "Fault": lambda reader, key: reader.section(key, lambda inner: Fault(**_read_fields(Fault, inner))),
     "Counters": lambda reader, key: reader.section(key, lambda inner: Counters(**_read_fields(Counters, inner))),
 }
 _LAYOUT: dict[type, dict[str, Callable[[Reader, str], object]]] = {
     kind: {item.name: _FIELD_READERS[str(item.type)] for item in fields(kind)}
-    for kind in (*KINDS.values(), Fault, Counters, LogEntry, ModelEntry)
+    for kind in (*KINDS.values(), Fault, Counters, LogEntry, ModelEntry, PartEntry, Wire, BusMessage, SensorState)
 }
 
 
@@ -89,7 +119,8 @@ def _read_fields(kind: type, reader: Reader) -> dict[str, Any]:
 def _plain(value: object) -> object:
     if isinstance(value, str | int):
         return value
-    "QueuePolicy": lambda reader, key: _member(reader, key, QueuePolicy),
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

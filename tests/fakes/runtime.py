@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_agent.runtime import AgentExited, AgentStart, AgentStats, CallResult, RunnerLost, RuntimeEvent
+from edge_agent.runtime import (
+    AgentExited,
+    AgentStart,
+    AgentStats,
+    Answer,
+    BusMessage,
+    CallResult,
+    Fusion,
+    RunnerLost,
+    RuntimeEvent,
+)
 from fleet.errors import Code, FleetError
 from fleet.model import Exit, ExitCause
 
@@ -26,6 +36,9 @@ class ScriptedRuntime:
         slow_calls: agent -> event that its calls wait for.
         stubborn: agents whose stop does not return while their event is unset.
         slow_starts: agent -> event that its starts wait for.
+        delivered: agent -> messages of the bus that it was given.
+        outcomes: agent -> what its handler of messages returns, `ok` unless it is here, or raises.
+        answers: what agents were answered inside their calls.
     """
 
     running: dict[str, AgentStart] = field(default_factory=dict)
@@ -40,7 +53,12 @@ class ScriptedRuntime:
     calls: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     totals: dict[str, AgentStats] = field(default_factory=dict)
 
-    async def prepare(self, component: Path, digest: str) -> None:
+    delivered: dict[str, list[BusMessage]] = field(default_factory=lambda: defaultdict(list))
+    outcomes: dict[str, str | FleetError] = field(default_factory=dict)
+    answers: list[tuple[str, int, Answer]] = field(default_factory=list)
+
+    async def prepare(self, component: Path, digest: str, fusion: Fusion | None = None) -> None:
+        digest = digest if fusion is None else fusion.digest
         if self.prepare_faults[digest]:
             raise self.prepare_faults[digest].pop(0)
 
@@ -67,6 +85,21 @@ class ScriptedRuntime:
             self.trap(agent, ExitCause.UNREACHABLE, "wasm `unreachable` instruction executed")
             raise FleetError(Code.AGENT_TRAPPED, "trapped", cause="unreachable")
         return CallResult(f'ok("{invocation.partition("(")[0]}")', 1.0)
+
+    async def deliver(self, agent: str, message: BusMessage) -> CallResult:
+        if agent not in self.running:
+            raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent} does not run")
+        self.delivered[agent].append(message)
+        self._count(agent, calls=1)
+        if agent in self.slow_calls:
+            await self.slow_calls[agent].wait()
+        outcome = self.outcomes.get(agent, "ok")
+        if isinstance(outcome, FleetError):
+            raise outcome
+        return CallResult(outcome, 1.0)
+
+    def answer(self, agent: str, request: int, answer: Answer) -> None:
+        self.answers.append((agent, request, answer))
 
     async def stop(self, agent: str, grace_ms: int) -> None:
         self.journal.append(f"stop {agent}")

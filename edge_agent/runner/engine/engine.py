@@ -19,13 +19,17 @@ from typing import TYPE_CHECKING
 from edge_agent.runner.engine import ffi
 from edge_agent.runner.engine.component import Component
 from edge_agent.runner.engine.errors import check, take_error
+from edge_agent.runner.engine.fusion import FusedPart, fuse
 from edge_agent.runner.engine.shim.compose import compose
 from edge_agent.runner.engine.shim.moved import Moved, append, split
 from edge_agent.runner.engine.types import read_types
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
+
+    from edge_agent.runner.engine.types import ComponentTypes
+    from edge_agent.runtime import Wire
 
 TICK_SECONDS = 0.010
 """Time between two calls of `Engine.tick`; deadlines are as exact as this."""
@@ -89,6 +93,25 @@ class Engine:
             return shimmed or append(_serialize(original), Moved())
         finally:
             ffi.component_delete(original)
+
+    def fuse(self, parts: Sequence[tuple[str, bytes]], wires: Iterable[Wire]) -> bytes:
+        """Return the component that several make together (see `fusion.fuse`).
+
+        Args:
+            parts: agent and component of each; the first gives the whole its exports.
+            wires: which part answers which import.
+
+        Raises:
+            FleetError: COMPONENT_INVALID and COMPONENT_UNSUPPORTED for a part; LINK_INVALID when they do not fit.
+        """
+        return fuse([FusedPart(agent, data, self._types(data)) for agent, data in parts], wires)
+
+    def _types(self, component: bytes) -> ComponentTypes:
+        pointer = self._compiled(component)
+        try:
+            return read_types(self.pointer, pointer, named=True)
+        finally:
+            ffi.component_delete(pointer)
 
     def _with_shim(self, component: bytes, original: int) -> bytes | None:
         """The compiled component with the shim around it; None when it has to do without."""

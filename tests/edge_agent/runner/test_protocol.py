@@ -23,10 +23,13 @@ from edge_agent.runner.messages import (
     Logged,
     Message,
     ModelEntry,
+    PartEntry,
+    Published,
     Role,
     StartAgent,
 )
-from edge_agent.runner.protocol import MAX_FRAME, FrameBuffer, decode, encode
+from edge_agent.runner.protocol import MAX_FRAME, MAX_MESSAGE, FrameBuffer, decode, encode
+from edge_agent.runtime import BusMessage, SensorState, Wire
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause, QueuePolicy
@@ -34,10 +37,13 @@ from fleet.model import ExitCause, QueuePolicy
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 naturals = st.integers(0, (1 << 63) - 1)
 mappings = st.dictionaries(texts, texts, max_size=4)
-counters = st.builds(Counters, naturals, naturals, naturals)
+counters = st.builds(Counters, naturals, naturals, naturals, naturals)
 faults = st.builds(Fault, st.sampled_from(Code), texts, mappings)
 entries = st.builds(LogEntry, texts, naturals, texts, texts, texts)
 models = st.builds(ModelEntry, texts, texts, texts)
+pairs = st.lists(st.tuples(texts, texts), max_size=3).map(lambda found: tuple(text for pair in found for text in pair))
+bus_messages = st.builds(BusMessage, texts, st.binary(max_size=40), texts, pairs, texts)
+states = st.builds(SensorState, texts, texts, texts, texts, texts, naturals, texts)
 FIELDS = {
     "str": texts,
     "int": naturals,
@@ -45,6 +51,10 @@ FIELDS = {
     "Mapping[str, str]": mappings,
     "tuple[LogEntry, ...]": st.lists(entries, max_size=4).map(tuple),
     "tuple[ModelEntry, ...]": st.lists(models, max_size=4).map(tuple),
+    "tuple[PartEntry, ...]": st.lists(st.builds(PartEntry, texts, texts, naturals), max_size=4).map(tuple),
+    "tuple[Wire, ...]": st.lists(st.builds(Wire, naturals, texts, naturals), max_size=4).map(tuple),
+    "tuple[SensorState, ...]": st.lists(states, max_size=3).map(tuple),
+    "BusMessage": bus_messages,
     "ExitCause": st.sampled_from(ExitCause),
     "QueuePolicy": st.sampled_from(QueuePolicy),
     "Role": st.sampled_from(Role),
@@ -241,3 +251,30 @@ def test_the_end_of_the_stream_is_not_an_error(ends):
 def test_log_batches_are_messages_like_others():
     batch = Logged((LogEntry("app/a", 5, "info", "", "hello \x00 \u2028"),), 3)
     assert decode(payload(batch)) == batch
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": "a"},
+        {"data": "QQ=Q"},
+        {"data": "QR=="},
+        {"data": "QQ==\n"},
+        {"data": "Qü=="},
+        {"metadata": ["name"]},
+        {"metadata": "name"},
+    ],
+)
+def test_a_message_of_the_bus_has_one_form(change):
+    value = json.loads(payload(Published("app/a", BusMessage("t", b"A"))))
+    assert decode(dump_json(value)) == Published("app/a", BusMessage("t", b"A"))
+    value["message"] |= change
+    with pytest.raises(FleetError) as caught:
+        decode(dump_json(value))
+    assert caught.value.code is Code.MESSAGE_INVALID
+
+
+def test_a_message_of_the_bus_is_bounded():
+    decode(payload(Published("app/a", BusMessage("t", bytes(MAX_MESSAGE)))))
+    with pytest.raises(FleetError, match="bytes at most"):
+        decode(payload(Published("app/a", BusMessage("t", bytes(MAX_MESSAGE + 1)))))

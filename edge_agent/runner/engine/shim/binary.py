@@ -29,12 +29,12 @@ def binary(text: str) -> bytes:
         ffi.byte_vec_delete(addressof(binary))
 
 
-def put_in(outer: bytes, component: bytes) -> bytes:
-    """Put a component where the outer one has an empty one, which must be its first section."""
-    before = _HEADER + _section(_HEADER)
+def put_in(outer: bytes, *components: bytes) -> bytes:
+    """Put components where the outer one has empty ones, which must be its first sections."""
+    before = _HEADER + _section(_HEADER) * len(components)
     if not outer.startswith(before):
-        raise RuntimeError("the component does not begin with an empty one")
-    return b"".join((_HEADER, _section(component), outer[len(before) :]))
+        raise RuntimeError("the component does not begin with empty ones")
+    return b"".join((_HEADER, *map(_section, components), outer[len(before) :]))
 
 
 def _section(component: bytes) -> bytes:

@@ -1,0 +1,250 @@
+"""Calls between two agents of one runner that each have a store of their own.
+
+Owns: `Links`, which knows the linked agents of a runner and whether their types agree, and `LinkedCall`, the job that
+one agent puts into the queue of another. An agent that starts is checked against all that run, whichever side of a link
+it is on, so that no call ever meets a type that was not compared.
+
+An agent that cannot answer never takes its caller along where the signature has room to say so. It has none, one of its
+calls ends, or it does not answer in time: the caller gets the error side of the function's `result`, when that is
+absent, a `string`, or an enum or variant with one of `FAILED_CASES`; any other caller ends with a host error.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_agent.capabilities.base import EndAgentError, HostFunction, HostInterface
+from edge_agent.capabilities.deny import error_value
+from edge_agent.runner.engine import ROOT, Trap
+from edge_agent.runner.messages import Fault
+from fleet.errors import Code, FleetError
+from fleet.links import answering_export, check_types
+from fleet.model import ExitCause
+from fleet.wit_types import ResultType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Protocol
+
+    from edge_agent.capabilities.base import AgentContext
+    from edge_agent.runner.engine import ComponentTypes, Instance, InterfaceType
+    from edge_agent.runner.jobs import Job
+    from fleet.wit_types import FuncType, WitValue
+
+    class Target(Protocol):
+        """An agent that takes jobs."""
+
+        def submit(self, job: Job, patience_s: float = 0.0) -> None:
+            """Queue a job, or refuse it."""
+
+
+FAILED_CASES = ("unavailable", "failed", "internal-error", "internal", "other", "unknown")
+"""Error cases, without payload or with text, that say "the other side could not answer"; the clearest first."""
+
+_ANSWERER_SHARE = 0.90
+"""Share of its caller's time that a linked call may take: the caller needs the rest to make use of the answer."""
+
+_PATIENCE_SHARE = 0.95
+"""Share of its own time that a caller waits: an answer about a deadline that has passed arrives a tick later."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    types: ComponentTypes
+    links: Mapping[str, str]
+
+
+class Links:
+    """The linked agents of one runner.
+
+    Args:
+        find: returns the agent of a name that takes jobs, None when there is none.
+    """
+
+    def __init__(self, find: Callable[[str], Target | None]) -> None:
+        self._find = find
+        self._lock = threading.Lock()
+        self._members: dict[str, _Member] = {}
+
+    def join(self, agent: str, types: ComponentTypes, links: Mapping[str, str]) -> None:
+        """Add an agent that starts.
+
+        Args:
+            agent: its name.
+            types: of its component.
+            links: import, as the component names it, to the agent that answers.
+
+        Raises:
+            FleetError: LINK_INVALID when it does not fit an agent that it is linked to, or one that is linked to it.
+        """
+        for imported in links:
+            _check_free_of_resources(imported, types.imports.get(imported), agent)
+        with self._lock:
+            for imported, target in links.items():
+                if target in self._members:
+                    _check(imported, agent, types, target, self._members[target].types)
+            for user, member in self._members.items():
+                for imported, target in member.links.items():
+                    if target == agent:
+                        _check(imported, user, member.types, agent, types)
+            self._members[agent] = _Member(types, links)
+
+    def leave(self, agent: str) -> None:
+        """Forget an agent that ended."""
+        with self._lock:
+            self._members.pop(agent, None)
+
+    def interfaces(
+        self, types: ComponentTypes, links: Mapping[str, str], context: AgentContext, left: Callable[[], float]
+    ) -> list[HostInterface]:
+        """Return what an agent is linked with: one interface for each of its links.
+
+        Args:
+            types: of its component.
+            links: import to the agent that answers.
+            context: the agent's; a call waits by it.
+            left: seconds that the agent's running call still has.
+        """
+        return [
+            HostInterface(
+                imported,
+                {
+                    name: HostFunction(kind, self._caller(imported, name, kind, target, context, left))
+                    for name, kind in types.imports[imported].functions.items()
+                },
+            )
+            for imported, target in links.items()
+        ]
+
+    def _caller(
+        self,
+        imported: str,
+        name: str,
+        kind: FuncType,
+        target: str,
+        context: AgentContext,
+        left: Callable[[], float],
+    ) -> Callable[..., WitValue]:
+        def call(*arguments: WitValue) -> WitValue:
+            seconds = left()
+            began = time.monotonic()
+            answered = LinkedCall(
+                self._export(imported, target), name, arguments, began + _ANSWERER_SHARE * seconds, context.wake
+            )
+            agent = self._find(target)
+            if agent is None:
+                answered.refuse(Fault(Code.AGENT_NOT_RUNNING, f"{target} is not running"))
+            else:
+                agent.submit(answered, _ANSWERER_SHARE * seconds)
+            answered.wait(context, began + _PATIENCE_SHARE * seconds)
+            if answered.fault is None:
+                return answered.value
+            return _failed(kind, target, answered.fault)
+
+        return call
+
+    def _export(self, imported: str, target: str) -> str:
+        """Export that answers an import; the import itself when nothing of that name runs."""
+        member = self._members.get(target)
+        return imported if member is None else answering_export(imported, member.types.exports, "", target)
+
+
+class LinkedCall:
+    """A call of one agent that waits in the queue of another (see `edge_agent.runner.jobs.Job`).
+
+    Args:
+        export: interface of the answering component.
+        function: name of the function in it.
+        arguments: values as the caller gave them.
+        until: monotonic second at which it must be over.
+        answered: called once there is an answer; from any thread.
+    """
+
+    def __init__(
+        self, export: str, function: str, arguments: tuple[WitValue, ...], until: float, answered: Callable[[], None]
+    ) -> None:
+        self._function = f"{export}#{function}"
+        self._arguments = arguments
+        self._until = until
+        self._answered = answered
+        self._done = threading.Event()
+        self.value: WitValue = None
+        self.fault: Fault | None = None
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """What is left of the caller's time when its turn comes."""
+        return max(1, int((self._until - time.monotonic()) * 1000))
+
+    def run(self, instance: Instance, seconds: float) -> None:
+        """Call the guest, unless its caller waits no more; in the answering agent's thread."""
+        if self._done.is_set() or time.monotonic() >= self._until:
+            self.refuse(Fault(Code.DEADLINE_EXCEEDED, "its turn came too late"))
+            return
+        try:
+            self.value = instance.call(self._function, *self._arguments, seconds=seconds)
+        except Trap as trap:
+            self.refuse(Fault.of(trap))
+            raise
+        except FleetError as error:
+            self.refuse(Fault.of(error))
+        else:
+            self._done.set()
+            self._answered()
+
+    def refuse(self, fault: Fault) -> None:
+        """Answer with a fault; in any thread."""
+        if not self._done.is_set():
+            self.fault = fault
+            self._done.set()
+            self._answered()
+
+    def wait(self, context: AgentContext, until: float) -> None:
+        """Wait for the answer; one that does not come until then counts as a fault. In the caller's thread.
+
+        Raises:
+            EndAgentError: the caller's own time is up, or it is told to stop; the answer will be nobody's.
+        """
+        try:
+            while not self._done.is_set() and (left := until - time.monotonic()) > 0:
+                context.wait(int(left * 1e9))
+        finally:
+            if not self._done.is_set():
+                self.fault = Fault(Code.DEADLINE_EXCEEDED, "no answer in time")
+                self._done.set()
+
+
+def _failed(kind: FuncType, target: str, fault: Fault) -> WitValue:
+    """The error value for a call that was not answered, or the end of the caller."""
+    message = f"{target}: {fault.code}: {fault.message}"
+    answer = error_value(kind.result.err, FAILED_CASES, message) if isinstance(kind.result, ResultType) else None
+    if answer is None:
+        raise EndAgentError(ExitCause.HOST_ERROR, message)
+    return answer
+
+
+def _check(imported: str, agent: str, types: ComponentTypes, target: str, offered: ComponentTypes) -> None:
+    export = answering_export(imported, (name for name in offered.exports if name != ROOT), agent, target)
+    check_types(
+        types.imports[imported].functions,
+        offered.exports[export].functions,
+        interface=imported,
+        agent=agent,
+        target=target,
+    )
+
+
+def _check_free_of_resources(imported: str, declared: InterfaceType | None, agent: str) -> None:
+    if declared is None:
+        raise FleetError(Code.LINK_INVALID, f"{agent} does not import {imported}", agent=agent, imports=imported)
+    if declared.resources:
+        raise FleetError(
+            Code.LINK_INVALID,
+            f"{imported} has resources ({', '.join(declared.resources)}), which do not leave their store",
+            agent=agent,
+            imports=imported,
+            remedy="Fuse the two agents: `isolation: none` on the link in fleet.yaml.",
+        )
