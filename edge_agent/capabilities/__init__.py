@@ -38,6 +38,8 @@ SERVED: Mapping[str, str] = MappingProxyType(
         "wasi:clocks/wall-clock@0.2.12": "clocks",
         "wasi:config/store@0.2.0-draft": "config_store",
         "wasi:config/store@0.2.0-rc.1": "config_store",
+        "wasi:http/outgoing-handler@0.2.12": "wasi_http",
+        "wasi:http/types@0.2.12": "wasi_http",
         "wasi:io/error@0.2.12": "wasi_io",
         "wasi:io/poll@0.2.12": "wasi_io",
         "wasi:io/streams@0.2.12": "wasi_io",
@@ -94,10 +96,16 @@ def interfaces_for(imports: Iterable[str], context: AgentContext) -> tuple[HostI
 
 def _renamed(interface: HostInterface, name: str, found: Mapping[str, str]) -> HostInterface:
     """Return the interface under the name that the guest imports, with the resources of others under theirs."""
-    uses = {resource: _imported_as(source, name, found) for resource, source in interface.uses.items()}
+    uses = {resource: _source_as(source, name, found) for resource, source in interface.uses.items()}
     if name == interface.name and uses == interface.uses:
         return interface
     return replace(interface, name=name, uses=uses)
+
+
+def _source_as(source: str, user: str, found: Mapping[str, str]) -> str:
+    """Source of a resource in the names that the guest imports; `source` is as `HostInterface.uses` says."""
+    served, hash_sign, resource = source.partition("#")
+    return f"{_imported_as(served, user, found)}{hash_sign}{resource}"
 
 
 def _imported_as(served: str, user: str, found: Mapping[str, str]) -> str:

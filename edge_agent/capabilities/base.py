@@ -69,7 +69,7 @@ class HostInterface:
             function returned as `own`, when the guest drops it or dies holding it. A function that takes `own` is
             handed the resource: the destructor does not run for it any more.
         uses: resources that signatures here name but another interface defines, by name; the value is that
-            interface's name.
+            interface's name, and `#` and the resource's own name where the two names differ.
         confidential: all of its functions are.
     """
 
@@ -136,6 +136,7 @@ class AgentContext:
             deadline of the running call, and as soon as the agent is told to stop.
         entropy: gives so many random bytes, fit for keys.
         wake: ends a `wait`, from any thread: what the guest may be waiting for has changed.
+        http_authorities: certificates of authorities that the node trusts beside the system's, where it serves HTTP.
         releases: what to close when the agent ends; capabilities register there.
     """
 
@@ -150,6 +151,7 @@ class AgentContext:
     wait: Callable[[int], None]
     entropy: Callable[[int], bytes]
     wake: Callable[[], None] = _nobody_waits
+    http_authorities: Path | None = None
     releases: ExitStack = field(default_factory=ExitStack)
     _shared: dict[object, object] = field(default_factory=dict, init=False, repr=False)
 

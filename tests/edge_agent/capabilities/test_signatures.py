@@ -55,14 +55,20 @@ class Package:
         """Resources named in an interface, with the interface that defines each."""
         found = {}
         for resource, index in self.interface(name)["types"].items():
-            declared = self.resolved["types"][index]
-            while isinstance(declared["kind"], dict) and isinstance(declared["kind"].get("type"), int):
-                declared = self.resolved["types"][declared["kind"]["type"]]
+            declared = self.origin(index)
             if declared["kind"] == "resource":
                 owner = self.resolved["interfaces"][declared["owner"]["interface"]]
                 package, _, version = self.resolved["packages"][owner["package"]]["name"].partition("@")
-                found[resource] = f"{package}/{owner['name']}@{version}"
+                renamed = "" if declared["name"] == resource else f"#{declared['name']}"
+                found[resource] = f"{package}/{owner['name']}@{version}{renamed}"
         return found
+
+    def origin(self, index: int) -> dict:
+        """The type that a chain of other names ends at."""
+        declared = self.resolved["types"][index]
+        while isinstance(declared["kind"], dict) and isinstance(declared["kind"].get("type"), int):
+            declared = self.resolved["types"][declared["kind"]["type"]]
+        return declared
 
     def type(self, reference: str | int | None) -> WitType | None:
         if reference is None:
@@ -76,7 +82,10 @@ class Package:
         ((keyword, inside),) = kind.items()
         match keyword:
             case "type":
-                return self.type(inside)
+                target = self.type(inside)
+                if isinstance(target, OwnType) and self.resolved["types"][inside]["owner"] != declared["owner"]:
+                    return OwnType(declared["name"])  # the name that this interface uses it under
+                return target
             case "list":
                 return ListType(self.type(inside))
             case "option":
