@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from hashlib import sha256
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edge_agent.capabilities.base import EndAgentError
 from edge_agent.capabilities.lazy import changed
@@ -69,6 +69,9 @@ _SCALAR_WEIGHT = 16
 _BYTE_WEIGHT = 5
 _SCALARS = frozenset({int, float, bool, type(None)})
 _WRAPPERS = (Ok, Err, Some)
+_BUFFERS = (bytearray, memoryview)
+_SETS = (set, frozenset)
+_SEQUENCES = (list, tuple)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,7 @@ class _Note:
 _HIDDEN = _Note(CONFIDENTIAL)
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A host call. Values are as they were, or notes."""
 
     name: str
@@ -193,16 +195,19 @@ class Recorder:
             except Exception as error:
                 self._note(_Entry(full, signature, kept, None, error, weight + MAX_MESSAGE))
                 raise
-            (told,), more = _keep_all((result,), max_value)
+            told, more = _keep(result, max_value)
+            if more > max_value:
+                told, more = _describe(result), _CALL_WEIGHT
             self._note(_Entry(full, signature, kept, told, None, weight + more + _CALL_WEIGHT))
             return result
 
         return recorded
 
     def _note(self, entry: _Entry) -> None:
-        self._now.entries.append(entry)
-        self._now.weight += entry.weight
-        self._add(entry.weight)
+        now, weight = self._now, entry.weight
+        now.entries.append(entry)
+        now.weight += weight
+        self._add(weight)
 
     def _add(self, weight: int) -> None:
         self.entries += 1
@@ -243,10 +248,15 @@ class RecordedInstance(Instance):
     """An instance whose calls in both directions are recorded."""
 
     def __init__(
-        self, component: Component, interfaces: Iterable[HostInterface], limits: Limits, recorder: Recorder
+        self,
+        component: Component,
+        interfaces: Iterable[HostInterface],
+        limits: Limits,
+        recorder: Recorder,
+        last_words: Callable[[], str] = str,
     ) -> None:
         self._recorder = recorder
-        super().__init__(component, recorder.wrap(interfaces), limits)
+        super().__init__(component, recorder.wrap(interfaces), limits, last_words)
 
     def call(self, function: str, *arguments: WitValue, seconds: float | None = None) -> WitValue:
         """Call an exported function (see `Instance.call`)."""
@@ -323,14 +333,16 @@ def _write_entry(entry: _Entry) -> HostCall:
 def _keep_all(values: tuple[object, ...], left: int) -> tuple[tuple[object, ...], int]:
     """Values to remember, and about how many characters they take: together at most `left` and some for notes."""
     total = 0
-    kept: list[object] = []
-    for value in values:
+    kept: list[object] | None = None
+    for at, value in enumerate(values):
         mine, weight = _keep(value, left - total)
         if weight > left - total:
             mine, weight = _describe(value), _CALL_WEIGHT
-        kept.append(mine)
         total += weight
-    return tuple(kept), total
+        if mine is not value:
+            kept = kept or list(values)
+            kept[at] = mine
+    return (values if kept is None else tuple(kept)), total
 
 
 def _keep(value: object, left: int) -> tuple[object, int]:
@@ -338,25 +350,32 @@ def _keep(value: object, left: int) -> tuple[object, int]:
     kind = type(value)
     if kind in _SCALARS:
         return value, _SCALAR_WEIGHT
-    if isinstance(value, str):
-        return value, len(value) + 2
-    if isinstance(value, bytes):
-        return value, len(value) * _BYTE_WEIGHT
+    if kind is str:
+        return value, len(value) + 2  # type: ignore[arg-type]  # mypy does not narrow by `type(value) is`
+    if kind is bytes:
+        return value, len(value) * _BYTE_WEIGHT  # type: ignore[arg-type]
     if isinstance(value, _WRAPPERS):
         inner, weight = _keep(value.value, left)
         return value if inner is value.value else kind(inner), weight + 6  # type: ignore[call-arg]
     if isinstance(value, Variant):
         inner, weight = _keep(value.payload, left)
         return Variant(value.case, inner), weight + len(value.case)
-    if isinstance(value, bytearray | memoryview):
+    if isinstance(value, _BUFFERS):
         size = len(value) * _BYTE_WEIGHT
         return (bytes(value) if size <= left else value), size
     if isinstance(value, dict):
-        items, weight = _keep_items(value.values(), left)
-        return (dict(zip(value, items, strict=False))), weight + sum(map(len, value))
-    if isinstance(value, set | frozenset):
+        copy, total = value.copy(), 0
+        for key, item in value.items():
+            mine, weight = _keep(item, left - total)
+            total += weight + len(key)
+            if total > left:
+                return value, total
+            if mine is not item:
+                copy[key] = mine
+        return copy, total
+    if isinstance(value, _SETS):
         return frozenset(value), sum(map(len, value))
-    if isinstance(value, list | tuple):
+    if isinstance(value, _SEQUENCES):
         if 2 * len(value) > left:
             return value, left + 1
         if kind is list and set(map(type, value)) <= _SCALARS:
