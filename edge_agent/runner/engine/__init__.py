@@ -6,9 +6,8 @@ a supervisor cannot be built on them. This package keeps what it needs: compile 
 say why it stopped (`Trap`). Values are mapped as tabled in `fleet.wit_types`.
 
 Rules for the caller: tick the engine about every `TICK_SECONDS`, or deadlines do not hold; run guests in threads with
-the default stack (2 MiB is safe, 512 KiB is not); close every instance. `list<u8>` crosses through a generated shim
-(`shim`), at about 2 ms per MiB and 8 MiB per call; lists of other numbers are one engine value per item, about 0.1
-microseconds each, and a guest can hand over at most 2.8 million of them at once.
+the default stack (2 MiB is safe, 512 KiB is not); close every instance. Lists of numbers cross through a generated shim
+(`shim`), at about 2 ms per MiB; a call carries half of the agent's memory limit and never more than 64 MiB.
 
 Read `instance` first, then `component`; `ffi` is the only module that declares C functions.
 
@@ -22,6 +21,7 @@ from edge_agent.capabilities.base import HostFunction, HostInterface
 from edge_agent.runner.engine.component import Component
 from edge_agent.runner.engine.engine import TICK_SECONDS, Engine
 from edge_agent.runner.engine.instance import Instance, Limits
+from edge_agent.runner.engine.resources import GuestResource
 from edge_agent.runner.engine.traps import Trap
 from edge_agent.runner.engine.types import ROOT, ComponentTypes, InterfaceType
 
@@ -31,6 +31,7 @@ __all__ = [
     "Component",
     "ComponentTypes",
     "Engine",
+    "GuestResource",
     "HostFunction",
     "HostInterface",
     "Instance",

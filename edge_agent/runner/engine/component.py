@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from edge_agent.runner.engine.engine import Engine
-    from edge_agent.runner.engine.leaves import Lower
+    from edge_agent.runner.engine.leaves import Lower, Resources
     from edge_agent.runner.engine.lift import Lift
     from edge_agent.runner.engine.shim.moved import Moved
     from fleet.wit_types import FuncType, WitType
@@ -105,7 +105,7 @@ class Component:
         """How to call an exported function.
 
         Raises:
-            FleetError: EXPORT_NOT_FOUND; COMPONENT_UNSUPPORTED when it takes or returns a resource of the guest.
+            FleetError: EXPORT_NOT_FOUND.
         """
         plan = self._plans.get(function)
         if plan is None:
@@ -133,10 +133,17 @@ class Component:
         self._owned.append((ffi.export_index_delete, index))
         return index
 
-    def _resources(self, local: Mapping[str, str]) -> dict[str, int]:
-        """Number of each host resource, by the name an interface uses and by the name of its origin."""
-        found = {name: self._numbers[origin] for name, origin in local.items() if origin in self._numbers}
-        return {**self._numbers, **found}
+    def _resources(self, local: Mapping[str, str]) -> dict[str, int | str]:
+        """What resources are, by the name that an interface uses and by the name of their origin.
+
+        The host defines those that are imported, and the guest all others.
+        """
+        everywhere = {
+            origin: self._numbers.get(origin, origin)
+            for interface in (*self.types.imports.values(), *self.types.exports.values())
+            for origin in interface.resources.values()
+        }
+        return {**everywhere, **{name: everywhere[origin] for name, origin in local.items()}}
 
     def _link(self) -> None:
         """Define what the component imports; which agent's functions run is decided call by call."""
@@ -198,7 +205,7 @@ def _add_instance(root: int, interface: str) -> int:
     return instance.value or 0
 
 
-def _trampoline(index: int, kind: FuncType, resources: Mapping[str, int]) -> object:
+def _trampoline(index: int, kind: FuncType, resources: Resources) -> object:
     """The C callback behind one imported function.
 
     Every exception is caught, whatever its kind, and kept for the caller of the guest: one that left a C callback
@@ -225,7 +232,7 @@ def _trampoline(index: int, kind: FuncType, resources: Mapping[str, int]) -> obj
     return ffi.HostCallback(call)
 
 
-def _result_lowering(kind: WitType, resources: Mapping[str, int]) -> Callable[[object, int, Any], None]:
+def _result_lowering(kind: WitType, resources: Resources) -> Callable[[object, int, Any], None]:
     """Write the result of a host function where the engine wants it, in memory that the engine owns."""
     lower = lowering(kind, resources)
     blank = template(kind)

@@ -261,6 +261,8 @@ val_clone = _declare(_quick, "wasmtime_component_val_clone", None, c_void_p, c_v
 
 # resources
 resource_any_to_host = _declare(_quick, "wasmtime_component_resource_any_to_host", c_void_p, *[c_void_p] * 3)
+resource_any_clone = _declare(_quick, "wasmtime_component_resource_any_clone", c_void_p, c_void_p)
+resource_any_drop = _declare(_waiting, "wasmtime_component_resource_any_drop", c_void_p, c_void_p, c_void_p)
 resource_any_delete = _declare(_quick, "wasmtime_component_resource_any_delete", None, c_void_p)
 resource_host_new = _declare(_quick, "wasmtime_component_resource_host_new", c_void_p, c_bool, c_uint32, c_uint32)
 resource_host_rep = _declare(_quick, "wasmtime_component_resource_host_rep", c_uint32, c_void_p)

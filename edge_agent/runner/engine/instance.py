@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 from ctypes import c_uint64
 from dataclasses import dataclass
 from functools import partial
@@ -150,6 +151,7 @@ class Instance:
         self._result = bytearray(ffi.VAL_SIZE)
         self._result_address = address_of(self._result)
         self._free_result = partial(ffi.bare_val_delete, ffi.pointer(self._result_address))
+        self._slot.drop_guest = partial(_drop_of, weakref.ref(self))
         slots[self._slot.number] = self._slot
         self._store = ffi.store_new(component.engine.pointer, self._slot.number, None)
         self._context: int = ffi.store_context(self._store)
@@ -208,15 +210,19 @@ class Instance:
             raise RuntimeError("an instance is used by one thread at a time")
         try:
             bound = self._bound.get(function) or self._bind(function)
+            slot = self._slot
+            if slot.abandoned:
+                self._drop_abandoned()
             if arguments or bound.params:
                 self._lower(bound, arguments)
-            slot = self._slot
             outer = slot.deadline
             self._arm(outer, seconds)
             self._depth += 1
             failed = bound.run()
             self._depth -= 1
             slot.deadline = outer
+            if slot.given:
+                slot.hand_over()
             if failed or self._trap is not None:
                 raise self._end(failed)
             lift = bound.lift
@@ -254,6 +260,31 @@ class Instance:
         # What nobody closed is closed here; a host function that refers to its own instance prevents it.
         if self._store:
             self.close()
+
+    def _drop_guest(self, pointer: int) -> None:
+        """Drop a resource of the guest, whose destructor runs in the guest, and free the handle."""
+        if not self._acquire(False):
+            raise RuntimeError("an instance is used by one thread at a time")
+        try:
+            failed = None
+            if self._store and self._trap is None:
+                slot = self._slot
+                outer = slot.deadline
+                self._arm(outer, None)
+                self._depth += 1
+                failed = ffi.resource_any_drop(self._context, pointer)
+                self._depth -= 1
+                slot.deadline = outer
+            ffi.resource_any_delete(pointer)
+            if failed:
+                raise self._end(failed)
+        finally:
+            self._release()
+
+    def _drop_abandoned(self) -> None:
+        slot = self._slot
+        while slot.abandoned:
+            self._drop_guest(slot.abandoned.pop())
 
     def _lower(self, bound: _Bound, arguments: tuple[WitValue, ...]) -> None:
         """Lay the arguments out in the function's buffer, which the engine copies before it runs anything."""
@@ -349,9 +380,21 @@ class Instance:
             used = delete_store_and_measure(store)
         else:
             delete_store(store)
-        del slots[self._slot.number]
+        slot = self._slot
+        del slots[slot.number]
+        for pointer in (*slot.held.values(), *slot.abandoned):
+            ffi.resource_any_delete(pointer)
+        slot.held, slot.abandoned = {}, []
         self._bound = {}
         return used
+
+
+def _drop_of(instance: weakref.ref[Instance]) -> Callable[[int], None]:
+    """How to drop resources of an instance: a method, which keeps it alive as long as there are any."""
+    found = instance()
+    if found is None:
+        raise RuntimeError("a resource of an instance that is gone")
+    return found._drop_guest  # noqa: SLF001 - ours
 
 
 def _ticks_until(slot: AgentSlot) -> int:

@@ -26,7 +26,7 @@ from fleet.wit_types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from edge_agent.runner.engine.slots import AgentSlot
 
@@ -34,6 +34,9 @@ Lower: TypeAlias = "Callable[[object, bytearray, int, AgentSlot], None]"
 """Writes the payload of one value: `(value, buffer, start, slot)`."""
 _Number: TypeAlias = "Callable[[object, bytearray, int, AgentSlot | None], None]"
 """The same for what needs no slot."""
+
+Resources: TypeAlias = "Mapping[str, int | str]"
+"""By the name that a type uses: the number of a resource of the host, or the full name of one of the guest."""
 
 pair = struct.Struct("<QQ").pack_into
 word = struct.Struct("<Q").pack_into

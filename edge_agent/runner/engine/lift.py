@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from edge_agent.runner.engine import ffi
 from edge_agent.runner.engine.errors import check
+from edge_agent.runner.engine.resources import GuestResource
 from edge_agent.runner.engine.shim.moved import HexList, number_of
 from fleet.errors import Code, FleetError
 from fleet.wit_types import (
@@ -38,8 +39,9 @@ from fleet.wit_types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from edge_agent.runner.engine.leaves import Resources
     from edge_agent.runner.engine.slots import AgentSlot
 
 Lift: TypeAlias = "Callable[[bytes | bytearray, int, AgentSlot], object]"
@@ -58,15 +60,12 @@ _triple = struct.Struct("<QQQ").unpack_from
 _code_point = struct.Struct("<I").unpack_from
 
 
-def lifting(kind: WitType, resources: Mapping[str, int]) -> Lift:
+def lifting(kind: WitType, resources: Resources) -> Lift:
     """Compile a type into a function that reads one value of it.
 
     Args:
         kind: the type.
-        resources: number of each host resource by the name that the type uses.
-
-    Raises:
-        FleetError: COMPONENT_UNSUPPORTED for a resource the host does not define.
+        resources: what the resources are that the type uses.
     """
     match kind:
         case Primitive():
@@ -108,7 +107,7 @@ def _text(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> str:
     return _text_at(address, length) if length else ""
 
 
-def _list(kind: ListType, resources: Mapping[str, int]) -> Lift:
+def _list(kind: ListType, resources: Resources) -> Lift:
     if (number := number_of(kind)) is not None:
         return (_hexadecimal if isinstance(kind, HexList) else _numbers)(number)
     element = lifting(kind.element, resources)
@@ -163,7 +162,7 @@ def _numbers(element: Primitive) -> Lift:
     return lift
 
 
-def _record(kind: RecordType, resources: Mapping[str, int]) -> Lift:
+def _record(kind: RecordType, resources: Resources) -> Lift:
     size = len(kind.fields) * ffi.ENTRY_SIZE
     parts = [
         (name, lifting(part, resources), index * ffi.ENTRY_SIZE + ffi.NAME_SIZE)
@@ -177,7 +176,7 @@ def _record(kind: RecordType, resources: Mapping[str, int]) -> Lift:
     return lift
 
 
-def _tuple(kind: TupleType, resources: Mapping[str, int]) -> Lift:
+def _tuple(kind: TupleType, resources: Resources) -> Lift:
     size = len(kind.items) * _VAL
     parts = [(lifting(part, resources), index * _VAL) for index, part in enumerate(kind.items)]
 
@@ -188,7 +187,7 @@ def _tuple(kind: TupleType, resources: Mapping[str, int]) -> Lift:
     return lift
 
 
-def _variant(kind: VariantType, resources: Mapping[str, int]) -> Lift:
+def _variant(kind: VariantType, resources: Resources) -> Lift:
     cases = {name.encode(): (name, part and lifting(part, resources)) for name, part in kind.cases}
 
     def lift(raw: bytes | bytearray, start: int, slot: AgentSlot) -> Variant[object]:
@@ -206,7 +205,7 @@ def _flags(raw: bytes | bytearray, start: int, _slot: AgentSlot) -> frozenset[st
     return frozenset([string_at(name, length).decode() for length, name in spans])
 
 
-def _option(kind: OptionType, resources: Mapping[str, int]) -> Lift:
+def _option(kind: OptionType, resources: Resources) -> Lift:
     part = lifting(kind.payload, resources)
     nested = isinstance(kind.payload, OptionType)
 
@@ -220,7 +219,7 @@ def _option(kind: OptionType, resources: Mapping[str, int]) -> Lift:
     return lift
 
 
-def _result(kind: ResultType, resources: Mapping[str, int]) -> Lift:
+def _result(kind: ResultType, resources: Resources) -> Lift:
     ok = kind.ok and lifting(kind.ok, resources)
     err = kind.err and lifting(kind.err, resources)
 
@@ -233,10 +232,10 @@ def _result(kind: ResultType, resources: Mapping[str, int]) -> Lift:
     return lift
 
 
-def _resource(kind: OwnType | BorrowType, resources: Mapping[str, int]) -> Lift:
-    if kind.resource not in resources:
-        raise FleetError(Code.COMPONENT_UNSUPPORTED, f"{kind} is a resource that the guest defines, not the host")
+def _resource(kind: OwnType | BorrowType, resources: Resources) -> Lift:
     number = resources[kind.resource]
+    if isinstance(number, str):
+        return _guest_resource(number)
     owned = isinstance(kind, OwnType)
 
     def lift(raw: bytes | bytearray, start: int, slot: AgentSlot) -> int:
@@ -250,5 +249,14 @@ def _resource(kind: OwnType | BorrowType, resources: Mapping[str, int]) -> Lift:
         if owned:
             slot.live.discard((number, rep))
         return rep
+
+    return lift
+
+
+def _guest_resource(kind: str) -> Lift:
+    """A handle of our own, since the value's goes with the value; only `own` comes out of a guest."""
+
+    def lift(raw: bytes | bytearray, start: int, slot: AgentSlot) -> GuestResource:
+        return GuestResource(slot, kind, ffi.resource_any_clone(_word(raw, start + 8)[0]))
 
     return lift

@@ -25,8 +25,8 @@ from edge_agent.runner.engine.leaves import (
     template,
     word,
 )
+from edge_agent.runner.engine.resources import GuestResource
 from edge_agent.runner.engine.shim.moved import HexList, number_of
-from fleet.errors import Code, FleetError
 from fleet.wit_types import (
     BorrowType,
     EnumType,
@@ -47,25 +47,23 @@ from fleet.wit_types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
+    from edge_agent.runner.engine.leaves import Resources
     from edge_agent.runner.engine.slots import AgentSlot
 
 _VAL = ffi.VAL_SIZE
 _triple = struct.Struct("<QQQ").pack_into
 
 
-def lowering(kind: WitType, resources: Mapping[str, int]) -> Lower:
+def lowering(kind: WitType, resources: Resources) -> Lower:
     """Compile a type into a function `(value, buffer, start, slot)` that writes the payload of one value.
 
     The caller has put `template(kind)` at `start`.
 
     Args:
         kind: the type.
-        resources: number of each host resource by the name that the type uses.
-
-    Raises:
-        FleetError: COMPONENT_UNSUPPORTED for a resource the host does not define.
+        resources: what the resources are that the type uses.
     """
     match kind:
         case Primitive():
@@ -90,7 +88,7 @@ def lowering(kind: WitType, resources: Mapping[str, int]) -> Lower:
             return _resource(kind, resources)
 
 
-def _list(kind: ListType, resources: Mapping[str, int]) -> Lower:
+def _list(kind: ListType, resources: Resources) -> Lower:
     if (number := number_of(kind)) is not None:
         return (hexadecimal if isinstance(kind, HexList) else numbers)(kind, number)
     element = lowering(kind.element, resources)
@@ -113,7 +111,7 @@ def _list(kind: ListType, resources: Mapping[str, int]) -> Lower:
     return lower
 
 
-def _record(kind: RecordType, resources: Mapping[str, int]) -> Lower:
+def _record(kind: RecordType, resources: Resources) -> Lower:
     labels = _Labels(name for name, _ in kind.fields)
     blank = b"".join(labels.entry(name) + template(part) for name, part in kind.fields)
     size = len(blank)
@@ -149,7 +147,7 @@ def _wrong_fields(labels: _Labels, value: dict[object, object]) -> Mismatch:
     return Mismatch(f"{next(iter(value.keys() - labels.spans.keys()))!r} is not a field of the record")
 
 
-def _tuple(kind: TupleType, resources: Mapping[str, int]) -> Lower:
+def _tuple(kind: TupleType, resources: Resources) -> Lower:
     blank = b"".join(template(part) for part in kind.items)
     size = len(blank)
     parts = [(index, lowering(part, resources)) for index, part in enumerate(kind.items)]
@@ -172,7 +170,7 @@ def _tuple(kind: TupleType, resources: Mapping[str, int]) -> Lower:
     return lower
 
 
-def _boxed(kind: WitType, resources: Mapping[str, int]) -> _Boxed:
+def _boxed(kind: WitType, resources: Resources) -> _Boxed:
     return _Boxed(lowering(kind, resources), template(kind))
 
 
@@ -193,7 +191,7 @@ class _Boxed:
         return address
 
 
-def _option(kind: OptionType, resources: Mapping[str, int]) -> Lower:
+def _option(kind: OptionType, resources: Resources) -> Lower:
     payload = _boxed(kind.payload, resources)
     nested = isinstance(kind.payload, OptionType)
 
@@ -210,7 +208,7 @@ def _option(kind: OptionType, resources: Mapping[str, int]) -> Lower:
     return lower
 
 
-def _result(kind: ResultType, resources: Mapping[str, int]) -> Lower:
+def _result(kind: ResultType, resources: Resources) -> Lower:
     ok = None if kind.ok is None else _boxed(kind.ok, resources)
     err = None if kind.err is None else _boxed(kind.err, resources)
 
@@ -227,7 +225,7 @@ def _result(kind: ResultType, resources: Mapping[str, int]) -> Lower:
     return lower
 
 
-def _variant(kind: VariantType, resources: Mapping[str, int]) -> Lower:
+def _variant(kind: VariantType, resources: Resources) -> Lower:
     labels = _Labels(name for name, _ in kind.cases)
     parts = {name: None if part is None else _boxed(part, resources) for name, part in kind.cases}
 
@@ -282,11 +280,11 @@ def _flags(kind: FlagsType) -> Lower:
     return lower
 
 
-def _resource(kind: OwnType | BorrowType, resources: Mapping[str, int]) -> Lower:
-    if kind.resource not in resources:
-        raise FleetError(Code.COMPONENT_UNSUPPORTED, f"{kind} is a resource that the guest defines, not the host")
+def _resource(kind: OwnType | BorrowType, resources: Resources) -> Lower:
     number = resources[kind.resource]
     owned = isinstance(kind, OwnType)
+    if isinstance(number, str):
+        return _guest_resource(number, kind)
 
     def lower(value: object, buffer: bytearray, start: int, slot: AgentSlot) -> None:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -302,6 +300,17 @@ def _resource(kind: OwnType | BorrowType, resources: Mapping[str, int]) -> Lower
         check(failed)
         slot.arena.hold_handle(handle.value or 0)
         word(buffer, start + 8, handle.value or 0)
+
+    return lower
+
+
+def _guest_resource(name: str, kind: OwnType | BorrowType) -> Lower:
+    owned = isinstance(kind, OwnType)
+
+    def lower(value: object, buffer: bytearray, start: int, slot: AgentSlot) -> None:
+        if not isinstance(value, GuestResource):
+            raise expected(kind, value)
+        word(buffer, start + 8, value.lend(slot, name, give=owned))
 
     return lower
 

@@ -16,6 +16,7 @@ from edge_agent.runner.engine.arena import Arena
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from edge_agent.runner.engine.resources import GuestResource
     from fleet.model import ExitCause
 
 
@@ -38,16 +39,24 @@ class AgentSlot:
         movable: most bytes of lists of numbers that one call may carry through the shim.
         live: numbers of the resources the guest holds, by resource number.
         lent: those of them that were handed over since the last call from outside began.
+        drop_guest: gives the function that drops a resource of the guest, which keeps the instance alive.
+        held: pointers to the open handles on resources of the guest, by the identity of their `GuestResource`.
+        abandoned: those that nobody can use any more; dropped with the next call.
+        given: resources of the guest that are arguments of the call being made, as its own.
     """
 
     __slots__ = (
+        "abandoned",
         "arena",
         "clock",
         "context",
         "deadline",
         "destructors",
+        "drop_guest",
         "failure",
         "functions",
+        "given",
+        "held",
         "interrupted",
         "lent",
         "live",
@@ -79,6 +88,10 @@ class AgentSlot:
         self.interrupted = False
         self.live: set[tuple[int, int]] = set()
         self.lent: list[tuple[int, int]] = []
+        self.drop_guest: Callable[[], Callable[[int], None]]
+        self.held: dict[int, int] = {}
+        self.abandoned: list[int] = []
+        self.given: list[GuestResource] = []
 
     def lend(self, resource: int, rep: int) -> None:
         """Note that the guest now owns a resource.
@@ -94,6 +107,15 @@ class AgentSlot:
     def take_back(self) -> None:
         """The call did not come about: what it would have given to the guest is still the host's."""
         self.live.difference_update(self.lent)
+        for resource in self.given:
+            resource.keep()
+        self.given = []
+
+    def hand_over(self) -> None:
+        """The call has begun: what it took of the guest's resources is no longer the host's."""
+        given, self.given = self.given, []
+        for resource in given:
+            resource.forget()
 
     def drop(self, resource: int, rep: int) -> None:
         """The guest dropped a resource it owned: run its destructor."""

@@ -349,21 +349,6 @@ def test_a_bare_name_must_be_unique() -> None:
         ENGINE.load(ENGINE.compile(twice)).find("f")
 
 
-def test_resources_of_the_guest_are_refused_when_called() -> None:
-    own = wasm("""(component
-     (type $r' (resource (rep i32)))
-     (export $r "r" (type $r'))
-     (core func $new (canon resource.new $r'))
-     (core module $m (import "h" "new" (func $new (param i32) (result i32)))
-       (func (export "make") (result i32) (call $new (i32.const 1))))
-     (core instance $i (instantiate $m (with "h" (instance (export "new" (func $new))))))
-     (func (export "make") (result (own $r)) (canon lift (core func $i "make"))))""")
-    instance = Instance(ENGINE.load(ENGINE.compile(own)), [], Limits())
-    with pytest.raises(FleetError) as caught:
-        instance.call("make")
-    assert caught.value.code is Code.COMPONENT_UNSUPPORTED
-
-
 def test_lazy_interfaces_are_made_for_the_first_agent_and_then_at_the_first_call(store: Store) -> None:
     component = ENGINE.load(ENGINE.compile(GUEST))
     made: list[str] = []
