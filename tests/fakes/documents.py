@@ -38,6 +38,7 @@ agents:
       - event: {topic: sensors/temperature, function: "syuthd:agent-mesh/sensor-handler#handle-data"}
       - timer: {every: 5s, function: handle-data, arguments: '{source: "t", value: 1.0, timestamp: 0}'}
     restart: {initial: 1s, cap: 2m, stable: 3m}
+    on_full_queue: drop-oldest
   - name: second
     bundle: second-agent@1.0.0-rc.1
 rollout: {waves: [1, 50%, 100%], healthy_for: 5s, deadline: 2m, max_failures: 1}

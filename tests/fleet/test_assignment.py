@@ -39,6 +39,7 @@ from fleet.model import (
     FusedAgent,
     Isolation,
     Link,
+    QueuePolicy,
     RestartPolicy,
     TargetRef,
     TelemetryTrigger,
@@ -146,6 +147,7 @@ RAW_AGENT = RAW["agents"][0]
         {"agents": [{**RAW_AGENT, "config": {"a": 1}}]},
         {"agents": [{**RAW_AGENT, "triggers": [{"cron": {}}]}]},
         {"agents": [{**RAW_AGENT, "restart": {"initial": "soon"}}]},
+        {"agents": [{**RAW_AGENT, "on_full_queue": "wait"}]},
         {"agents": [{**RAW_AGENT, "capabilities": ["everything"]}]},
         {"more": 1},
     ],
@@ -334,6 +336,12 @@ def test_links_and_parts_survive_the_journey():
     assignment = dataclasses.replace(ASSIGNMENT, agents=(whole,))
     assert decode_assignment(encode_assignment(assignment)) == assignment
     assert opened(desired(assignment)).assignment == assignment
+
+
+@pytest.mark.parametrize("policy", QueuePolicy)
+def test_what_a_full_queue_does_survives_the_journey(policy: QueuePolicy) -> None:
+    assignment = dataclasses.replace(ASSIGNMENT, agents=(dataclasses.replace(AGENT, on_full_queue=policy),))
+    assert decode_assignment(encode_assignment(assignment)) == assignment
 
 
 def test_an_agent_without_links_is_written_as_before_there_were_links():

@@ -48,6 +48,7 @@ NEEDS = {
     "hungry-agent": LOG,
     "spinner-agent": LOG,
     "crasher-agent": LOG,
+    "ends-agent": LOG,
 }
 """What each sample component imports."""
 
