@@ -20,7 +20,8 @@ Read `instance` first, then `component`; `ffi` is the only module that declares 
 from edge_agent.capabilities.base import HostFunction, HostInterface
 from edge_agent.runner.engine.component import Component
 from edge_agent.runner.engine.engine import TICK_SECONDS, Engine
-from edge_agent.runner.engine.instance import Instance, Limits
+from edge_agent.runner.engine.instance import Instance
+from edge_agent.runner.engine.limits import Limits
 from edge_agent.runner.engine.resources import GuestResource
 from edge_agent.runner.engine.traps import Trap
 from edge_agent.runner.engine.types import ROOT, ComponentTypes, InterfaceType

@@ -1,6 +1,6 @@
 """One running agent: a store, its limits, and calls into the guest.
 
-Owns: `Limits` and `Instance`. An instance is used by one thread at a time; instances in different threads are
+Owns: `Instance`. An instance is used by one thread at a time; instances in different threads are
 independent. After a trap the instance is dead: the engine lets nothing enter it again, so its memory is freed at once
 and a restart is a new instance.
 """
@@ -11,13 +11,13 @@ import math
 import threading
 import weakref
 from ctypes import c_uint64
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import EndAgentError
 from edge_agent.runner.engine import ffi
 from edge_agent.runner.engine.arena import address_of
+from edge_agent.runner.engine.bound import BoundFunction
 from edge_agent.runner.engine.engine import TICK_SECONDS
 from edge_agent.runner.engine.errors import check, take_error
 from edge_agent.runner.engine.leaves import Mismatch
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from edge_agent.capabilities.base import HostInterface
-    from edge_agent.runner.engine.component import Component, ExportPlan
+    from edge_agent.runner.engine.component import Component
+    from edge_agent.runner.engine.limits import Limits
     from fleet.wit_types import FuncType, WitValue
 
 _CHECK_TICKS = 10
@@ -43,68 +44,6 @@ _UNLIMITED_FUEL = (1 << 64) - 1
 
 _QUOTA_SHARE = 0.75
 """A guest that aborts with at least this share of its memory in use is taken to have run out of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one agent may use.
-
-    Attributes:
-        memory_bytes: size of each linear memory; the agent's total is this times `memories`. Where bytes cross through
-            the shim (see `engine.shim`), it has a memory of its own for each direction, of `memory_bytes` too and never
-            more than 128 MiB; half of that is what one call can carry.
-        memories: number of linear memories.
-        tables: number of tables.
-        table_elements: elements of each table.
-        instances: core instances the component is made of.
-        resources: host resources the guest may hold at one time.
-        call_seconds: wall-clock time of one call, host functions included; none for no limit. A guest is stopped when
-            it next runs: a host function that waits must watch its own time.
-        start_seconds: wall-clock time of instantiation; the smaller of it and `call_seconds` holds.
-        fuel_per_call: instructions of one call, on an engine that counts them; none for no limit.
-    """
-
-    memory_bytes: int = 64 << 20
-    memories: int = 2
-    tables: int = 64
-    table_elements: int = 100_000
-    instances: int = 64
-    resources: int = 1024
-    call_seconds: float | None = 30.0
-    start_seconds: float | None = None
-    fuel_per_call: int | None = None
-
-
-class _Bound:
-    """An exported function of one instance: the engine's handle, and a call of it with all arguments made.
-
-    Attributes:
-        pointer: where the engine's handle is to be written.
-        buffer: where the values of the parameters are laid out.
-        params: name, conversion and place in the buffer of each.
-        lift: conversion of the result, if there is one.
-        plain_result: the result holds no memory that has to be freed.
-        run: calls the function; returns a pointer to an error, or None.
-    """
-
-    __slots__ = ("_handle", "buffer", "lift", "params", "plain_result", "pointer", "run")
-
-    def __init__(self, plan: ExportPlan, context: int, result: int) -> None:
-        self._handle = bytearray(ffi.FUNC_SIZE)
-        self.pointer = address_of(self._handle)
-        self.buffer = bytearray(plan.blank)
-        self.params = [(name, lower, at * ffi.VAL_SIZE) for at, (name, lower) in enumerate(plan.params)]
-        self.lift = plan.lift
-        self.plain_result = plan.plain_result
-        self.run: Callable[[], int | None] = partial(
-            ffi.bare_func_call,
-            ffi.pointer(self.pointer),
-            ffi.pointer(context),
-            ffi.pointer(address_of(self.buffer) if plan.params else None),
-            ffi.size(len(plan.params)),
-            ffi.pointer(None if plan.lift is None else result),
-            ffi.size(0 if plan.lift is None else 1),
-        )
 
 
 class Instance:
@@ -147,7 +86,7 @@ class Instance:
         self._release = lock.release
         self._depth = 0
         self._trap: Trap | None = None
-        self._bound: dict[str, _Bound] = {}
+        self._bound: dict[str, BoundFunction] = {}
         self._result = bytearray(ffi.VAL_SIZE)
         self._result_address = address_of(self._result)
         self._free_result = partial(ffi.bare_val_delete, ffi.pointer(self._result_address))
@@ -286,7 +225,7 @@ class Instance:
         while slot.abandoned:
             self._drop_guest(slot.abandoned.pop())
 
-    def _lower(self, bound: _Bound, arguments: tuple[WitValue, ...]) -> None:
+    def _lower(self, bound: BoundFunction, arguments: tuple[WitValue, ...]) -> None:
         """Lay the arguments out in the function's buffer, which the engine copies before it runs anything."""
         slot = self._slot
         params = bound.params
@@ -306,12 +245,12 @@ class Instance:
             slot.take_back()
             raise FleetError(Code.VALUE_INVALID, str(error), place=name) from None
 
-    def _bind(self, function: str) -> _Bound:
+    def _bind(self, function: str) -> BoundFunction:
         """Look up an exported function of this instance; remembered, since it stays where it is."""
         if self._store == 0 or self._trap is not None:
             raise FleetError(Code.AGENT_NOT_RUNNING, "the instance has ended")
         plan = self._component.plan(function)
-        bound = _Bound(plan, self._context, self._result_address)
+        bound = BoundFunction(plan, self._context, self._result_address)
         if not ffi.instance_func(address_of(self._instance), self._context, plan.index, bound.pointer):
             raise FleetError(Code.EXPORT_NOT_FOUND, f"the component exports no function '{function}'")
         self._bound[function] = bound
