@@ -12,21 +12,23 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from edge_agent.runtime import AgentStart, ModelFile
+from edge_agent.runtime import AgentStart, Fusion, ModelFile, Part, Wire
 from fleet.bundle import MAX_COMPONENT, open_bundle
 from fleet.component import read_component
 from fleet.errors import Code, FleetError
-from fleet.grants import OnLapse, check_applies, check_imports, effective, parse_grant
+from fleet.grants import OnLapse, check_applies, check_imports, effective, fuse, parse_grant
+from fleet.model import Isolation
+from fleet.wit import parse_interface
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from edge_agent.blobs import Blobs
     from edge_agent.runtime import Runtime
-    from fleet.grants import Authority, Grant
-    from fleet.model import AssignedAgent, TargetRef
+    from fleet.grants import Authority, Grant, ImportDecision
+    from fleet.model import AssignedAgent, FusedAgent, TargetRef
     from fleet.trust import Release
 
 CODE_ROLES = "code-"
@@ -78,21 +80,59 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
         2. Digest: the documents and files that the assignment names are stored and match.
         3. The grant applies to this agent, bundle, node and moment.
         4. Effective authority: the grant under the node's ceiling, and under its lease.
-        5. Imports: every import of the component's bytes is granted, baseline or optional.
-        6. Compile: the engine accepts the component (cached by digest).
+        5. Imports: every import of the component's bytes is granted, baseline or optional; links name agents that the
+           grant allows.
+        6. Compile: the engine accepts the component, or what it is fused into (cached by digest).
+
+    What is fused into the agent passes 1 to 5 under its own bundle and grant; the whole then has the authority of
+    `fleet.grants.fuse`. Whether types agree is the engine's to say: in 6 for parts of one whole, else when the second
+    of two linked agents starts.
 
     Raises:
         FleetError: 1 TARGET_UNSIGNED, DIGEST_MISMATCH; 2 BLOB_MISSING, BLOB_CORRUPT, DIGEST_MISMATCH, BUNDLE_INVALID;
             3 GRANT_NOT_APPLICABLE, GRANT_EXPIRED, GRANT_INVALID; 4 GRANT_EXPIRED; 5 IMPORT_NOT_GRANTED,
-            COMPONENT_UNSUPPORTED, COMPONENT_INVALID; 6 whatever `Runtime.prepare` raises.
+            LINK_INVALID, COMPONENT_UNSUPPORTED, COMPONENT_INVALID; 6 whatever `Runtime.prepare` raises.
     """
     # Hashing a model takes as long as reading it, so it must not hold up the event loop.
     admitted = await asyncio.to_thread(_check, spec, context)
-    await runtime.prepare(admitted.start.component, admitted.start.component_digest)  # 6
+    start = admitted.start
+    await runtime.prepare(start.component, start.component_digest, start.fusion)  # 6
     return admitted
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One component that passed the checks 1 to 5, with what its own grant gives it."""
+
+    component: Part
+    imports: frozenset[str]
+    models: Mapping[str, ModelFile]
+    authority: Authority
+    valid_until: datetime
+    decision: ImportDecision
+
+
 def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
+    parts = [_check_part(part, context) for part in spec.parts]
+    own = parts[0]
+    stubs = {name for part in parts for name in part.decision.deny_stubs}
+    start = AgentStart(
+        name=spec.name,
+        component=own.component.component,
+        component_digest=own.component.digest,
+        authority=fuse([(part.authority, part.imports) for part in parts]).encode(),
+        state_dir=context.state_root / spec.application,
+        deny_stubs=tuple(sorted(stubs)) if spec.fused else own.decision.deny_stubs,
+        config=spec.config,
+        models=_models(spec.name, parts),
+        on_full_queue=spec.on_full_queue,
+        links=_links(spec.name, parts, stubs),
+        fusion=_fusion(parts) if spec.fused else None,
+    )
+    return AdmittedAgent(start, min(part.valid_until for part in parts))
+
+
+def _check_part(spec: AssignedAgent | FusedAgent, context: NodeContext) -> _Part:
     _check_signed(spec.bundle, CODE_ROLES, context.release)  # 1
     _check_signed(spec.grant, GRANT_ROLES, context.release)
     index, document = context.blobs.read(spec.bundle.digest), context.blobs.read(spec.grant.digest)  # 2
@@ -112,19 +152,60 @@ def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
     authority, valid_until = _effective(grant, context)  # 4
     imports = read_component(context.blobs.read(bundle.component.digest, MAX_COMPONENT)).imports
     name = f"{bundle.name}@{bundle.version}"
-    decision = check_imports(imports, authority, bundle.optional_imports, spec.name, name)  # 5
-    start = AgentStart(
-        name=spec.name,
-        component=component,
-        component_digest=bundle.component.digest,
-        authority=authority.encode(),
-        state_dir=context.state_root / spec.application,
-        deny_stubs=decision.deny_stubs,
-        config=spec.config,
+    decision = check_imports(imports, authority, bundle.optional_imports, spec.name, name, spec.links)  # 5
+    answered = {imported for imported, link in decision.links.items() if link.isolation is Isolation.NONE}
+    return _Part(
+        component=Part(spec.name, component, bundle.component.digest),
+        imports=frozenset(parse_interface(imported).unversioned for imported in imports if imported not in answered),
         models=models,
-        on_full_queue=spec.on_full_queue,
+        authority=authority,
+        valid_until=valid_until,
+        decision=decision,
     )
-    return AdmittedAgent(start, valid_until)
+
+
+def _models(agent: str, parts: Sequence[_Part]) -> Mapping[str, ModelFile]:
+    models: dict[str, ModelFile] = {}
+    for part in parts:
+        for name, model in part.models.items():
+            if models.setdefault(name, model).digest != model.digest:
+                raise FleetError(
+                    Code.LINK_INVALID,
+                    f"two parts of {agent} have different models named {name}",
+                    agent=agent,
+                    model=name,
+                    remedy="Give one of them another name in its bundle, or link the agents with `isolation: store`.",
+                )
+    return models
+
+
+def _links(agent: str, parts: Sequence[_Part], stubs: Collection[str]) -> Mapping[str, str]:
+    """Imports of the whole that other agents answer. What one part may not call, no other part calls for it."""
+    links: dict[str, str] = {}
+    for part in parts:
+        for imported, link in part.decision.links.items():
+            if link.isolation is Isolation.NONE:
+                continue
+            if imported in stubs or links.setdefault(imported, link.agent) != link.agent:
+                raise FleetError(
+                    Code.LINK_INVALID,
+                    f"the parts of {agent} do not link {imported} to one agent",
+                    agent=agent,
+                    imports=imported,
+                    remedy="Link it to the same agent for each of them, or keep one apart with `isolation: store`.",
+                )
+    return links
+
+
+def _fusion(parts: Sequence[_Part]) -> Fusion:
+    numbers = {part.component.agent: number for number, part in enumerate(parts)}
+    wires = (
+        Wire(number, imported, numbers[link.agent])
+        for number, part in enumerate(parts)
+        for imported, link in part.decision.links.items()
+        if link.isolation is Isolation.NONE
+    )
+    return Fusion(tuple(part.component for part in parts), tuple(wires))
 
 
 def _check_signed(ref: TargetRef, roles: str, release: Release) -> None:

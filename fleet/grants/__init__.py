@@ -9,7 +9,7 @@ from fleet.grants.admission import ImportDecision, check_applies, check_exports,
 from fleet.grants.comparison import diff_grants
 from fleet.grants.document import BundleSelector, Grant, Lease, OnLapse, Risk, parse_ceiling, parse_grant
 from fleet.grants.draft import extend_grant, propose_grant, render_grant
-from fleet.grants.lattice import Authority, AuthorityDiff, describe_rules, diff, meet, subset
+from fleet.grants.lattice import Authority, AuthorityDiff, describe_rules, diff, fuse, meet, subset
 from fleet.grants.limits import Limits
 from fleet.grants.rules import Rule, describe_rule
 from fleet.grants.vocabulary import BASELINE, EXPORTS, VOCABULARY, find_specs, is_link
@@ -38,6 +38,7 @@ __all__ = [
     "effective",
     "extend_grant",
     "find_specs",
+    "fuse",
     "is_link",
     "meet",
     "parse_ceiling",

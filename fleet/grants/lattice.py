@@ -4,6 +4,7 @@ Owns: `Authority` and the total functions on it. `meet` can only take authority 
 node ceiling and narrowing only the grant can give any. Laws, kept by tests:
 
 * `meet(a, b)` allows a request exactly when `a` and `b` both do, and is a subset of both;
+* `fuse` allows nothing that one of the parts which import the interface may not do;
 * `subset` is sound, reflexive and transitive: it may miss a subset that several rules cover together, never invent one;
 * `diff` names something widened whenever the new authority allows what the old one did not.
 """
@@ -11,6 +12,7 @@ node ceiling and narrowing only the grant can give any. Laws, kept by tests:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,7 @@ from fleet.grants.rules import Rules, describe_rule, normal, parse_rules, write_
 from fleet.grants.vocabulary import Kind, find_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 AUTHORITY_SCHEMA = "fleet.authority/v1"
 
@@ -153,6 +155,31 @@ def meet(a: Authority, b: Authority) -> Authority:
         if interface in b.capabilities
     }
     return Authority(capabilities, a.limits.meet(b.limits))
+
+
+def fuse(parts: Sequence[tuple[Authority, Collection[str]]]) -> Authority:
+    """Return what agents may do that run as one component.
+
+    The whole imports each interface once, so that nobody can tell which part makes a call. What one part imports is as
+    its authority says; what several import is only what all of them may do, and nothing when one of them has no grant
+    for it. What no part imports is the first part's: the whole has its exports. Of each limit the lowest holds, for the
+    whole.
+
+    Args:
+        parts: authority of each part, and the unversioned interfaces that its component imports; at least one.
+    """
+    first, limits = parts[0][0], parts[0][0].limits
+    capabilities = dict(first.capabilities)
+    for interface in sorted({interface for _, imports in parts for interface in imports}):
+        users = [authority for authority, imports in parts if interface in imports]
+        if all(interface not in authority.capabilities for authority in users):
+            capabilities.pop(interface, None)
+            continue
+        alone = [Authority({interface: authority.capabilities.get(interface, ())}) for authority in users]
+        capabilities[interface] = reduce(meet, alone).capabilities[interface]
+    for authority, _ in parts[1:]:
+        limits = limits.meet(authority.limits)
+    return Authority(capabilities, limits)
 
 
 def subset(a: Authority, b: Authority) -> bool:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import Code, FleetError
-from fleet.grants import VOCABULARY, Authority, Limits, Rule, describe_rule, describe_rules, diff, meet, subset
+from fleet.grants import VOCABULARY, Authority, Limits, Rule, describe_rule, describe_rules, diff, fuse, meet, subset
 from fleet.grants.constraints import Constraint, Literals, Maximum, Patterns
 from fleet.grants.limits import DEFAULT_LIMITS, HIGHEST_LIMITS, LIMITS, OPTIONAL
 from fleet.grants.rules import normal, write_constraint
@@ -269,3 +269,27 @@ def test_an_unknown_kind_of_constraint_is_the_programmers_fault():
 
     with pytest.raises(TypeError, match="unknown constraint"):
         write_constraint(ConstraintSpec(Kind.MAXIMUM), Odd())
+
+
+IMPORTS = st.sets(st.sampled_from(sorted({*SPECS} - {"wasi:logging/logging"})), max_size=4)
+
+
+@LAW
+@given(st.lists(st.tuples(authorities(), IMPORTS), min_size=1, max_size=3), requests())
+def test_a_whole_may_do_what_all_parts_that_could_be_asking_may(parts, call):
+    interface, request = call
+    whole = fuse(parts)
+    users = [authority for authority, imports in parts if interface in imports] or [parts[0][0]]
+    assert whole.allows(interface, **request) == all(user.allows(interface, **request) for user in users)
+    assert all(whole.limits.within(authority.limits) for authority, _ in parts)
+
+
+@given(authorities(), IMPORTS)
+def test_a_whole_of_one_part_is_the_part(authority, imports):
+    assert fuse([(authority, imports)]) == authority
+
+
+def test_an_import_that_one_part_has_no_grant_for_denies_all():
+    granted, other = Authority({STORE: (READ_ALL,)}), Authority({})
+    whole = fuse([(granted, {STORE}), (other, {STORE, "acme:pipeline/score"})])
+    assert whole.capabilities == {STORE: ()}
