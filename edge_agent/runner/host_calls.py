@@ -33,9 +33,11 @@ def limit_rate(interfaces: Iterable[HostInterface], context: AgentContext) -> It
     def limited(call: Callable[..., WitValue]) -> Callable[..., WitValue]:
         @wraps(call)
         def wait_and_call(*arguments: WitValue) -> WitValue:
-            seconds = bucket.take(context.clock.monotonic_ns() / 1e9)
-            if seconds > 0:
-                context.wait(int(seconds * 1e9))
+            now = context.clock.monotonic_ns()
+            turn = now + int(bucket.take(now / 1e9) * 1e9)
+            while now < turn:  # a wait ends early when something that the guest may be waiting for has changed
+                context.wait(turn - now)
+                now = context.clock.monotonic_ns()
             return call(*arguments)
 
         return wait_and_call

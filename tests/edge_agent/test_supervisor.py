@@ -192,6 +192,9 @@ async def test_a_refused_agent_tells_why_and_waits_for_change(bench: Bench) -> N
     assert bench.agent().phase is Phase.FAILED
     assert refusal is not None
     assert (refusal.code, refusal.remedy) == ("IMPORT_NOT_GRANTED", "grant it")
+    ended = bench.agent().last_exit
+    assert ended is not None
+    assert (ended.cause, ended.message) == (ExitCause.ADMISSION_REFUSED, refusal.message)
     assert "wasi:x/y" in refusal.message
     assert "secret" not in refusal.message
     await bench.clock.advance(3_600)

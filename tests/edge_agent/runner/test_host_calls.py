@@ -39,6 +39,17 @@ def test_all_functions_share_one_rate_and_wait_by_the_agents_clock(tmp_path):
     assert node.clock.steady_ns - began == pytest.approx(2e9, rel=1e-3)
 
 
+def test_a_wait_that_is_woken_goes_on(tmp_path):
+    node = Node(tmp_path)
+    whole = node.clock.wait
+    node.clock.wait = lambda nanoseconds: whole(min(nanoseconds, 10_000_000))
+    (limited, _) = limit_rate(interfaces(), node.agent({}, host_calls_per_second=10))
+    began = node.clock.steady_ns
+    for _ in range(20):
+        limited.functions["x"].call(1)
+    assert node.clock.steady_ns - began == pytest.approx(1e9, rel=1e-3)
+
+
 def test_a_wait_past_the_deadline_ends_the_agent_before_the_call(tmp_path):
     node = Node(tmp_path)
 
