@@ -1,6 +1,7 @@
 """What may be a name, and what a content address looks like.
 
-Owns: the grammar of names of nodes, applications, agents, bundles and teams, of topics and of digests. Never resolves a name.
+Owns: the grammar of names of nodes, applications, agents, bundles and teams, of topics and of digests. Never resolves
+a name.
 """
 
 from __future__ import annotations

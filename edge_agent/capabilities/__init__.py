@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SERVED: Mapping[str, str] = MappingProxyType(
     {
+        "fleet:sensors/reader@0.1.0": "sensor_reader",
         "wasi:cli/environment@0.2.12": "wasi_cli",
         "wasi:cli/exit@0.2.12": "wasi_cli",
         "wasi:cli/stderr@0.2.12": "wasi_cli",
@@ -50,6 +51,9 @@ SERVED: Mapping[str, str] = MappingProxyType(
         "wasi:keyvalue/store@0.2.0-draft": "keyvalue",
         "wasi:keyvalue/store@0.2.0-draft2": "keyvalue",
         "wasi:logging/logging@0.1.0-draft": "log",
+        "wasi:messaging/producer@0.2.0-draft": "messaging",
+        "wasi:messaging/request-reply@0.2.0-draft": "messaging",
+        "wasi:messaging/types@0.2.0-draft": "messaging",
         "wasi:nn/errors@0.2.0-rc-2024-10-28": "nn",
         "wasi:nn/graph@0.2.0-rc-2024-10-28": "nn",
         "wasi:nn/inference@0.2.0-rc-2024-10-28": "nn",

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
+from edge_agent.capabilities.exchange import NO_EXCHANGE
 from fleet.errors import Code, FleetError
 from fleet.wit_text import parse_signature, parse_type
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from edge_agent.capabilities.exchange import Exchange
     from edge_agent.runtime import ModelFile
     from fleet.grants import Authority
     from fleet.model import ExitCause
@@ -136,6 +138,7 @@ class AgentContext:
             deadline of the running call, and as soon as the agent is told to stop.
         entropy: gives so many random bytes, fit for keys.
         wake: ends a `wait`, from any thread: what the guest may be waiting for has changed.
+        exchange: what the agent shares with the node around its runner; nothing unless one is given.
         http_authorities: certificates of authorities that the node trusts beside the system's, where it serves HTTP.
         releases: what to close when the agent ends; capabilities register there.
     """
@@ -151,6 +154,7 @@ class AgentContext:
     wait: Callable[[int], None]
     entropy: Callable[[int], bytes]
     wake: Callable[[], None] = _nobody_waits
+    exchange: Exchange = NO_EXCHANGE
     http_authorities: Path | None = None
     releases: ExitStack = field(default_factory=ExitStack)
     _shared: dict[object, object] = field(default_factory=dict, init=False, repr=False)

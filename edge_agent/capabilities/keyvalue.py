@@ -15,6 +15,9 @@ works on u64 or s64, and only draft2 has compare-and-swap. Both work on the same
   agent has written to all buckets. What an agent overwrites counts for it from then on.
 - A batch is one transaction: more than the interface promises.
 - `increment` keeps decimal text and refuses to leave the range of its type.
+- Every change tells the application's agents that export `watcher`, once it is on disk and at most once: each key that
+  was stored, and each that was there and removed, in the order of the call. An agent is not told of its own changes.
+  What a watcher's queue has no room for is counted there.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from edge_agent.capabilities.base import HostInterface, Table, bind
-from edge_agent.capabilities.keyvalue_store import KeyValueFile, Quota, Register
+from edge_agent.capabilities.keyvalue_store import KeyValueFile, Quota, Register, SharedFile
 from edge_agent.capabilities.keyvalue_wit import ATOMICS, BATCH, EDITION_DRAFT, EDITION_DRAFT2, STORE
 from fleet.errors import Code, FleetError
 from fleet.wit_types import INTEGER_RANGES, Err, Ok, Primitive, Variant
@@ -33,11 +36,13 @@ if TYPE_CHECKING:
 
     from edge_agent.capabilities.base import AgentContext
     from edge_agent.capabilities.keyvalue_wit import Edition
-    from fleet.grants import Authority
     from fleet.wit_types import WitValue
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+VERSIONS = (EDITION_DRAFT.version, EDITION_DRAFT2.version)
+"""Published versions of the package."""
 
 FILE_NAME = "keyvalue.db"
 """Name of the file in the application's state directory."""
@@ -71,26 +76,6 @@ PAGE_KEYS = 256
 
 _ACCESS_DENIED: Variant[str] = Variant("access-denied")
 _NO_SUCH_STORE: Variant[str] = Variant("no-such-store")
-
-
-class _SharedFile:
-    """The agent's connection, opened when first needed."""
-
-    def __init__(self, context: AgentContext) -> None:
-        self._path = context.state_dir / FILE_NAME
-        self._agent = context.agent
-        self._clock = context.clock
-        self._file: KeyValueFile | None = None
-
-    def open(self) -> KeyValueFile:
-        if self._file is None:
-            self._file = KeyValueFile(self._path, self._agent, lambda: self._clock.time_ns() // 1_000_000)
-        return self._file
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 @dataclass(slots=True)
@@ -129,20 +114,31 @@ class _RefusedError(Exception):
 
 def interfaces(context: AgentContext) -> tuple[HostInterface, ...]:
     """Interfaces of both versions for one agent. The file is opened with the first bucket."""
-    file = _SharedFile(context)
+    packages = context.shared(_packages).values()
+    return tuple(interface for package in packages for interface in package.interfaces())
+
+
+def bucket_for(context: AgentContext, version: str, bucket: str) -> int:
+    """Make the bucket that a watcher of that version is given; the guest may do with it what it may with an open one.
+
+    Raises:
+        FleetError: LIMIT_EXCEEDED when the agent holds too many buckets; what opening the file raises.
+    """
+    return context.shared(_packages)[version].lend(bucket)
+
+
+def _packages(context: AgentContext) -> dict[str, _Package]:
+    file = SharedFile(context.state_dir / FILE_NAME, context.agent, lambda: context.clock.time_ns() // 1_000_000)
     context.releases.callback(file.close)
-    return tuple(
-        interface
-        for edition in (EDITION_DRAFT, EDITION_DRAFT2)
-        for interface in _Package(context.authority, file, edition).interfaces()
-    )
+    return {edition.version: _Package(context, file, edition) for edition in (EDITION_DRAFT, EDITION_DRAFT2)}
 
 
 class _Package:
     """One version of the package for one agent, with the handles that its guest holds."""
 
-    def __init__(self, authority: Authority, file: _SharedFile, edition: Edition) -> None:
-        self._authority = authority
+    def __init__(self, context: AgentContext, file: SharedFile, edition: Edition) -> None:
+        self._authority = context.authority
+        self._changed = context.exchange.changed
         self._file = file
         self._edition = edition
         self._buckets: Table[_Bucket] = Table("buckets", MAX_BUCKETS)
@@ -209,6 +205,10 @@ class _Package:
             )
         return self._buckets.insert(_Bucket(self._file.open(), identifier, quotas))
 
+    def lend(self, bucket: str) -> int:
+        """Open a bucket for a watcher, whatever the agent may do with it."""
+        return self._buckets.insert(_Bucket(self._file.open(), bucket, self._quotas(bucket)))
+
     def _quotas(self, bucket: str) -> dict[str, Quota]:
         """Operations that some rule allows on the bucket. Asked once per handle: authority never changes under way."""
         agent_bytes = self._authority.limits.keyvalue_bytes
@@ -227,10 +227,12 @@ class _Package:
     def _set(self, handle: int, key: str, value: bytes) -> None:
         bucket, quota = self._bucket(handle, "set")
         bucket.file.write(bucket.name, ((_checked_key(key), _checked_value(value)),), quota)
+        self._changed(bucket.name, key, value)
 
     def _delete(self, handle: int, key: str) -> None:
         bucket, _ = self._bucket(handle, "delete")
-        bucket.file.remove(bucket.name, (_checked_key(key),))
+        for removed in bucket.file.remove(bucket.name, (_checked_key(key),)):
+            self._changed(bucket.name, removed, None)
 
     def _exists(self, handle: int, key: str) -> bool:
         bucket, _ = self._bucket(handle, "exists")
@@ -270,7 +272,9 @@ class _Package:
                 raise FleetError(Code.VALUE_INVALID, f"the sum is no {self._edition.number}")
             return number + delta
 
-        return bucket.file.increment(bucket.name, _checked_key(key), change, quota)
+        number = bucket.file.increment(bucket.name, _checked_key(key), change, quota)
+        self._changed(bucket.name, key, str(number).encode())
+        return number
 
     def _begin_swap(self, handle: int, key: str) -> int:
         bucket, _ = self._bucket(handle, "swap")
@@ -293,6 +297,7 @@ class _Package:
 
         def attempt() -> int | None:
             if bucket.file.swap(bucket.name, swap.key, expected, _checked_value(value), bucket.quotas["swap"]):
+                self._changed(bucket.name, swap.key, value)
                 return None
             return self._insert_swap(_Swap(bucket, swap.key, bucket.file.read(bucket.name, swap.key)))
 
@@ -323,11 +328,14 @@ class _Package:
         _check_batch(len(pairs), sum(len(value) for _, value in pairs))
         checked = [(_checked_key(key), _checked_value(value)) for key, value in pairs]
         bucket.file.write(bucket.name, checked, quota)
+        for key, value in checked:
+            self._changed(bucket.name, key, value)
 
     def _delete_many(self, handle: int, keys: Sequence[str]) -> None:
         bucket, _ = self._bucket(handle, "delete-many")
         _check_batch(len(keys), 0)
-        bucket.file.remove(bucket.name, [_checked_key(key) for key in keys])
+        for removed in bucket.file.remove(bucket.name, [_checked_key(key) for key in keys]):
+            self._changed(bucket.name, removed, None)
 
     def _bucket(self, handle: int, operation: str) -> tuple[_Bucket, Quota]:
         bucket = self._buckets.get(handle)

@@ -203,13 +203,13 @@ class KeyValueFile:
                 writer.put(key, value, quota)
             writer.finish()
 
-    def remove(self, bucket: str, keys: Sequence[str]) -> None:
-        """Remove every key that is present, all or none."""
+    def remove(self, bucket: str, keys: Sequence[str]) -> list[str]:
+        """Remove every key that is present, all or none; return those that were."""
         with self._transaction():
             writer = _Writer(self._database, self._agent, bucket, self._now_ms())
-            for key in keys:
-                writer.remove(key)
+            removed = [key for key in keys if writer.remove(key)]
             writer.finish()
+        return removed
 
     def increment(self, bucket: str, key: str, change: Callable[[int], int], quota: Quota) -> int:
         """Replace the number under `key`, absent counting as zero, by `change(number)`, and return the new one.
@@ -254,6 +254,32 @@ class KeyValueFile:
                 raise
 
 
+class SharedFile:
+    """A connection that is opened when first needed; the parameters are those of `KeyValueFile`."""
+
+    def __init__(self, path: Path, agent: str, now_ms: Callable[[], int]) -> None:
+        self._path = path
+        self._agent = agent
+        self._now_ms = now_ms
+        self._file: KeyValueFile | None = None
+
+    def open(self) -> KeyValueFile:
+        """Return the connection.
+
+        Raises:
+            FleetError: as `KeyValueFile`.
+        """
+        if self._file is None:
+            self._file = KeyValueFile(self._path, self._agent, self._now_ms)
+        return self._file
+
+    def close(self) -> None:
+        """Close the connection if there is one."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
 class _Writer:
     """Changes by one agent to one bucket within one transaction."""
 
@@ -290,11 +316,13 @@ class _Writer:
             (self._bucket, key, self._clock, self._actor, self._sequence, value),
         )
 
-    def remove(self, key: str) -> None:
-        """Remove one register if it is there."""
-        if self._take_off(key):
+    def remove(self, key: str) -> bool:
+        """Remove one register if it is there; return whether it was."""
+        found = self._take_off(key)
+        if found:
             self._stamp()
             self._database.execute("DELETE FROM register WHERE bucket = ? AND key = ?", (self._bucket, key))
+        return found
 
     def finish(self) -> None:
         """Write back the counts. A bucket without keys leaves no row."""

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from edge_agent.runner.compilation import Compilation
 from edge_agent.runner.event_queue import EventQueue
-from edge_agent.runner.messages import Counters, ModelEntry, StartAgent
+from edge_agent.runner.messages import AgentEnded, Counters, ModelEntry, StartAgent, StartFailed
 from edge_agent.runner.runner_client import RunnerClient
 from edge_agent.runner.zygote_client import ZygoteClient
-from edge_agent.runtime import AgentExited, AgentStats, RunnerLost
+from edge_agent.runtime import AgentCrashed, AgentExited, AgentStats, RunnerLost
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
 from fleet.model import Exit, ExitCause, LogLine, QueuePolicy
@@ -88,6 +88,8 @@ class RunnerHost:
         self._modules: dict[tuple[str, bool], int] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._events = EventQueue()
+        self._calls: dict[str, list[str]] = {}
+        """Invocations that have not returned, by agent, oldest first."""
 
     @property
     def zygote_pid(self) -> int | None:
@@ -145,7 +147,12 @@ class RunnerHost:
         async with self._room(agent, deadline_ms):
             runner, longest = self._running(agent)
             deadline = longest if deadline_ms is None else min(deadline_ms, longest)
-            return await runner.call(agent, invocation, deadline)
+            waiting = self._calls.setdefault(agent, [])
+            waiting.append(invocation)
+            try:
+                return await runner.call(agent, invocation, deadline)
+            finally:
+                waiting.remove(invocation)
 
     async def deliver(self, agent: str, message: BusMessage) -> CallResult:
         """Call an agent's handler of messages (see `Runtime.deliver`)."""
@@ -194,6 +201,7 @@ class RunnerHost:
         application = agent.partition("/")[0]
         runner = self._runners.get(application)
         self._known.pop(agent, None)
+        self._calls.pop(agent, None)
         if runner is not None:
             await runner.stop(agent, grace_ms)
             if not any(name.partition("/")[0] == application for name in self._known):
@@ -234,12 +242,16 @@ class RunnerHost:
 
     # --- what runners tell ---
 
-    def agent_ended(self, agent: str, cause: ExitCause, message: str) -> None:
-        """Queue the end of an agent."""
-        self._events.put(AgentExited(agent, Exit(cause, message, self._clock.now())))
-        runner = self._runners.get(agent.partition("/")[0])
-        if runner is not None:
-            self._schedule_idle(runner)
+    def agent_ended(self, message: AgentEnded | StartFailed) -> None:
+        """Queue the end of an agent, and what is known of it."""
+        ended = _exit_of(message, self._clock.now())
+        if isinstance(message, AgentEnded):
+            self._events.put(AgentExited(message.agent, ended))
+            runner = self._runners.get(message.agent.partition("/")[0])
+            if runner is not None:
+                self._schedule_idle(runner)
+        if message.recording and ended.cause is not ExitCause.STOPPED:
+            self._events.put(AgentCrashed(message.agent, ended, message.backtrace, message.recording))
 
     def agent_gone(self, agent: str, counters: Counters) -> None:
         """Keep the totals of an agent that may be started again."""
@@ -271,7 +283,12 @@ class RunnerHost:
         if self._runners.get(runner.application) is runner:
             del self._runners[runner.application]
         if agents:
-            self._events.put(RunnerLost(runner.application, agents, Exit(cause, message, self._clock.now())))
+            ended = Exit(cause, message, self._clock.now())
+            self._events.put(RunnerLost(runner.application, agents, ended))
+            for agent in agents:
+                # Whoever called it hears of the loss after this, so the calls are still here.
+                oldest = next(iter(self._calls.get(agent, ())), "")
+                self._events.put(AgentCrashed(agent, ended, invocation=oldest))
 
     # --- runners and modules ---
 

@@ -1,7 +1,7 @@
 """What a runner has to say, sent by one thread: answers at once, log lines in batches.
 
-Owns: the order of messages and the bound on waiting log lines. A supervisor that reads slowly costs log lines, which
-are counted, and never holds an agent up.
+Owns: the order of messages and the bounds on waiting log lines and offered messages. A supervisor that reads slowly
+costs log lines, which are counted, and never holds an agent up.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_WAITING_LINES = 1024
 """Log lines of all agents of a runner that may wait."""
 
+MAX_OFFERED_BYTES = 16 << 20
+"""Bytes of all frames that wait, above which no offered message is taken."""
+
 MAX_BATCH_LINES = 64
 """Log lines in one message; a line has at most some tens of kilobytes."""
 
@@ -35,6 +38,7 @@ class Outbox:
         self._changed = threading.Condition()
         self._frames: deque[bytes] = deque()
         self._lines: deque[LogEntry] = deque()
+        self._frame_bytes = 0
         self._dropped = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
@@ -49,8 +53,23 @@ class Outbox:
         frame = encode(message)
         with self._changed:
             self._take_lines()
-            self._frames.append(frame)
+            self._append(frame)
             self._changed.notify()
+
+    def offer(self, message: Message) -> bool:
+        """Post a message that an agent sends of its own accord, unless too much waits already; False: it is not sent.
+
+        Raises:
+            FleetError: as `post`.
+        """
+        frame = encode(message)
+        with self._changed:
+            if self._frame_bytes + len(frame) > MAX_OFFERED_BYTES:
+                return False
+            self._take_lines()
+            self._append(frame)
+            self._changed.notify()
+        return True
 
     def log(self, entry: LogEntry) -> None:
         """Send a log line some time soon, or count it as dropped."""
@@ -73,7 +92,11 @@ class Outbox:
             count = min(len(self._lines), MAX_BATCH_LINES)
             batch = Logged(tuple(self._lines.popleft() for _ in range(count)), self._dropped)
             self._dropped = 0
-            self._frames.append(encode(batch))
+            self._append(encode(batch))
+
+    def _append(self, frame: bytes) -> None:
+        self._frames.append(frame)
+        self._frame_bytes += len(frame)
 
     def _run(self) -> None:
         while True:
@@ -84,6 +107,7 @@ class Outbox:
                     self._changed.wait()
                 self._take_lines()
                 frame = self._frames.popleft()
+                self._frame_bytes -= len(frame)
             try:
                 self._connection.send_frame(frame)
             except OSError:

@@ -20,12 +20,19 @@ from edge_agent.runner.messages import (
     AgentEnded,
     AgentStarted,
     AgentStopped,
+    AskSensors,
     CallAgent,
     CallDone,
     CallFailed,
     Counters,
+    DeliverMessage,
     Logged,
+    Published,
+    Replied,
+    ReplyArrived,
+    Requested,
     Role,
+    SensorsAnswered,
     StartAgent,
     StartFailed,
     StopAgent,
@@ -35,8 +42,11 @@ from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_agent.runner.messages import Message
     from edge_agent.runner.zygote_client import Child, Ended, ZygoteClient
+    from edge_agent.runtime import Answer, BusMessage
 
 START_TIMEOUT_S = 60.0
 """How long an agent may take to be loaded, linked and instantiated; large guests need a few seconds."""
@@ -53,8 +63,8 @@ T = TypeVar("T")
 class RunnerOwner(Protocol):
     """Who hears what a runner does."""
 
-    def agent_ended(self, agent: str, cause: ExitCause, message: str) -> None:
-        """Hear that an agent ended by itself."""
+    def agent_ended(self, message: AgentEnded | StartFailed) -> None:
+        """Hear that an agent ended by itself, before its start was over or later."""
         ...
 
     def agent_gone(self, agent: str, counters: Counters) -> None:
@@ -63,6 +73,10 @@ class RunnerOwner(Protocol):
 
     def agents_logged(self, batch: Logged) -> None:
         """Take log lines."""
+        ...
+
+    def agent_spoke(self, message: Published | Requested | Replied | AskSensors) -> None:
+        """Take what an agent has to say to the node."""
         ...
 
     def runner_ended(self, runner: RunnerClient, agents: tuple[str, ...], cause: ExitCause, message: str) -> None:
@@ -156,12 +170,31 @@ class RunnerClient:
         Raises:
             FleetError: AGENT_NOT_RUNNING, RUNNER_LOST, and what the runner answers.
         """
+        return await self._submit(name, deadline_ms, lambda number: CallAgent(number, name, invocation, deadline_ms))
+
+    async def deliver(self, name: str, message: BusMessage, deadline_ms: int) -> CallResult:
+        """Call an agent's handler of messages.
+
+        Raises:
+            FleetError: as `call`.
+        """
+        return await self._submit(name, deadline_ms, lambda number: DeliverMessage(number, name, deadline_ms, message))
+
+    def answer(self, name: str, request: int, answer: Answer) -> None:
+        """Hand an agent what it waits for inside a call, if it still runs."""
+        if name in self._agents and self._channel is not None and self._channel.open:
+            if isinstance(answer, tuple):
+                self._channel.send(SensorsAnswered(name, request, answer))
+            else:
+                self._channel.send(ReplyArrived(name, request, answer))
+
+    async def _submit(self, name: str, deadline_ms: int, message: Callable[[int], Message]) -> CallResult:
         agent = self._agents.get(name)
         if agent is None or not agent.started.done() or agent.stopped is not None:
             raise FleetError(Code.AGENT_NOT_RUNNING, f"{name} is not running", agent=name)
         number = next(self._numbers)
         call = _Call(deadline_ms, self._loop.create_future())
-        self._open_channel().send(CallAgent(number, name, invocation, deadline_ms))
+        self._open_channel().send(message(number))
         agent.calls[number] = call
         self._watch(name, agent)
         return await call.result
@@ -217,6 +250,7 @@ class RunnerClient:
                 if agent.started.done():
                     raise FleetError(Code.MESSAGE_INVALID, f"{message.agent} has started already")
                 _fail(agent.started, message.fault.error())
+                self._owner.agent_ended(message)
                 if agent.stopped is None:
                     self._forget(message.agent)
             case CallDone():
@@ -232,17 +266,18 @@ class RunnerClient:
                     raise FleetError(Code.MESSAGE_INVALID, f"{message.agent} stopped without an order")
                 self._forget(message.agent)
             case AgentEnded():
-                if message.backtrace:
-                    _log.info("%s ended: %s\n%s", message.agent, message.message, message.backtrace)
                 agent = self._known(message.agent)
                 if agent.stopped is None:
                     self._forget(message.agent)
-                    self._owner.agent_ended(message.agent, message.cause, message.message)
+                    self._owner.agent_ended(message)
             case Logged():
                 for entry in message.entries:
                     if entry.agent.partition("/")[0] != self.application:
                         raise FleetError(Code.MESSAGE_INVALID, f"the runner logs as {entry.agent!r}")
                 self._owner.agents_logged(message)
+            case Published() | Requested() | Replied() | AskSensors():
+                self._known(message.agent)
+                self._owner.agent_spoke(message)
             case _:
                 raise FleetError(Code.MESSAGE_INVALID, f"a runner does not send {type(message).__name__}")
 

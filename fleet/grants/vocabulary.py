@@ -161,7 +161,14 @@ VOCABULARY: Mapping[str, Mapping[str, ConstraintSpec]] = {
 }
 """Interface -> constraint name -> what it means."""
 
-EXPORTS: frozenset[str] = frozenset({"wasi:http/incoming-handler"})
+EXPORTS: frozenset[str] = frozenset(
+    {
+        "fleet:sensors/handler",
+        "wasi:http/incoming-handler",
+        "wasi:keyvalue/watcher",
+        "wasi:messaging/incoming-handler",
+    }
+)
 """Interfaces of the vocabulary that an agent exports: its grant says whether and where a node serves them."""
 
 BASELINE: frozenset[str] = frozenset(

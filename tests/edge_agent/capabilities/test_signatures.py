@@ -143,8 +143,8 @@ def test_every_served_interface_can_be_granted(name: str) -> None:
     assert parse_interface(name).unversioned in {*VOCABULARY, *BASELINE}
 
 
-def test_every_wasi_package_of_the_tree_is_served() -> None:
-    folders = {folder.name for folder in WIT.glob("wasi-*")}
+def test_every_package_that_hosts_serve_is_served() -> None:
+    folders = {folder.name for pattern in ("wasi-*", "fleet-*") for folder in WIT.glob(pattern)}
     assert folders == {
         f"{parse_interface(name).package}-{parse_interface(name).version}".replace(":", "-") for name in SERVED
     }
