@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,3 +21,12 @@ async def until(condition: Callable[[], bool], what: str, seconds: float = DEADL
         if loop.time() > end:
             raise AssertionError(f"{what} did not happen within {seconds} s")
         await asyncio.sleep(INTERVAL_S)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = DEADLINE_S) -> None:
+    """The same for tests with threads and no event loop."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"it did not happen within {seconds} s")
+        time.sleep(INTERVAL_S)
