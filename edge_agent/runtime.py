@@ -159,6 +159,25 @@ class AgentExited:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentCrashed:
+    """What is known of an end that nobody ordered; follows the end, and comes for ends while starting too.
+
+    Attributes:
+        agent: `application/agent`.
+        exit: how it ended.
+        backtrace: the engine's text; names in it were chosen by the guest.
+        recording: as `fleet.crash.encode_recording` writes it, not checked yet; "" for none.
+        invocation: WAVE text of the call that ran, "" for none or where the recording has it.
+    """
+
+    agent: str
+    exit: Exit
+    backtrace: str = ""
+    recording: str = ""
+    invocation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunnerLost:
     """A runner process ended and all of its agents with it; each of them may be started again at once."""
 
@@ -261,7 +280,7 @@ class AgentAskedSensors:
 Said = AgentPublished | AgentRequested | AgentReplied | AgentAskedSensors
 """What agents have to say to their node."""
 
-RuntimeEvent = AgentExited | RunnerLost | AgentLogged | Said
+RuntimeEvent = AgentExited | AgentCrashed | RunnerLost | AgentLogged | Said
 
 Answer = BusMessage | tuple[SensorState, ...]
 """What an agent waits for inside a call: one answer to its request, or what is known about sources."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from edge_agent import lifecycle, reconciler
 from edge_agent import lifecycle_events as events
 from edge_agent.admission import AdmittedAgent
-from edge_agent.runtime import AgentExited, AgentLogged, RunnerLost
+from edge_agent.runtime import AgentCrashed, AgentExited, AgentLogged, RunnerLost
 from edge_agent.traffic import Traffic
 from fleet.errors import Code, FleetError
 from fleet.model import AssignedAgent, Exit, ExitCause, ObservedAgent, ObservedState, Phase, Refusal
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from edge_agent.clock import Clock
     from edge_agent.journal import Journal
-    from edge_agent.runtime import Runtime
+    from edge_agent.runtime import AgentStart, Runtime
     from edge_agent.triggers import Telemetry
 
 LONGEST_SLEEP_S = 60.0
@@ -70,6 +70,7 @@ class Parts:
         telemetry: readings of the host.
         shortest_period_ms: shortest period of a telemetry trigger.
         max_admissions: admissions at once.
+        keep_crash: takes what is known of an end: event, what was to run, how it was started, generation.
     """
 
     runtime: Runtime
@@ -80,6 +81,7 @@ class Parts:
     telemetry: Telemetry
     shortest_period_ms: int = 100
     max_admissions: int = 2
+    keep_crash: Callable[[AgentCrashed, AssignedAgent, AgentStart, int], None] | None = None
 
 
 @dataclass(slots=True)
@@ -329,10 +331,19 @@ class Supervisor:
                     self._journal.log(line)
                 case AgentExited(agent, ended):
                     self._lose(agent, ended)
+                case AgentCrashed(agent):
+                    self._tell_crash(agent, event)
                 case RunnerLost(application, agents, ended):
                     self._report("", "runner:process:lost", f"{application}: {ended.message}", cause=str(ended.cause))
                     for agent in agents:
                         self._lose(agent, ended)
+
+    def _tell_crash(self, agent: str, event: AgentCrashed) -> None:
+        state, work = self._states.get(agent), self._work.get(agent)
+        if self._parts.keep_crash is None or state is None or work is None:
+            return
+        if state.spec is not None and work.admitted is not None:
+            self._parts.keep_crash(event, state.spec, work.admitted.start, self._accepted.generation)
 
     def _lose(self, agent: str, ended: Exit) -> None:
         work = self._work.get(agent)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import AgentContext, EndAgentError
 from edge_agent.runner.deliveries import ChangeJob, watches
-from edge_agent.runner.engine import Instance, Trap
+from edge_agent.runner.engine import Trap
 from edge_agent.runner.exchange import AgentExchange, Mailbox, Watchers
 from edge_agent.runner.host_calls import limit_rate
 from edge_agent.runner.instantiation import START_SECONDS, instantiate
@@ -32,6 +32,8 @@ from edge_agent.runner.messages import (
     LogEntry,
     StartFailed,
 )
+from edge_agent.runner.recorder import RecordedInstance, Recorder
+from fleet.crash import MAX_BACKTRACE
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause, QueuePolicy
 
@@ -41,16 +43,13 @@ if TYPE_CHECKING:
 
     from edge_agent.capabilities.base import HostInterface, LogRecord
     from edge_agent.runner.agent_links import Links
-    from edge_agent.runner.engine import Component, Engine
+    from edge_agent.runner.engine import Component, Engine, Instance
     from edge_agent.runner.jobs import Job
     from edge_agent.runner.memory_meter import MemoryMeter
     from edge_agent.runner.outbox import Outbox
     from edge_agent.runner.ticker import Ticker
     from edge_agent.runtime import ModelFile
     from fleet.grants import Authority
-
-MAX_BACKTRACE = 16 * 1024
-"""Characters of a trap's backtrace that leave the runner."""
 
 _log = logging.getLogger(__name__)
 
@@ -108,6 +107,7 @@ class AgentThread:
         self._over = False
         """Whether the last word is said; nothing comes from the thread after it."""
         self._instance: Instance | None = None
+        self._recorder = Recorder()
         self._engine: Engine | None = None
         self._deadline = 0.0
         """Monotonic second at which whatever runs must end."""
@@ -211,9 +211,12 @@ class AgentThread:
             self._close(last_word)
 
     def _ended_by(self, trap: Trap) -> AgentEnded | StartFailed:
-        if self._instance is None:
-            return StartFailed(self._plan.name, Fault.of(trap))
-        return AgentEnded(self._plan.name, trap.cause, trap.message, trap.backtrace[:MAX_BACKTRACE])
+        name, backtrace, instance = self._plan.name, trap.backtrace[:MAX_BACKTRACE], self._instance
+        is_order = trap.cause is ExitCause.STOPPED
+        recording = "" if is_order else self._recorder.recording(instance.exports if instance else {}).decode()
+        if instance is None:
+            return StartFailed(name, Fault.of(trap), backtrace, recording)
+        return AgentEnded(name, trap.cause, trap.message, backtrace, recording)
 
     def _start(self, held: ExitStack) -> None:
         component = self._load()
@@ -224,7 +227,9 @@ class AgentThread:
         with self._services.ticker.running(component.engine), self._services.memory.attributing(self._plan.name):
             self._deadline = time.monotonic() + START_SECONDS
             self._instance = instantiate(
-                lambda limits: Instance(component, interfaces, limits, lambda: self._words.quote(time.time_ns())),
+                lambda limits: RecordedInstance(
+                    component, interfaces, limits, self._recorder, lambda: self._words.quote(time.time_ns())
+                ),
                 self._plan.authority.limits,
             )
         held.callback(self._instance.close)

@@ -346,3 +346,10 @@ class RunnerHost:
         used = {known.module for known in self._known.values()}
         for key in self._modules.keys() - used:
             os.close(self._modules.pop(key))
+
+
+def _exit_of(message: AgentEnded | StartFailed, at: datetime) -> Exit:
+    if isinstance(message, AgentEnded):
+        return Exit(message.cause, message.message, at)
+    cause = message.fault.detail.get("cause", "")
+    return Exit(ExitCause(cause) if cause in set(ExitCause) else ExitCause.TRAP, message.fault.message, at)

@@ -223,10 +223,12 @@ class AgentStarted(_Message):
 
 @dataclass(frozen=True, slots=True)
 class StartFailed(_Message):
-    """The agent does not run."""
+    """The agent does not run; the rest as in `AgentEnded`, where it ended while it started."""
 
     agent: str
     fault: Fault
+    backtrace: str = ""
+    recording: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,12 +279,13 @@ class AgentStopped(_Message):
 
 @dataclass(frozen=True, slots=True)
 class AgentEnded(_Message):
-    """The agent ended by itself; `backtrace` is the engine's, for the log."""
+    """The agent ended by itself; `backtrace` is the engine's, `recording` is written as `fleet.crash` says."""
 
     agent: str
     cause: ExitCause
     message: str
     backtrace: str
+    recording: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.capabilities.base import EndAgentError, HostFunction, HostInterface
-from edge_agent.runner.recorder import CONFIDENTIAL, MAX_RECORDING, Recorder, numbered, write_value
+from edge_agent.runner.kept_values import numbered, write_value
+from edge_agent.runner.recorder import CONFIDENTIAL, MAX_RECORDING, Recorder
 from fleet.crash import Recording, decode_recording
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause

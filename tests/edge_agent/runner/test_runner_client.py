@@ -60,8 +60,9 @@ class Owner:
     def agent_gone(self, agent, counters):
         self.heard.append(("gone", agent, counters.calls))
 
-    def agent_ended(self, agent, cause, message):
-        self.heard.append(("ended", agent, cause))
+    def agent_ended(self, message):
+        if isinstance(message, AgentEnded):
+            self.heard.append(("ended", message.agent, message.cause))
 
     def agents_logged(self, batch):
         self.heard.append(("logged", len(batch.entries)))
