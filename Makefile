@@ -90,6 +90,12 @@ components-check: setup ## rebuild the components elsewhere and compare with the
 	@$(BIN)/python components/build.py --check
 	@$(BIN)/python components/ends-agent/c/build.py --check
 
+CALLS ?= 1000000
+HAMMER_S ?= 60
+
+hammer: setup ## prove that calls leak nothing and threads share nothing: make hammer CALLS=1000000 HAMMER_S=60
+	@$(BIN)/python -m bench.proofs --calls $(CALLS) --seconds $(HAMMER_S)
+
 bench: setup ## run the benchmarks and rewrite bench/RESULTS.md
 	@$(BIN)/python -m bench.run
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.engine import ffi
+from edge_agent.runner.memory_meter import linear_memories
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 
@@ -38,7 +38,6 @@ _SHIM_FULL = re.compile(r"^\s*0:\s+0x[0-9a-f]+ - shim-memory!allocate$", re.MULT
 
 # Re-entrant: the garbage collector may free another instance while this thread holds it.
 _teardown = threading.RLock()
-_MAPS = Path("/proc/self/maps")
 
 
 class Trap(FleetError):  # noqa: N818 - the word of the field
@@ -90,29 +89,12 @@ def delete_store(store: int) -> None:
 def delete_store_and_measure(store: int) -> int:
     """Delete a store and find how many bytes its largest linear memory had.
 
-    The C API cannot be asked, and a denied `memory.grow` leaves no trace, so the process's mappings are compared before
-    and after: the readable ranges that vanish are the store's memories. Costs a few milliseconds; only for the dead.
-    A guess in one direction: where another thread maps the same addresses in between, the memory looks smaller.
+    The C API cannot be asked, and a denied `memory.grow` leaves no trace, so the memories of the process are compared
+    before and after: those that vanish are the store's. Costs a few milliseconds; only for the dead. A guess in one
+    direction: where another thread makes a memory at the same address in between, the memory looks smaller.
     """
     with _teardown:
-        before = _writable()
+        before = linear_memories()
         ffi.store_delete(store)
-        gone = sorted(before - _writable())
-    largest, length, end = 0, 0, 0
-    for low, high in gone:
-        # An initialised memory is two mappings side by side: the image of its data, and the rest.
-        length = length + high - low if low == end else high - low
-        end = high
-        largest = max(largest, length)
-    return largest
-
-
-def _writable() -> set[tuple[int, int]]:
-    """Address ranges of this process that can be read and written."""
-    found = set()
-    for line in _MAPS.read_text("ascii", errors="replace").splitlines():
-        span, mode, _ = line.split(None, 2)
-        if mode.startswith("rw"):
-            low, _, high = span.partition("-")
-            found.add((int(low, 16), int(high, 16)))
-    return found
+        after = linear_memories()
+    return max((size for start, size in before.items() if start not in after), default=0)
