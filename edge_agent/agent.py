@@ -31,7 +31,9 @@ from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger
 from edge_agent.node import LocalNode
 from edge_agent.runner.host import RunnerHost, RunnerPaths
+from edge_agent.sensors import Sensors, SensorTable, parse_sources
 from edge_agent.supervisor import Parts, Supervisor
+from edge_agent.traffic import Inputs
 from edge_agent.triggers import HostTelemetry
 from edge_agent.trust_store import MAX_ROOT, TrustStore
 from fleet.errors import Code, ExitCode, FleetError
@@ -45,13 +47,16 @@ if TYPE_CHECKING:
     from edge_agent.disk import Disk
     from edge_agent.link.link import Link
     from edge_agent.runtime import Runtime
+    from edge_agent.sensors import Source
     from fleet.grants import Authority
     from fleet.model import AssignedAgent
 
 FOLDERS = ("keys", "trust", "ledger", "blobs", "state", "cache", "cache/compiled", "run")
-"""What a data directory consists of, beside `node.json`, `agent.toml` and `ceiling.yaml`."""
+"""What a data directory consists of, beside `node.json`, `agent.toml`, `ceiling.yaml` and `sensors.yaml`."""
 
-MAX_CEILING = 256 * 1024
+MAX_DOCUMENT = 256 * 1024
+"""Bytes of `ceiling.yaml` and of `sensors.yaml`."""
+
 MAX_TOKEN_FILE = 4 * 1024
 
 _log = logging.getLogger("edge_agent")
@@ -82,14 +87,16 @@ class Node:
         self._trust = TrustStore(disk, data / "trust", allow_dev_profile=settings.allow_dev_profile)
         self._blobs = Blobs(disk, data / "blobs", settings.max_blob_bytes)
         self.journal = Journal(identity.node, settings.log_lines_per_agent)
+        sources = _read_sources(disk, data / "sensors.yaml")
+        table = SensorTable(sources, clock, lambda kind, message: self.journal.event(clock.now(), "", kind, message))
+        self._sensors = Sensors(sources, table, clock, rng)
         parts = Parts(
             runtime=runtime,
             admit=self._admit,
             journal=self.journal,
             clock=clock,
             random=rng,
-            telemetry=HostTelemetry(),
-            shortest_period_ms=settings.telemetry_poll_ms,
+            inputs=Inputs(HostTelemetry(), table, settings.telemetry_poll_ms),
             max_admissions=settings.max_concurrent_admissions,
         )
         self.supervisor = Supervisor(parts)
@@ -107,6 +114,7 @@ class Node:
         self.adoption.boot()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.supervisor.run())
+            group.create_task(self._sensors.run())
             group.create_task(self._link().run(self._identity))
 
     async def _admit(self, spec: AssignedAgent) -> AdmittedAgent:
@@ -184,12 +192,22 @@ def lock_data_dir(data_dir: Path) -> Iterator[None]:
 
 
 def _read_ceiling(disk: Disk, path: Path) -> Authority | None:
+    document = _read_document(disk, path)
+    return None if document is None else parse_ceiling(document, path.name)
+
+
+def _read_sources(disk: Disk, path: Path) -> tuple[Source, ...]:
+    document = _read_document(disk, path)
+    return () if document is None else parse_sources(document, path.name)
+
+
+def _read_document(disk: Disk, path: Path) -> bytes | None:
     size = disk.size(path)
     if size is None:
         return None
-    if size > MAX_CEILING:
-        raise FleetError(Code.LIMIT_EXCEEDED, f"{size} bytes, the limit is {MAX_CEILING}", place=str(path))
-    return parse_ceiling(disk.read(path, 0, MAX_CEILING), path.name)
+    if size > MAX_DOCUMENT:
+        raise FleetError(Code.LIMIT_EXCEEDED, f"{size} bytes, the limit is {MAX_DOCUMENT}", place=str(path))
+    return disk.read(path, 0, MAX_DOCUMENT)
 
 
 async def run(settings: Settings) -> None:

@@ -18,9 +18,19 @@ from typing import TYPE_CHECKING
 from edge_agent import lifecycle, reconciler
 from edge_agent import lifecycle_events as events
 from edge_agent.admission import AdmittedAgent
-from edge_agent.runtime import AgentCrashed, AgentExited, AgentLogged, RunnerLost
-from edge_agent.traffic import Traffic
+from edge_agent.runtime import (
+    AgentAskedSensors,
+    AgentCrashed,
+    AgentExited,
+    AgentLogged,
+    AgentPublished,
+    AgentReplied,
+    AgentRequested,
+    RunnerLost,
+)
+from edge_agent.traffic import Inputs, Traffic
 from fleet.errors import Code, FleetError
+from fleet.grants import Authority
 from fleet.model import AssignedAgent, Exit, ExitCause, ObservedAgent, ObservedState, Phase, Refusal
 
 if TYPE_CHECKING:
@@ -30,7 +40,6 @@ if TYPE_CHECKING:
     from edge_agent.clock import Clock
     from edge_agent.journal import Journal
     from edge_agent.runtime import AgentStart, Runtime
-    from edge_agent.triggers import Telemetry
 
 LONGEST_SLEEP_S = 60.0
 """A timer looks at the wall clock at least this often, since a node's clock may be set while it waits."""
@@ -67,8 +76,7 @@ class Parts:
         journal: takes events and log lines.
         clock: time.
         random: jitter of restarts.
-        telemetry: readings of the host.
-        shortest_period_ms: shortest period of a telemetry trigger.
+        inputs: where triggers get their values from.
         max_admissions: admissions at once.
         keep_crash: takes what is known of an end: event, what was to run, how it was started, generation.
     """
@@ -78,8 +86,7 @@ class Parts:
     journal: Journal
     clock: Clock
     random: Random
-    telemetry: Telemetry
-    shortest_period_ms: int = 100
+    inputs: Inputs
     max_admissions: int = 2
     keep_crash: Callable[[AgentCrashed, AssignedAgent, AgentStart, int], None] | None = None
 
@@ -108,7 +115,7 @@ class Supervisor:
         self._admissions = asyncio.Semaphore(parts.max_admissions)
         self._wake = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
-        self.traffic = Traffic(parts.runtime, parts.telemetry, parts.clock, parts.shortest_period_ms, self._report)
+        self.traffic = Traffic(parts.runtime, parts.inputs, parts.clock, self._report)
         """What reaches the agents that run."""
         self.changed = asyncio.Event()
         """Set when something that `observed` tells has changed, other than by a call: counters and outputs go with the
@@ -212,11 +219,18 @@ class Supervisor:
         if before.phase is Phase.RUNNING and after.phase is not Phase.RUNNING:
             self.traffic.disarm(name)
         elif after.phase is Phase.RUNNING and before.phase is not Phase.RUNNING and after.spec is not None:
-            self.traffic.arm(after.spec)
+            self.traffic.arm(after.spec, self._authority(name))
         for action in actions:
             self._carry_out(name, action)
         self._wake.set()
         self.changed.set()
+
+    def _authority(self, name: str) -> Authority:
+        """What an agent that runs may do."""
+        admitted = self._work[name].admitted
+        if admitted is None:
+            raise RuntimeError(f"{name} runs without admission")
+        return Authority.decode(admitted.start.authority)
 
     def _carry_out(self, name: str, action: events.Action) -> None:
         work = self._work[name]
@@ -333,6 +347,8 @@ class Supervisor:
                     self._lose(agent, ended)
                 case AgentCrashed(agent):
                     self._tell_crash(agent, event)
+                case AgentPublished() | AgentRequested() | AgentReplied() | AgentAskedSensors():
+                    self.traffic.hear(event)
                 case RunnerLost(application, agents, ended):
                     self._report("", "runner:process:lost", f"{application}: {ended.message}", cause=str(ended.cause))
                     for agent in agents:

@@ -1,25 +1,33 @@
-"""What calls agents without anybody asking: timers, local events and readings of the host.
+"""What calls agents without anybody asking: timers, readings of the host and of the node's sources.
 
-Owns the tasks that fire while an agent runs, and the node's local events: a payload goes to every agent that listens
-to its topic. A trigger builds the text of an invocation and gives it to `Deliver`; whether the agent is free to take
-it is the supervisor's business. Timers and readings never queue: the next one is fresher, so what an agent cannot take
-now is dropped and counted there. An event is sent once: it waits in the agent's own queue, as a call does.
+Owns the tasks that fire while an agent runs. A trigger builds the text of an invocation and gives it to `Deliver`;
+whether the agent is free to take it is `traffic`'s business. Timers and readings never queue: the next one is fresher,
+so what an agent cannot take now is dropped and counted there. Triggers that wait for messages are `edge_agent.bus`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import psutil
 
-from fleet.model import AssignedAgent, EventTrigger, TelemetryTrigger, TimerTrigger
+from fleet.model import AssignedAgent, SensorTrigger, TelemetryTrigger, TimerTrigger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from edge_agent.clock import Clock
+    from edge_agent.runtime import SensorState
+    from edge_agent.sensors import SensorTable
+    from fleet.grants import Authority
+
+SENSOR_HANDLER = "fleet:sensors/handler"
+
+FRESH = ("good", "out-of-range")
+"""States of a source whose newest reading is worth a call."""
 
 
 class Deliver(Protocol):
@@ -79,20 +87,28 @@ class Triggers:
         deliver: takes an invocation to an agent.
         telemetry: readings of the host.
         clock: time.
-        shortest_period_ms: faster telemetry triggers are slowed down to this.
+        sensors: the node's sources.
+        shortest_period_ms: faster telemetry and sensor triggers are slowed down to this.
     """
 
-    def __init__(self, deliver: Deliver, telemetry: Telemetry, clock: Clock, shortest_period_ms: int) -> None:
+    def __init__(
+        self, deliver: Deliver, telemetry: Telemetry, sensors: SensorTable, clock: Clock, shortest_period_ms: int
+    ) -> None:
         self._deliver = deliver
         self._telemetry = telemetry
+        self._sensors = sensors
         self._clock = clock
         self._shortest_ms = shortest_period_ms
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
-        self._topics: dict[str, dict[str, list[str]]] = {}
+        self._subscriptions: dict[str, list[Callable[[], None]]] = {}
         self._deliveries: set[asyncio.Task[None]] = set()
 
-    def arm(self, spec: AssignedAgent) -> None:
-        """Begin to fire for an agent that runs now; what was armed for it before is disarmed."""
+    def arm(self, spec: AssignedAgent, authority: Authority) -> None:
+        """Begin to fire for an agent that runs now; what was armed for it before is disarmed.
+
+        A source that its grant does not name for `fleet:sensors/handler` never fires: admission says so before the
+        start, and a lease that lapsed takes it away.
+        """
         self.disarm(spec.name)
         tasks: list[asyncio.Task[None]] = []
         for trigger in spec.triggers:
@@ -101,17 +117,20 @@ class Triggers:
                     tasks.append(asyncio.create_task(self._tick(spec.name, trigger)))
                 case TelemetryTrigger():
                     tasks.append(asyncio.create_task(self._measure(spec.name, trigger)))
-                case EventTrigger():
-                    self._topics.setdefault(trigger.topic, {}).setdefault(spec.name, []).append(trigger.function)
+                case SensorTrigger(source) if authority.allows(SENSOR_HANDLER, source=source):
+                    if trigger.every_ms is None:
+                        end = self._sensors.subscribe(source, partial(self._sense, spec.name, trigger))
+                        self._subscriptions.setdefault(spec.name, []).append(end)
+                    else:
+                        tasks.append(asyncio.create_task(self._sample(spec.name, trigger, trigger.every_ms)))
         self._tasks[spec.name] = tasks
 
     def disarm(self, agent: str) -> None:
         """Stop firing for an agent."""
         for task in self._tasks.pop(agent, ()):
             task.cancel()
-        for topic in [topic for topic, listeners in self._topics.items() if listeners.pop(agent, None)]:
-            if not self._topics[topic]:
-                del self._topics[topic]
+        for end in self._subscriptions.pop(agent, ()):
+            end()
 
     def close(self) -> None:
         """Stop firing."""
@@ -119,14 +138,6 @@ class Triggers:
             self.disarm(agent)
         for task in self._deliveries:
             task.cancel()
-
-    async def publish(self, topic: str, payload: str) -> int:
-        """Hand a payload (WAVE text) to every listener of a topic; return how many took it, after their calls."""
-        listeners = [
-            (agent, function) for agent, functions in self._topics.get(topic, {}).items() for function in functions
-        ]
-        calls = [self._deliver(agent, f"{function}({payload})", queued=True) for agent, function in listeners]
-        return sum(await asyncio.gather(*calls))
 
     async def _tick(self, agent: str, trigger: TimerTrigger) -> None:
         while True:
@@ -143,6 +154,18 @@ class Triggers:
             ]
             self._send(agent, [f"{trigger.function}({record})" for record in records])
 
+    async def _sample(self, agent: str, trigger: SensorTrigger, every_ms: int) -> None:
+        while True:
+            await self._clock.sleep(max(every_ms, self._shortest_ms) / 1000)
+            for state in self._sensors.states(trigger.source):
+                if state.state in FRESH:
+                    self._sense(agent, trigger, state)
+
+    def _sense(self, agent: str, trigger: SensorTrigger, state: SensorState) -> None:
+        whole = trigger.function.partition("@")[0].partition("#")[0] == SENSOR_HANDLER
+        record = _whole_record(state) if whole else _short_record(state)
+        self._send(agent, [f"{trigger.function}({record})"])
+
     def _send(self, agent: str, invocations: list[str]) -> None:
         """Deliver one after another without holding up the next tick."""
         task = asyncio.create_task(self._deliver_all(agent, invocations))
@@ -152,3 +175,18 @@ class Triggers:
     async def _deliver_all(self, agent: str, invocations: list[str]) -> None:
         for invocation in invocations:
             await self._deliver(agent, invocation, queued=False)
+
+
+def _whole_record(state: SensorState) -> str:
+    """The reading of `fleet:sensors`, in WAVE."""
+    unit = f'some("{state.unit}")' if state.unit else "none"
+    return (
+        f'{{source: "{state.source}", value: {state.value}, unit: {unit}, timestamp-ns: {state.taken_ns}, '
+        f"quality: {state.state}}}"
+    )
+
+
+def _short_record(state: SensorState) -> str:
+    """The record that telemetry triggers give, in WAVE."""
+    seconds = state.taken_ns // 1_000_000_000
+    return f'{{source: "{state.source}", value: {float(state.value):.6g}, timestamp: {seconds}}}'

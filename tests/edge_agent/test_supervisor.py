@@ -15,9 +15,12 @@ import pytest
 from edge_agent.admission import AdmittedAgent
 from edge_agent.journal import Journal
 from edge_agent.runtime import AgentLogged, AgentStart
+from edge_agent.sensors import SensorTable
 from edge_agent.supervisor import Accepted, Parts, Supervisor
+from edge_agent.traffic import Inputs
 from edge_agent.triggers import Reading
 from fleet.errors import Code, FleetError
+from fleet.grants import Authority
 from fleet.model import (
     AssignedAgent,
     EventTrigger,
@@ -53,12 +56,13 @@ class Bench:
     refusals: dict[str, list[FleetError]] = field(default_factory=lambda: defaultdict(list))
     valid_until: datetime | None = None
     admissions: list[str] = field(default_factory=list)
-    authority: bytes = b"{}"
+    authority: bytes = Authority({}).encode()
     generation: int = 0
 
     def __post_init__(self) -> None:
         self.journal = Journal("node-1", 500)
-        parts = Parts(self.runtime, self.admit, self.journal, self.clock, Random(7), OneReading())
+        inputs = Inputs(OneReading(), SensorTable((), self.clock, lambda *_: None))
+        parts = Parts(self.runtime, self.admit, self.journal, self.clock, Random(7), inputs)
         self.supervisor = Supervisor(parts)
 
     async def admit(self, agent: AssignedAgent) -> AdmittedAgent:
@@ -291,11 +295,11 @@ async def test_reconsidering_extends_ends_or_replaces_what_runs(bench: Bench) ->
     bench.supervisor.reconsider()
     await bench.clock.advance(2 * 3_600)
     assert bench.runtime.journal == ["start app/one"]
-    bench.authority = b"less"
+    less = bench.authority = Authority({"wasi:logging/logging": ()}).encode()
     bench.supervisor.reconsider()
     await bench.clock.settle()
     assert bench.runtime.journal == ["start app/one", "stop app/one", "start app/one"]
-    assert bench.runtime.running["app/one"].authority == b"less"
+    assert bench.runtime.running["app/one"].authority == less
     bench.refusals["app/one"] = [FleetError(Code.TARGET_UNSIGNED, "withdrawn") for _ in range(2)]
     bench.supervisor.reconsider()
     await bench.clock.settle()

@@ -25,7 +25,9 @@ from edge_agent.link.remote import CoordinatorRemote
 from edge_agent.link.session import Ended, Session, SessionSettings
 from edge_agent.node import LocalNode
 from edge_agent.runtime import AgentStart
+from edge_agent.sensors import SensorTable
 from edge_agent.supervisor import Parts, Supervisor
+from edge_agent.traffic import Inputs
 from edge_agent.triggers import Reading
 from edge_agent.trust_store import TrustStore
 from fleet.errors import Code, FleetError
@@ -186,9 +188,8 @@ class SimulatedNode:
         self.ledger = Ledger(self.disk, DATA / "ledger")
         self.blobs = Blobs(self.disk, DATA / "blobs", 10**6)
         self.journal = Journal(self.name, 500)
-        self.supervisor = Supervisor(
-            Parts(self.runtime, self._admit, self.journal, self.clock, self._random, NoTelemetry())
-        )
+        inputs = Inputs(NoTelemetry(), SensorTable((), self.clock, lambda *_: None))
+        self.supervisor = Supervisor(Parts(self.runtime, self._admit, self.journal, self.clock, self._random, inputs))
         self.adoption = Adoption(
             self.identity,
             Stores(self.trust, self.ledger, self.blobs),
