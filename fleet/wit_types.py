@@ -23,7 +23,7 @@ One mapping holds everywhere, and it does not depend on the types involved (ever
 | flags                     | `frozenset[str]` (any set is accepted as input)                            |
 | option<T>                 | `None` or the value; where T is itself an option, `None` or `Some(value)`  |
 | result<T, E>              | `Ok(value)` or `Err(value)`, value `None` where the side has none          |
-| own<R>, borrow<R>         | `int`: the host's number for the resource                                  |
+| own<R>, borrow<R>         | `int`: the host's number for the resource; for one of the guest its handle |
 
 A record is a `dict` because WIT field names are kebab-case, which no attribute can be; an author who wants static
 types writes `TypedDict("SensorData", {"source": str, "time-stamp": int})`, which mypy checks field by field.
