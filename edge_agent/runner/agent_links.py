@@ -7,6 +7,9 @@ it is on, so that no call ever meets a type that was not compared.
 An agent that cannot answer never takes its caller along where the signature has room to say so. It has none, one of its
 calls ends, or it does not answer in time: the caller gets the error side of the function's `result`, when that is
 absent, a `string`, or an enum or variant with one of `FAILED_CASES`; any other caller ends with a host error.
+
+An agent that is told to stop is mostly about to be replaced: a call that it no longer takes waits for the next one of
+its name, as far as the caller's time allows, and is made once. A call that began is never made again.
 """
 
 from __future__ import annotations
@@ -47,6 +50,9 @@ FAILED_CASES = ("unavailable", "failed", "internal-error", "internal", "other", 
 _ANSWERER_SHARE = 0.90
 """Share of its caller's time that a linked call may take: the caller needs the rest to make use of the answer."""
 
+RETURN_S = 10.0
+"""How long after an ordered stop a call waits for the agent to come back."""
+
 _PATIENCE_SHARE = 0.95
 """Share of its own time that a caller waits: an answer about a deadline that has passed arrives a tick later."""
 
@@ -68,6 +74,10 @@ class Links:
         self._find = find
         self._lock = threading.Lock()
         self._members: dict[str, _Member] = {}
+        self._stopped: dict[str, float] = {}
+        """Agents that were told to stop and have not joined again, and the monotonic second."""
+        self._waiting: set[Callable[[], None]] = set()
+        """What wakes the agents that wait for one of those."""
 
     def join(self, agent: str, types: ComponentTypes, links: Mapping[str, str]) -> None:
         """Add an agent that starts.
@@ -91,11 +101,20 @@ class Links:
                     if target == agent:
                         _check(imported, user, member.types, agent, types)
             self._members[agent] = _Member(types, links)
+            self._stopped.pop(agent, None)
+            waiting = tuple(self._waiting)
+        for wake in waiting:
+            wake()
 
     def leave(self, agent: str) -> None:
         """Forget an agent that ended."""
         with self._lock:
             self._members.pop(agent, None)
+
+    def stop(self, agent: str) -> None:
+        """Note that an agent was told to stop."""
+        with self._lock:
+            self._stopped[agent] = time.monotonic()
 
     def interfaces(
         self, types: ComponentTypes, links: Mapping[str, str], context: AgentContext, left: Callable[[], float]
@@ -131,20 +150,39 @@ class Links:
         def call(*arguments: WitValue) -> WitValue:
             seconds = left()
             began = time.monotonic()
-            answered = LinkedCall(
-                self._export(imported, target), name, arguments, began + _ANSWERER_SHARE * seconds, context.wake
-            )
-            agent = self._find(target)
-            if agent is None:
-                answered.refuse(Fault(Code.AGENT_NOT_RUNNING, f"{target} is not running"))
-            else:
-                agent.submit(answered, _ANSWERER_SHARE * seconds)
-            answered.wait(context, began + _PATIENCE_SHARE * seconds)
-            if answered.fault is None:
-                return answered.value
-            return _failed(kind, target, answered.fault)
+            until = began + _ANSWERER_SHARE * seconds
+            while True:
+                answered = LinkedCall(self._export(imported, target), name, arguments, until, context.wake)
+                agent = self._find(target)
+                if agent is None:
+                    answered.refuse(Fault(Code.AGENT_NOT_RUNNING, f"{target} is not running"))
+                else:
+                    agent.submit(answered, until - time.monotonic())
+                answered.wait(context, began + _PATIENCE_SHARE * seconds)
+                if answered.fault is None:
+                    return answered.value
+                if answered.fault.code is not Code.AGENT_NOT_RUNNING or not self._returns(target, until, context):
+                    return _failed(kind, target, answered.fault)
 
         return call
+
+    def _returns(self, target: str, until: float, context: AgentContext) -> bool:
+        """Wait for an agent that was told to stop; whether there is one of its name again."""
+        stopped = self._stopped.get(target)
+        if stopped is None:
+            return False
+        until = min(until, stopped + RETURN_S)
+        with self._lock:
+            self._waiting.add(context.wake)
+        try:
+            while target in self._stopped:
+                if (left := until - time.monotonic()) <= 0:
+                    return False
+                context.wait(int(left * 1e9))
+            return True
+        finally:
+            with self._lock:
+                self._waiting.discard(context.wake)
 
     def _export(self, imported: str, target: str) -> str:
         """Export that answers an import; the import itself when nothing of that name runs."""

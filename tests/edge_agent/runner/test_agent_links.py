@@ -40,7 +40,11 @@ async def fault(awaitable):
 
 
 async def exited(host):
-    return await asyncio.wait_for(host.next_event(), 10)
+    """The next end of an agent; what else there is to tell is passed over."""
+    async with asyncio.timeout(10):
+        while not isinstance(event := await host.next_event(), AgentExited | RunnerLost):
+            pass
+    return event
 
 
 # --- a store each ---
@@ -145,6 +149,33 @@ async def test_stopping_the_caller_does_not_wait_for_the_other(host, asking, sco
         assert (await fault(waiting)).code in (Code.AGENT_TRAPPED, Code.AGENT_NOT_RUNNING)
     async with asyncio.timeout(5):
         await host.stop(B, 0)
+
+
+async def test_no_call_is_lost_while_the_other_agent_is_replaced(host, asking, scoring, tmp_path):
+    await host.start(scoring.start(B))
+    await host.start(asking.start(A, links=LINK))
+    answers = []
+    enough = asyncio.Event()
+
+    async def ask():
+        while not answers or answers[-1] != "ok(63)":
+            answers.append(await output(host, "run(21)"))
+            if len(answers) == 50:
+                enough.set()
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(ask())
+        await enough.wait()
+        await host.stop(B, 1000)
+        await host.start(component(tmp_path / "next.wasm", scorer(factor=3)).start(B))
+    assert set(answers) == {"ok(42)", "ok(63)"}
+
+
+async def test_waiting_for_an_agent_that_does_not_return_costs_an_error(host, asking, scoring):
+    await host.start(scoring.start(B))
+    await host.start(asking.start(A, small(deadline_ms=500), links=LINK))
+    await host.stop(B, 0)
+    assert "AGENT_NOT_RUNNING" in await output(host, "run(21)")
 
 
 async def test_a_chain_of_agents(host, asking, scoring, tmp_path):
