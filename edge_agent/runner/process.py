@@ -11,7 +11,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
 from edge_agent.runner import memory_file
@@ -154,9 +154,8 @@ class Runner:
             on_full_queue=message.on_full_queue,
             links=dict(message.links),
         )
-        load = partial(
-            self._components.load, message.component, module, fuel=authority.limits.fuel_per_call is not None
-        )
+        kind = EngineKind(authority.limits.fuel_per_call is not None, authority.limits.stack_bytes)
+        load = partial(self._components.load, message.component, module, kind)
         agent = AgentThread(plan, load, self._services, self._forget)
         with self._changed:
             self._agents[plan.name] = agent
@@ -168,15 +167,22 @@ class Runner:
                 del self._agents[ended.name]
 
 
+class EngineKind(NamedTuple):
+    """What an engine is made with: agents whose limits differ in it have engines of their own."""
+
+    fuel: bool
+    stack_bytes: int
+
+
 class Components:
     """Loaded components, shared by the agents that run them; one that nobody runs is freed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._engines: dict[bool, Engine] = {}
-        self._loaded: WeakValueDictionary[tuple[str, bool], Component] = WeakValueDictionary()
+        self._engines: dict[EngineKind, Engine] = {}
+        self._loaded: WeakValueDictionary[tuple[str, EngineKind], Component] = WeakValueDictionary()
 
-    def load(self, digest: str, module: int, *, fuel: bool) -> Component:
+    def load(self, digest: str, module: int, kind: EngineKind) -> Component:
         """Return the component `digest`, from the memory file `module` if it is not loaded; closes the file.
 
         The supervisor has verified the machine code, and nobody can have changed it since (see `compiled_cache`). It
@@ -187,17 +193,17 @@ class Components:
         """
         try:
             with self._lock:
-                component = self._loaded.get((digest, fuel))
+                component = self._loaded.get((digest, kind))
                 if component is None:
                     memory_file.check_sealed(module, MAX_MODULE_BYTES)
-                    engine = self._engine(fuel=fuel)
+                    engine = self._engine(kind)
                     component = engine.load_file(f"/proc/self/fd/{module}")
-                    self._loaded[digest, fuel] = component
+                    self._loaded[digest, kind] = component
                 return component
         finally:
             os.close(module)
 
-    def _engine(self, *, fuel: bool) -> Engine:
-        if fuel not in self._engines:
-            self._engines[fuel] = Engine(fuel=fuel)
-        return self._engines[fuel]
+    def _engine(self, kind: EngineKind) -> Engine:
+        if kind not in self._engines:
+            self._engines[kind] = Engine(fuel=kind.fuel, stack_bytes=kind.stack_bytes)
+        return self._engines[kind]

@@ -87,7 +87,7 @@ def replay(report: CrashReport, wasm: bytes) -> Outcome:
             remedy="Call the agent again with the invocation that the report shows.",
         )
     limits = Authority.decode(report.authority.encode()).limits
-    engine = Engine(fuel=limits.fuel_per_call is not None)
+    engine = Engine(fuel=limits.fuel_per_call is not None, stack_bytes=limits.stack_bytes)
     component = engine.load(engine.compile(wasm))
     player = _Player(component)
     calls = report.recording.calls if report.recording.complete else report.recording.calls[-1:]

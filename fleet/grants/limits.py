@@ -34,6 +34,7 @@ LIMITS: dict[str, LimitSpec] = {
     "log_bytes_per_minute": LimitSpec("log_per_minute", Unit.SIZE, 0, 64 * _MIB),
     "keyvalue_bytes": LimitSpec("keyvalue", Unit.SIZE, 0, _MIB * _MIB),
     "queue": LimitSpec("queue", Unit.COUNT, 1, 10_000),
+    "stack_bytes": LimitSpec("stack", Unit.SIZE, 64 * _KIB, 2 * _MIB),
     "output_bytes": LimitSpec("output", Unit.SIZE, 0, 4 * _MIB),
     "host_calls_per_second": LimitSpec("host_calls_per_second", Unit.COUNT, 1, 10_000_000),
     "fuel_per_call": LimitSpec("fuel_per_call", Unit.COUNT, 1, MAX_QUANTITY),
@@ -54,6 +55,7 @@ class Limits:
         log_bytes_per_minute: text the agent may log; more is dropped and counted.
         keyvalue_bytes: what the agent may keep in all its buckets.
         queue: calls that may wait for the agent; what happens to more of them is the application's choice.
+        stack_bytes: stack of the agent's functions, beside its memory.
         output_bytes: text of one call's result; a larger one is answered by an error and the agent lives on.
         host_calls_per_second: calls of the agent to the host; faster ones wait, within the deadline. None leaves them
             to the deadline.
@@ -65,6 +67,7 @@ class Limits:
     log_bytes_per_minute: int = 64 * _KIB
     keyvalue_bytes: int = 16 * _MIB
     queue: int = 64
+    stack_bytes: int = 512 * _KIB
     output_bytes: int = _MIB
     host_calls_per_second: int | None = None
     fuel_per_call: int | None = None
@@ -77,6 +80,7 @@ class Limits:
             log_bytes_per_minute=min(self.log_bytes_per_minute, other.log_bytes_per_minute),
             keyvalue_bytes=min(self.keyvalue_bytes, other.keyvalue_bytes),
             queue=min(self.queue, other.queue),
+            stack_bytes=min(self.stack_bytes, other.stack_bytes),
             output_bytes=min(self.output_bytes, other.output_bytes),
             host_calls_per_second=_lower(self.host_calls_per_second, other.host_calls_per_second),
             fuel_per_call=_lower(self.fuel_per_call, other.fuel_per_call),

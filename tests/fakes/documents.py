@@ -19,7 +19,7 @@ caps:
     - {{models: ["{DIGEST}", anomaly], devices: [cpu]}}
     - {{models: [second], devices: [gpu]}}
   wasi:nn/inference: []
-limits: {{memory: 32MiB, deadline: 500ms, log_per_minute: 0B, keyvalue: 1MiB, queue: 2, output: 32KiB,
+limits: {{memory: 32MiB, deadline: 500ms, log_per_minute: 0B, keyvalue: 1MiB, queue: 2, stack: 1MiB, output: 32KiB,
   host_calls_per_second: 500, fuel_per_call: 2000000000}}
 reason: OPS-4411 line-3 roll-out
 """

@@ -13,6 +13,8 @@ GUEST_TEXT = """(component
     (global.set $calls (i32.add (global.get $calls) (i32.const 1))) (global.get $calls))
   (func (export "trap") unreachable)
   (func $deep (export "deep") (call $deep))
+  (func $deep-to (export "deep-to") (param i32)
+    (if (local.get 0) (then (call $deep-to (i32.sub (local.get 0) (i32.const 1))))))
   (func (export "loop") (loop $l (br $l)))
   (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
   (func (export "grow-or-abort")
@@ -22,6 +24,7 @@ GUEST_TEXT = """(component
  (func (export "count") (result u32) (canon lift (core func $i "count")))
  (func (export "trap") (canon lift (core func $i "trap")))
  (func (export "deep") (canon lift (core func $i "deep")))
+ (func (export "deep-to") (param "depth" u32) (canon lift (core func $i "deep-to")))
  (func (export "loop") (canon lift (core func $i "loop")))
  (func (export "grow") (param "pages" u32) (result s32) (canon lift (core func $i "grow")))
  (func (export "grow-or-abort") (canon lift (core func $i "grow-or-abort"))))"""

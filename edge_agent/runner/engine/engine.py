@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.010
 """Time between two calls of `Engine.tick`; deadlines are as exact as this."""
 
+STACK_BYTES = 512 << 10
+"""Stack of a guest that has no limit of its own."""
+
+MAX_STACK_BYTES = 2 << 20
+"""The engine ends the process when it is configured with more."""
+
 _log = logging.getLogger(__name__)
 
 _COMPONENT_HEADER = b"\0asm\x0d\x00\x01\x00"
@@ -52,12 +58,20 @@ class Engine:
     Args:
         fuel: count instructions, so that `Limits.fuel_per_call` may be used; costs 5 to 100 % of speed.
         clock: monotonic seconds, for deadlines.
+        stack_bytes: stack of a guest, at most `MAX_STACK_BYTES`; code compiled under one size loads under any.
     """
 
-    def __init__(self, *, fuel: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        fuel: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        stack_bytes: int = STACK_BYTES,
+    ) -> None:
         config = ffi.config_new()
         ffi.config_epoch(config, True)
         ffi.config_fuel(config, fuel)
+        ffi.config_stack(config, stack_bytes)
         ffi.config_async(config, False)
         # With it, Wasmtime 50 traps every host call that takes two borrows ("deferred host scope has no call context").
         ffi.config_concurrency(config, False)

@@ -81,6 +81,15 @@ async def test_fuel(host, ends):
     assert (await event(host)).exit.cause is ExitCause.FUEL
 
 
+@pytest.mark.parametrize(("size", "depth"), [(64 << 10, 1_000), (512 << 10, 8_000), (2 << 20, 32_000)])
+async def test_the_stack(host, tiny, size, depth):
+    """A call of this guest takes some 32 bytes of it."""
+    await host.start(tiny.start("app/a", small(stack_bytes=size)))
+    await host.call("app/a", f"deep-to({depth})")
+    error = await failure(host.call("app/a", f"deep-to({8 * depth})"))
+    assert error.detail["cause"] == ExitCause.STACK_OVERFLOW
+
+
 @pytest.mark.parametrize(
     ("number", "cause"), [(signal.SIGABRT, ExitCause.ENGINE_CRASH), (signal.SIGKILL, ExitCause.KILLED)]
 )
