@@ -16,7 +16,7 @@ from edge_agent.runtime import AgentStart, Fusion, ModelFile, Part, Wire
 from fleet.bundle import MAX_COMPONENT, open_bundle
 from fleet.component import read_component
 from fleet.errors import Code, FleetError
-from fleet.grants import OnLapse, check_applies, check_imports, effective, fuse, parse_grant
+from fleet.grants import OnLapse, check_applies, check_imports, check_triggers, effective, fuse, parse_grant
 from fleet.model import Isolation
 from fleet.wit import parse_interface
 
@@ -81,7 +81,7 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
         3. The grant applies to this agent, bundle, node and moment.
         4. Effective authority: the grant under the node's ceiling, and under its lease.
         5. Imports: every import of the component's bytes is granted, baseline or optional; links name agents that the
-           grant allows.
+           grant allows, and triggers topics and sources.
         6. Compile: the engine accepts the component, or what it is fused into (cached by digest).
 
     What is fused into the agent passes 1 to 5 under its own bundle and grant; the whole then has the authority of
@@ -91,7 +91,8 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
     Raises:
         FleetError: 1 TARGET_UNSIGNED, DIGEST_MISMATCH; 2 BLOB_MISSING, BLOB_CORRUPT, DIGEST_MISMATCH, BUNDLE_INVALID;
             3 GRANT_NOT_APPLICABLE, GRANT_EXPIRED, GRANT_INVALID; 4 GRANT_EXPIRED; 5 IMPORT_NOT_GRANTED,
-            LINK_INVALID, COMPONENT_UNSUPPORTED, COMPONENT_INVALID; 6 whatever `Runtime.prepare` raises.
+            LINK_INVALID, EXPORT_NOT_FOUND, COMPONENT_UNSUPPORTED, COMPONENT_INVALID; 6 whatever `Runtime.prepare`
+            raises.
     """
     # Hashing a model takes as long as reading it, so it must not hold up the event loop.
     admitted = await asyncio.to_thread(_check, spec, context)
@@ -104,7 +105,9 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
 class _Part:
     """One component that passed the checks 1 to 5, with what its own grant gives it."""
 
+    bundle: str
     component: Part
+    exports: tuple[str, ...]
     imports: frozenset[str]
     models: Mapping[str, ModelFile]
     authority: Authority
@@ -115,6 +118,7 @@ class _Part:
 def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
     parts = [_check_part(part, context) for part in spec.parts]
     own = parts[0]
+    check_triggers(spec.triggers, own.exports, own.authority, spec.name, own.bundle)  # 5
     stubs = {name for part in parts for name in part.decision.deny_stubs}
     start = AgentStart(
         name=spec.name,
@@ -150,12 +154,15 @@ def _check_part(spec: AssignedAgent | FusedAgent, context: NodeContext) -> _Part
         now=context.now,
     )
     authority, valid_until = _effective(grant, context)  # 4
-    imports = read_component(context.blobs.read(bundle.component.digest, MAX_COMPONENT)).imports
+    info = read_component(context.blobs.read(bundle.component.digest, MAX_COMPONENT))
+    imports = info.imports
     name = f"{bundle.name}@{bundle.version}"
     decision = check_imports(imports, authority, bundle.optional_imports, spec.name, name, spec.links)  # 5
     answered = {imported for imported, link in decision.links.items() if link.isolation is Isolation.NONE}
     return _Part(
+        bundle=name,
         component=Part(spec.name, component, bundle.component.digest),
+        exports=info.exports,
         imports=frozenset(parse_interface(imported).unversioned for imported in imports if imported not in answered),
         models=models,
         authority=authority,

@@ -12,6 +12,7 @@ from fleet.grants.draft import extend_grant, propose_grant, render_grant
 from fleet.grants.lattice import Authority, AuthorityDiff, describe_rules, diff, fuse, meet, subset
 from fleet.grants.limits import Limits
 from fleet.grants.rules import Rule, describe_rule
+from fleet.grants.subscriptions import check_triggers
 from fleet.grants.vocabulary import BASELINE, EXPORTS, VOCABULARY, find_specs, is_link
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "check_applies",
     "check_exports",
     "check_imports",
+    "check_triggers",
     "describe_rule",
     "describe_rules",
     "diff",

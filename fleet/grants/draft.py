@@ -193,7 +193,10 @@ def _draft_rules(interface: str, agent: str, models: Sequence[str]) -> Rules:
         "max_response_bytes": Maximum(MAX_BYTES),
     }
     constraints: dict[str, Constraint] = {}
-    for name, spec in specs_of(interface, Code.GRANT_INVALID, interface).items():
+    specs = specs_of(interface, Code.GRANT_INVALID, interface)
+    for name, spec in specs.items():
+        if name == "max_bytes" and "buckets" not in specs:
+            continue  # bytes of a message, which the host bounds anyway
         if name in values:
             constraints[name] = values[name]
         elif spec.kind is Kind.LITERALS:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.errors import Code, ExitCode, FleetError
-from fleet.grants import Grant, describe_rules, diff_grants, extend_grant, find_specs, parse_grant, propose_grant
+from fleet.grants import (
+    EXPORTS,
+    Grant,
+    describe_rules,
+    diff_grants,
+    extend_grant,
+    find_specs,
+    parse_grant,
+    propose_grant,
+)
 from fleet.oci import digest_of
 from fleet.targets import grant_path
 from fleet.v1 import control_pb2 as pb
@@ -79,7 +88,7 @@ def propose(session: Session, agent: str, reference: str, add: tuple[str, ...], 
         draft = extend_grant(current, add, models=models, revision=newest + 1)
     else:
         draft = propose_grant(
-            (*bundle.imports, *add),
+            (*bundle.imports, *(name for name in bundle.exports if name.partition("@")[0] in EXPORTS), *add),
             agent=agent,
             bundle_name=bundle.name,
             bundle_version=bundle.version,
