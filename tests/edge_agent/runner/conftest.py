@@ -1,3 +1,4 @@
+import gc
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -53,6 +54,7 @@ async def host(paths):
 
 def descriptors():
     """Sockets, memory files and process handles that this process holds."""
+    gc.collect()  # components of runners that other tests had in this process keep their files
     held = set()
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):

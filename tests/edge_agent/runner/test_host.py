@@ -113,9 +113,9 @@ async def test_the_memory_of_an_agent_is_the_sum_of_its_memories(host, tmp_path)
           (func (export "grow-b") (param "n" u32) (result s32) (canon lift (core func $b "grow"))))"""),
     )
     await host.start(two.start("app/a", small(memory_bytes=4 << 20)))
-    assert (await host.call("app/a", "grow-a(31)")).output == "1"
+    assert (await host.call("app/a", "grow-a(30)")).output == "1"
     assert (await host.call("app/a", "grow-a(1)")).output == "-1"
-    assert (await host.call("app/a", "grow-b(31)")).output == "1"
+    assert (await host.call("app/a", "grow-b(30)")).output == "1"
 
 
 async def test_a_full_queue_refuses_and_queued_calls_end_with_their_agent(host, tiny):
