@@ -93,6 +93,7 @@ class Code(StrEnum):
     EXPORT_NOT_FOUND = "EXPORT_NOT_FOUND"
     RUNNER_LOST = "RUNNER_LOST"
     STORAGE_FULL = "STORAGE_FULL"
+    PORT_UNAVAILABLE = "PORT_UNAVAILABLE"
     INTERNAL = "INTERNAL"
 
 
@@ -180,6 +181,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.EXPORT_NOT_FOUND: _row("INVALID_ARGUMENT", _E.ERROR, "The component exports no such function.", "List its exports with `fleetctl bundle inspect`."),
     Code.RUNNER_LOST: _row("UNAVAILABLE", _E.ERROR, "The runner process ended.", "It restarts by itself; see `fleetctl events` for the cause.", retryable=True),
     Code.STORAGE_FULL: _row("RESOURCE_EXHAUSTED", _E.ERROR, "There is no room left on the device.", "Free space on the node's data directory.", retryable=True),
+    Code.PORT_UNAVAILABLE: _row("UNAVAILABLE", _E.ERROR, "A port that the agent is granted cannot be opened.", "End what listens there (`ss -ltnp` on the node), or grant another port.", retryable=True),
     Code.INTERNAL: _row("INTERNAL", _E.ERROR, "Something went wrong inside.", "See the log of the process under the request id."),
 }
 # fmt: on

@@ -67,6 +67,11 @@ class Rule:
         constraint = self.constraints.get(name)
         return constraint.value if isinstance(constraint, Maximum) else None
 
+    def words(self, name: str) -> tuple[str, ...]:
+        """Return the values of a choice as documents write them, none for a constraint that the rule has not."""
+        constraint = self.constraints.get(name)
+        return constraint.texts if isinstance(constraint, Choice) else ()
+
     def meet(self, other: Rule) -> Rule | None:
         """Return the rule that allows what both allow, or None when that is nothing."""
         constraints = dict(self.constraints)
