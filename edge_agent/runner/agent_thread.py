@@ -21,7 +21,6 @@ from edge_agent.runner.exchange import AgentExchange, Mailbox, Watchers
 from edge_agent.runner.host_calls import limit_rate
 from edge_agent.runner.http_requests import open_server
 from edge_agent.runner.instantiation import START_SECONDS, instantiate
-from edge_agent.runner.http_requests import open_server
 from edge_agent.runner.job_queue import JobQueue
 from edge_agent.runner.last_words import LastWords
 from edge_agent.runner.linking import link
@@ -229,9 +228,6 @@ class AgentThread:
         server = open_server(self.name, self.authority, component.exports, self.submit, self.context)
         if server is not None:
             held.callback(server.close)
-        server = open_server(self.name, self.authority, component.exports, self.submit, self.context)
-        if server is not None:
-            held.callback(server.close)
         interfaces = limit_rate(self._interfaces(component, context, held), context)
         with self._services.ticker.running(component.engine), self._services.memory.attributing(self._plan.name):
             self._deadline = time.monotonic() + START_SECONDS
@@ -246,8 +242,6 @@ class AgentThread:
             name, tell = self._plan.name, lambda change: self.submit(ChangeJob(change, self.context))
             self._services.watchers.add(name, self._plan.authority, tell)
             held.callback(self._services.watchers.remove, name)
-        if server is not None:
-            server.start()
         if server is not None:
             server.start()
         self._services.outbox.post(AgentStarted(self._plan.name, self.counters()))
