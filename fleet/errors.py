@@ -41,6 +41,7 @@ class Code(StrEnum):
     CERTIFICATE_INVALID = "CERTIFICATE_INVALID"
     CONFIG_INVALID = "CONFIG_INVALID"
     WAVE_INVALID = "WAVE_INVALID"
+    WIT_INVALID = "WIT_INVALID"
     VALUE_INVALID = "VALUE_INVALID"
     TOOL_MISSING = "TOOL_MISSING"
     BUILD_FAILED = "BUILD_FAILED"
@@ -134,6 +135,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.CERTIFICATE_INVALID: _row("UNAUTHENTICATED", _E.ERROR, "The certificate is not valid.", "Join the node again with a new token, or run `fleetctl init` for an operator."),
     Code.CONFIG_INVALID: _row("INVALID_ARGUMENT", _E.USAGE, "The configuration is not valid.", "Correct the named setting."),
     Code.WAVE_INVALID: _row("INVALID_ARGUMENT", _E.USAGE, "The call or value is not valid WAVE text.", "Write it as in `wasmtime run --invoke`, for example 'handle-data({source: \"a\", value: 1.5, timestamp: 0})'."),
+    Code.WIT_INVALID: _row("INVALID_ARGUMENT", _E.USAGE, "The WIT text is not valid, or names something that is not there.", "Correct the named place; packages that it uses belong into the folder `deps` beside it."),
     Code.VALUE_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "A value does not fit its WIT type.", "Correct the value at the named path."),
     Code.CRASH_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "The crash report is not valid, or holds too little for this.", "Fetch it again with `fleetctl crash show ID -o json`; it names what was kept."),
     Code.TOOL_MISSING: _row("FAILED_PRECONDITION", _E.ERROR, "A tool that the build needs is not installed.", "Install it as docs/languages.md says for the language."),

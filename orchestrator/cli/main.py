@@ -14,7 +14,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from fleet.errors import ExitCode, FleetError
-from orchestrator.cli import audit, bundle, coordinator, deploy, grant, initialise, inventory, node, operate, trusting
+from orchestrator.cli import audit, bundle, coordinator, deploy, grant, initialise, inventory, node, operate, trusting, wit
 from orchestrator.cli.context import Overrides, fleet_home
 from orchestrator.cli.render import Format, Output
 from orchestrator.cli.session import Session
@@ -102,6 +102,7 @@ COMMANDS = (
     operate.logs,
     audit.audit,
     trusting.trust,
+    wit.wit,
     completion,
 )
 
