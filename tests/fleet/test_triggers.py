@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from fleet.documents import dump_json, load_json, load_yaml
 from fleet.errors import Code, FleetError
-from fleet.model import EventTrigger, RestartPolicy, TelemetryTrigger, TimerTrigger
+from fleet.model import (
+    EventTrigger,
+    MessageTrigger,
+    RestartPolicy,
+    SensorTrigger,
+    TelemetryTrigger,
+    TimerTrigger,
+)
 from fleet.triggers import (
     MAX_EVERY_MS,
     MAX_RESTART_MS,
@@ -27,6 +34,8 @@ functions = st.sampled_from(("run", "handle-data", "a:b/c@0.2.0#d"))
 triggers = (
     st.builds(TimerTrigger, every, functions, st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
     | st.builds(EventTrigger, st.sampled_from(("a", "sensors/temperature", "a-b/c_d/e.1")), functions)
+    | st.builds(MessageTrigger, st.sampled_from(("a", "sensors/temperature", "a/*", "a/b/*")))
+    | st.builds(SensorTrigger, st.sampled_from(("roof", "line-3")), functions, st.none() | every)
     | st.builds(
         TelemetryTrigger, every, functions, st.lists(st.sampled_from(SOURCES), min_size=1, unique=True).map(tuple)
     )
@@ -55,6 +64,10 @@ def test_restart_policies_have_defaults():
     [
         ("timer: {every: 10ms, function: run}", TimerTrigger(10, "run", "")),
         ("event: {topic: a, function: run}", EventTrigger("a", "run")),
+        ("message: {topic: site/alerts}", MessageTrigger("site/alerts")),
+        ("message: {topic: site/*}", MessageTrigger("site/*")),
+        ("sensor: {source: roof, function: run}", SensorTrigger("roof", "run")),
+        ("sensor: {source: roof, every: 5s, function: run}", SensorTrigger("roof", "run", 5_000)),
         ("telemetry: {every: 1m, sources: [cpu], function: run}", TelemetryTrigger(60_000, "run", ("cpu",))),
     ],
 )
@@ -82,6 +95,12 @@ def test_written_by_hand(text, trigger):
         ("event: {topic: a/, function: run}", "a: event.topic"),
         ("event: {topic: a/#, function: run}", "a: event.topic"),
         (f"event: {{topic: {'a' * 256}, function: run}}", "a: event.topic"),
+        ("message: {topic: a/*/b}", "a: message.topic"),
+        ("message: {topic: '*'}", "a: message.topic"),
+        ("message: {topic: a, function: run}", "a: message.function"),
+        ("sensor: {source: Roof, function: run}", "a: sensor.source"),
+        ("sensor: {source: roof}", "a: sensor.function"),
+        ("sensor: {source: roof, every: 1ms, function: run}", "a: sensor.every"),
         ("telemetry: {every: 1s, function: run}", "a: telemetry.sources"),
         ("telemetry: {every: 1s, function: run, sources: []}", "a: telemetry.sources"),
         ("telemetry: {every: 1s, function: run, sources: [gpu]}", "a: telemetry.sources"),
