@@ -25,11 +25,13 @@ from edge_agent.adoption import Adoption, Stores
 from edge_agent.blobs import Blobs
 from edge_agent.clock import SystemClock
 from edge_agent.config import Settings, load_settings
+from edge_agent.crashes import Crashes, CrashKeeper, engine_name
 from edge_agent.disk import PRIVATE_FOLDER, LocalDisk, replace_file
 from edge_agent.identity import Identity, IdentityStore
 from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger
 from edge_agent.node import LocalNode
+from edge_agent.replaying import replay_files
 from edge_agent.runner.host import RunnerHost, RunnerPaths
 from edge_agent.sensors import Sensors, SensorTable, parse_sources
 from edge_agent.supervisor import Parts, Supervisor
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from fleet.grants import Authority
     from fleet.model import AssignedAgent
 
-FOLDERS = ("keys", "trust", "ledger", "blobs", "state", "cache", "cache/compiled", "run")
+FOLDERS = ("keys", "trust", "ledger", "blobs", "state", "cache", "cache/compiled", "crashes", "run")
 """What a data directory consists of, beside `node.json`, `agent.toml`, `ceiling.yaml` and `sensors.yaml`."""
 
 MAX_DOCUMENT = 256 * 1024
@@ -87,6 +89,8 @@ class Node:
         self._trust = TrustStore(disk, data / "trust", allow_dev_profile=settings.allow_dev_profile)
         self._blobs = Blobs(disk, data / "blobs", settings.max_blob_bytes)
         self.journal = Journal(identity.node, settings.log_lines_per_agent)
+        crashes = Crashes(disk, data / "crashes")
+        self._crashes = CrashKeeper(crashes, self.journal, clock, identity.node, engine_name())
         sources = _read_sources(disk, data / "sensors.yaml")
         table = SensorTable(sources, clock, lambda kind, message: self.journal.event(clock.now(), "", kind, message))
         self._sensors = Sensors(sources, table, clock, rng)
@@ -98,6 +102,7 @@ class Node:
             random=rng,
             inputs=Inputs(HostTelemetry(), table, settings.telemetry_poll_ms),
             max_admissions=settings.max_concurrent_admissions,
+            keep_crash=self._crashes.take,
         )
         self.supervisor = Supervisor(parts)
         self.adoption = Adoption(
@@ -114,6 +119,7 @@ class Node:
         self.adoption.boot()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.supervisor.run())
+            group.create_task(self._crashes.run())
             group.create_task(self._sensors.run())
             group.create_task(self._link().run(self._identity))
 
@@ -159,6 +165,7 @@ class Node:
             self.journal,
             self._clock,
         )
+        node.crash_keeper = self._crashes
         return Link(node, self._store, numbers, self._clock, self._random)
 
 
@@ -298,6 +305,10 @@ def _parser() -> argparse.ArgumentParser:
         "--label", action="append", default=[], metavar="KEY=VALUE", help="what this node is; the token's own labels"
     )
     joining.add_argument("--root", type=Path, required=True, help="root.json to trust, handed over by an operator")
+    replaying = commands.add_parser("replay", help="run a component again as a crash report says; prints JSON")
+    replaying.add_argument("report", type=Path, metavar="REPORT.json", help="the report, as `fleetctl` saves it")
+    replaying.add_argument("--component", type=Path, required=True, help="the component that it is about")
+    replaying.add_argument("--verbose", action="store_true", help="log debugging details")
     return parser
 
 
@@ -320,6 +331,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     try:
+        if options.command == "replay":
+            text, same = replay_files(options.report, options.component)
+            sys.stdout.write(text + "\n")
+            return ExitCode.OK if same else ExitCode.ERROR
         settings = load_settings(options.data_dir.absolute(), os.environ, _pairs(options.set, "--set"))
         if options.command == "run":
             asyncio.run(run(settings))

@@ -13,6 +13,8 @@ import logging
 import re
 from collections import Counter, deque
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from edge_agent.disk import replace_file
@@ -57,6 +59,12 @@ MAX_EVENT_MESSAGE = 500
 _FILE = re.compile(r"([0-9]{15})-([0-9a-f]{16})\.json\Z")
 
 _log = logging.getLogger(__name__)
+
+
+@cache
+def engine_name() -> str:
+    """Name and version of the engine, for reports."""
+    return f"wasmtime {version('wasmtime')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet.assignment import Receipt, ReceiptAgent, sign_receipt
+from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 
     from edge_agent.adoption import Adoption, Remote
     from edge_agent.clock import Clock
+    from edge_agent.crashes import CrashKeeper
     from edge_agent.identity import Identity
     from edge_agent.journal import Journal
     from edge_agent.supervisor import Accepted, Supervisor
+    from fleet.crash import CrashSummary
     from fleet.model import DesiredState, ObservedState
     from fleet.signing import SigningKey
 
@@ -43,6 +46,8 @@ class LocalNode:
         self._supervisor = supervisor
         self._adoption = adoption
         self._clock = clock
+        self.crash_keeper: CrashKeeper | None = None
+        """Keeps the crash reports, where there is a place for them."""
         self._receipt: tuple[Accepted, bytes] | None = None
 
     def observed(self) -> ObservedState:
@@ -77,6 +82,18 @@ class LocalNode:
     async def publish(self, topic: str, payloads: Iterable[str]) -> int:
         """Hand payloads to listeners (see `Supervisor.publish`)."""
         return await self._supervisor.publish(topic, payloads)
+
+    async def crashes(self, agent: str) -> tuple[CrashSummary, ...]:
+        """Return what is kept of the ends of an agent, or of all when it is ""."""
+        if self.crash_keeper is None:
+            return ()
+        return tuple(report.summary for report in await self.crash_keeper.list(agent))
+
+    async def crash(self, identifier: str) -> bytes:
+        """Return one crash report (see `CrashKeeper.document`)."""
+        if self.crash_keeper is None:
+            raise FleetError(Code.NOT_FOUND, "this node keeps no crash reports")
+        return await self.crash_keeper.document(identifier)
 
     def _sign(self, applied: Accepted) -> bytes:
         refusals = {agent.name: agent.refusal.code for agent in self._supervisor.observed().agents if agent.refusal}

@@ -166,6 +166,43 @@ class CrashReport:
         """Names this report in the whole fleet."""
         return _identify(_plain(self))
 
+    @property
+    def summary(self) -> CrashSummary:
+        """The report in one line."""
+        return CrashSummary(
+            id=self.id,
+            node=self.node,
+            agent=self.agent,
+            cause=str(self.cause),
+            message=self.message,
+            at_ms=self.at_ms,
+            bundle=self.bundle,
+            component=self.component,
+            recorded=self.recording is not None,
+            complete=self.recording is not None and self.recording.complete,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CrashSummary:
+    """A report in one line of a list; the fields are those of `CrashReport`.
+
+    Attributes:
+        recorded: something can be replayed.
+        complete: everything since the instance's start can.
+    """
+
+    id: str
+    node: str
+    agent: str
+    cause: str
+    message: str
+    at_ms: int
+    bundle: str
+    component: str
+    recorded: bool = False
+    complete: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:

@@ -16,6 +16,8 @@ from google.protobuf.message import DecodeError
 
 from fleet.assignment import MAX_AGENTS, MAX_ENVELOPE
 from fleet.checkpoint import MAX_NOTE
+from fleet.crash import ID as CRASH_ID
+from fleet.crash import CrashSummary
 from fleet.errors import Code, FleetError
 from fleet.model import (
     DesiredState,
@@ -229,6 +231,42 @@ def from_pb_log_line(message: model_pb2.LogLine) -> LogLine:
         level=_word(message.level, "log.level", LEVELS.__contains__),
         context=_text(message.context, "log.context", MAX_WORD),
         message=_text(message.message, "log.message", MAX_TEXT),
+    )
+
+
+def to_pb_crash(crash: CrashSummary, node: str) -> model_pb2.Crash:
+    """Encode one line about a crash report of `node`."""
+    return model_pb2.Crash(
+        id=crash.id,
+        node=node,
+        agent=crash.agent,
+        cause=crash.cause,
+        message=_cut(crash.message, MAX_TEXT),
+        at_ms=crash.at_ms,
+        bundle_digest=crash.bundle,
+        component_digest=crash.component,
+        recorded=crash.recorded,
+        complete=crash.complete,
+    )
+
+
+def from_pb_crash(message: model_pb2.Crash) -> CrashSummary:
+    """Decode one line about a crash report.
+
+    Raises:
+        FleetError: MESSAGE_INVALID.
+    """
+    return CrashSummary(
+        id=_word(message.id, "crash.id", lambda text: CRASH_ID.match(text) is not None),
+        node=_word(message.node, "crash.node", is_name, optional=True),
+        agent=_word(message.agent, "crash.agent", is_agent_name),
+        cause=_word(message.cause, "crash.cause", set(ExitCause).__contains__),
+        message=_text(message.message, "crash.message", MAX_TEXT),
+        at_ms=to_ms(_moment(message.at_ms, "crash.at_ms")),
+        bundle=_word(message.bundle_digest, "crash.bundle_digest", is_digest),
+        component=_word(message.component_digest, "crash.component_digest", is_digest),
+        recorded=message.recorded,
+        complete=message.complete,
     )
 
 

@@ -18,6 +18,8 @@ from fleet.errors import Code, FleetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from fleet.crash import CrashSummary
+
 MAX_COMMANDS = 64
 """Commands of one session that wait to be sent or answered."""
 
@@ -39,20 +41,33 @@ class SendCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class CrashesCommand:
+    """List the node's crash reports of an agent ("" for all), or send the one with an id."""
+
+    agent: str = ""
+    id: str = ""
+
+
+Command = CallCommand | SendCommand | CrashesCommand
+
+
+@dataclass(frozen=True, slots=True)
 class CommandOut:
     """A command on its way; the node's answer carries the same id."""
 
     id: str
     deadline_ms: int
-    what: CallCommand | SendCommand
+    what: Command
 
 
 @dataclass(frozen=True, slots=True)
 class CommandAnswer:
-    """What a node answered to a command."""
+    """What a node answered to a command; `document` is an encoded crash report."""
 
     output: str = ""
     delivered: int = 0
+    crashes: tuple[CrashSummary, ...] = ()
+    document: bytes = b""
     error_code: str = ""
     error_message: str = ""
     error_remedy: str = ""
@@ -210,7 +225,7 @@ class Sessions:
         """Return the nodes with an open session, by name."""
         return tuple(sorted(self._sessions))
 
-    async def call(self, node: str, what: CallCommand | SendCommand, deadline_ms: int) -> CommandAnswer:
+    async def call(self, node: str, what: Command, deadline_ms: int) -> CommandAnswer:
         """Send a command to a node and wait for its answer.
 
         Raises:

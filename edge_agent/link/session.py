@@ -1,8 +1,9 @@
 """One session: one stream to the coordinator, from hello to its end.
 
-Owns what is said over the stream. Level-triggered both ways: the coordinator's newest desired state replaces one that
-still waits, and the node's report is always complete. Reading never waits for writing or for work: a desired state
-goes into a slot, a command becomes a task. Never decides when to connect again: that is `link`.
+Owns what is said over the stream; what commands do is in `commands`. Level-triggered both ways: the coordinator's
+newest desired state replaces one that still waits, and the node's report is always complete. Reading never waits for
+writing or for work: a desired state goes into a slot, a command becomes a task. Never decides when to connect again:
+that is `link`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 
 from edge_agent.link.channel import to_fleet_error
+from edge_agent.link.commands import Commanded, failed, obey
 from fleet import wire
 from fleet.errors import Code, FleetError
 from fleet.v1 import node_pb2 as pb
 from fleet.v1 import node_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime
     from random import Random
 
@@ -40,10 +41,6 @@ MAX_COMMANDS = 16
 
 MAX_DEADLINE_MS = 600_000
 DEFAULT_DEADLINE_MS = 30_000
-MAX_PAYLOADS = 1_000
-MAX_TEXT = 64 * 1024
-"""Characters of one invocation or payload."""
-
 MAX_BATCH = 100
 """Events or log lines in one message."""
 
@@ -62,7 +59,7 @@ RETRY_INITIAL_S, RETRY_CAP_S = 1.0, 60.0
 _log = logging.getLogger(__name__)
 
 
-class Node(Protocol):
+class Node(Commanded, Protocol):
     """What a session needs from the rest of the node."""
 
     changed: asyncio.Event
@@ -87,14 +84,6 @@ class Node(Protocol):
 
     async def refresh(self, remote: CoordinatorRemote) -> None:
         """Adopt the newest release. Raises FleetError."""
-        ...
-
-    async def call(self, agent: str, invocation: str, deadline_ms: int) -> str:
-        """Call an agent. Raises FleetError."""
-        ...
-
-    async def publish(self, topic: str, payloads: Iterable[str]) -> int:
-        """Hand payloads to the agents that listen to a topic."""
         ...
 
 
@@ -331,7 +320,7 @@ class Session:
         if len(self._commands) >= MAX_COMMANDS:
             # Answered here, not in a task of its own: a coordinator that sends too much is read more slowly.
             error = FleetError(Code.AGENT_BUSY, f"{MAX_COMMANDS} commands are at work already")
-            await self._write(pb.NodeMessage(result=_failed(command.id, error)))
+            await self._write(pb.NodeMessage(result=failed(command.id, error)))
             return
         task = asyncio.create_task(self._obey(command))
         self._commands.add(task)
@@ -342,34 +331,18 @@ class Session:
         deadline_ms = min(command.deadline_ms or DEFAULT_DEADLINE_MS, MAX_DEADLINE_MS)
         try:
             async with asyncio.timeout(deadline_ms / 1000):
-                result = await self._result(command, deadline_ms)
+                result = await obey(self._node, command, deadline_ms)
         except TimeoutError:
-            result = _failed(command.id, FleetError(Code.DEADLINE_EXCEEDED, f"not done within {deadline_ms} ms"))
+            result = failed(command.id, FleetError(Code.DEADLINE_EXCEEDED, f"not done within {deadline_ms} ms"))
         except FleetError as error:
-            result = _failed(command.id, error)
+            result = failed(command.id, error)
         except Exception:  # noqa: BLE001 - the edge of the process: whoever asked is told, and the session goes on
             _log.exception("command %s failed", command.id)
-            result = _failed(command.id, FleetError(Code.INTERNAL, "unexpected"))
+            result = failed(command.id, FleetError(Code.INTERNAL, "unexpected"))
         try:
             await self._write(pb.NodeMessage(result=result))
         except (FleetError, grpc.aio.AioRpcError):
             return
-
-    async def _result(self, command: pb.Command, deadline_ms: int) -> pb.CommandResult:
-        match command.WhichOneof("what"):
-            case "call" if len(command.call.invocation) <= MAX_TEXT:
-                output = await self._node.call(command.call.agent, command.call.invocation, deadline_ms)
-                return pb.CommandResult(id=command.id, output=output)
-            case "send" if len(command.send.payloads) <= MAX_PAYLOADS:
-                payloads = tuple(command.send.payloads)
-                if any(len(payload) > MAX_TEXT for payload in payloads):
-                    raise FleetError(Code.LIMIT_EXCEEDED, f"a payload of more than {MAX_TEXT} characters")
-                delivered = await self._node.publish(command.send.topic, payloads)
-                return pb.CommandResult(id=command.id, delivered=delivered)
-            case "call" | "send":
-                raise FleetError(Code.LIMIT_EXCEEDED, "the command is too long")
-            case _:
-                raise FleetError(Code.MESSAGE_INVALID, "a command that this release does not know")
 
     async def _write(self, message: pb.NodeMessage) -> None:
         async with self._writing:
@@ -388,12 +361,3 @@ class Session:
 def _bound_s(failures: int) -> float:
     """Largest delay after so many failures in a row, in seconds."""
     return min(RETRY_CAP_S, RETRY_INITIAL_S * 2.0 ** min(failures - 1, 10))
-
-
-def _failed(identifier: str, error: FleetError) -> pb.CommandResult:
-    return pb.CommandResult(
-        id=identifier,
-        error_code=str(error.code),
-        error_message=error.public[:1_024],
-        error_remedy=error.remedy[:1_024],
-    )

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
 from edge_agent.capabilities.base import EndAgentError
@@ -255,12 +253,6 @@ class RecordedInstance(Instance):
             raise
         finally:
             self._recorder.end(call, ran=ran)
-
-
-@cache
-def engine_name() -> str:
-    """Name and version of the engine, for reports."""
-    return f"wasmtime {version('wasmtime')}"
 
 
 def _write_call(call: _Call, kind: FuncType | None) -> GuestCall:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import EndAgentError, HostFunction, HostInterface
+from edge_agent.crashes import engine_name
 from edge_agent.runner.engine import Engine, Instance, Trap
 from edge_agent.runner.instantiation import instantiate
 from edge_agent.runner.kept_values import numbered, write_value
-from edge_agent.runner.recorder import engine_name
 from edge_agent.runner.ticker import Ticker
 from fleet.crash import is_note, read_frames
 from fleet.errors import Code, FleetError

@@ -502,6 +502,38 @@ class ListEventsRequest(_message.Message):
     follow: bool
     def __init__(self, node: _Optional[str] = ..., agent: _Optional[str] = ..., after_sequence: _Optional[int] = ..., limit: _Optional[int] = ..., follow: _Optional[bool] = ...) -> None: ...
 
+class ListCrashesRequest(_message.Message):
+    __slots__ = ("agent", "node")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    node: str
+    def __init__(self, agent: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+
+class ListCrashesReply(_message.Message):
+    __slots__ = ("crashes", "silent")
+    CRASHES_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
+    crashes: _containers.RepeatedCompositeFieldContainer[_model_pb2.Crash]
+    silent: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, crashes: _Optional[_Iterable[_Union[_model_pb2.Crash, _Mapping]]] = ..., silent: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetCrashRequest(_message.Message):
+    __slots__ = ("id", "node")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    node: str
+    def __init__(self, id: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+
+class GetCrashReply(_message.Message):
+    __slots__ = ("node", "document")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    document: bytes
+    def __init__(self, node: _Optional[str] = ..., document: _Optional[bytes] = ...) -> None: ...
+
 class AuditWhoRequest(_message.Message):
     __slots__ = ("agent", "node", "interface", "at_ms")
     AGENT_FIELD_NUMBER: _ClassVar[int]

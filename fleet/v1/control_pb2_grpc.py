@@ -150,6 +150,16 @@ class ControlServiceStub:
                 request_serializer=fleet_dot_v1_dot_control__pb2.ListEventsRequest.SerializeToString,
                 response_deserializer=fleet_dot_v1_dot_model__pb2.Event.FromString,
                 _registered_method=True)
+        self.ListCrashes = channel.unary_unary(
+                '/fleet.v1.ControlService/ListCrashes',
+                request_serializer=fleet_dot_v1_dot_control__pb2.ListCrashesRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.ListCrashesReply.FromString,
+                _registered_method=True)
+        self.GetCrash = channel.unary_unary(
+                '/fleet.v1.ControlService/GetCrash',
+                request_serializer=fleet_dot_v1_dot_control__pb2.GetCrashRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.GetCrashReply.FromString,
+                _registered_method=True)
         self.AuditWho = channel.unary_unary(
                 '/fleet.v1.ControlService/AuditWho',
                 request_serializer=fleet_dot_v1_dot_control__pb2.AuditWhoRequest.SerializeToString,
@@ -312,6 +322,18 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCrashes(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCrash(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AuditWho(self, request, context):
         """Audit
         """
@@ -448,6 +470,16 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ListEvents,
                     request_deserializer=fleet_dot_v1_dot_control__pb2.ListEventsRequest.FromString,
                     response_serializer=fleet_dot_v1_dot_model__pb2.Event.SerializeToString,
+            ),
+            'ListCrashes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCrashes,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.ListCrashesRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.ListCrashesReply.SerializeToString,
+            ),
+            'GetCrash': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCrash,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.GetCrashRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.GetCrashReply.SerializeToString,
             ),
             'AuditWho': grpc.unary_unary_rpc_method_handler(
                     servicer.AuditWho,
@@ -1086,6 +1118,60 @@ class ControlService:
             '/fleet.v1.ControlService/ListEvents',
             fleet_dot_v1_dot_control__pb2.ListEventsRequest.SerializeToString,
             fleet_dot_v1_dot_model__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCrashes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/ListCrashes',
+            fleet_dot_v1_dot_control__pb2.ListCrashesRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.ListCrashesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCrash(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/GetCrash',
+            fleet_dot_v1_dot_control__pb2.GetCrashRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.GetCrashReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,8 @@ class ControlServiceStub:
     SendEvent: _grpc.UnaryUnaryMultiCallable[_control_pb2.SendEventRequest, _control_pb2.SendEventReply]
     StreamLogs: _grpc.UnaryStreamMultiCallable[_control_pb2.StreamLogsRequest, _model_pb2.LogLine]
     ListEvents: _grpc.UnaryStreamMultiCallable[_control_pb2.ListEventsRequest, _model_pb2.Event]
+    ListCrashes: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListCrashesRequest, _control_pb2.ListCrashesReply]
+    GetCrash: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetCrashRequest, _control_pb2.GetCrashReply]
     AuditWho: _grpc.UnaryUnaryMultiCallable[_control_pb2.AuditWhoRequest, _control_pb2.AuditWhoReply]
     """Audit"""
     AuditCheckpoint: _grpc.UnaryUnaryMultiCallable[_control_pb2.AuditCheckpointRequest, _control_pb2.AuditCheckpointReply]
@@ -94,6 +96,8 @@ class ControlServiceAsyncStub(ControlServiceStub):
     SendEvent: _aio.UnaryUnaryMultiCallable[_control_pb2.SendEventRequest, _control_pb2.SendEventReply]  # type: ignore[assignment]
     StreamLogs: _aio.UnaryStreamMultiCallable[_control_pb2.StreamLogsRequest, _model_pb2.LogLine]  # type: ignore[assignment]
     ListEvents: _aio.UnaryStreamMultiCallable[_control_pb2.ListEventsRequest, _model_pb2.Event]  # type: ignore[assignment]
+    ListCrashes: _aio.UnaryUnaryMultiCallable[_control_pb2.ListCrashesRequest, _control_pb2.ListCrashesReply]  # type: ignore[assignment]
+    GetCrash: _aio.UnaryUnaryMultiCallable[_control_pb2.GetCrashRequest, _control_pb2.GetCrashReply]  # type: ignore[assignment]
     AuditWho: _aio.UnaryUnaryMultiCallable[_control_pb2.AuditWhoRequest, _control_pb2.AuditWhoReply]  # type: ignore[assignment]
     """Audit"""
     AuditCheckpoint: _aio.UnaryUnaryMultiCallable[_control_pb2.AuditCheckpointRequest, _control_pb2.AuditCheckpointReply]  # type: ignore[assignment]
@@ -264,6 +268,20 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_pb2.Event], _abc.AsyncIterator[_model_pb2.Event]]: ...
+
+    @_abc_1.abstractmethod
+    def ListCrashes(
+        self,
+        request: _control_pb2.ListCrashesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListCrashesReply, _abc.Awaitable[_control_pb2.ListCrashesReply]]: ...
+
+    @_abc_1.abstractmethod
+    def GetCrash(
+        self,
+        request: _control_pb2.GetCrashRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetCrashReply, _abc.Awaitable[_control_pb2.GetCrashReply]]: ...
 
     @_abc_1.abstractmethod
     def AuditWho(

@@ -139,6 +139,30 @@ class LogLine(_message.Message):
     message: str
     def __init__(self, at_ms: _Optional[int] = ..., node: _Optional[str] = ..., agent: _Optional[str] = ..., level: _Optional[str] = ..., context: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
+class Crash(_message.Message):
+    __slots__ = ("id", "node", "agent", "cause", "message", "at_ms", "bundle_digest", "component_digest", "recorded", "complete")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    node: str
+    agent: str
+    cause: str
+    message: str
+    at_ms: int
+    bundle_digest: str
+    component_digest: str
+    recorded: bool
+    complete: bool
+    def __init__(self, id: _Optional[str] = ..., node: _Optional[str] = ..., agent: _Optional[str] = ..., cause: _Optional[str] = ..., message: _Optional[str] = ..., at_ms: _Optional[int] = ..., bundle_digest: _Optional[str] = ..., component_digest: _Optional[str] = ..., recorded: _Optional[bool] = ..., complete: _Optional[bool] = ...) -> None: ...
+
 class Blob(_message.Message):
     __slots__ = ("digest", "content")
     DIGEST_FIELD_NUMBER: _ClassVar[int]

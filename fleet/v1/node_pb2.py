@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from fleet.v1 import model_pb2 as fleet_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66leet/v1/node.proto\x12\x08\x66leet.v1\x1a\x14\x66leet/v1/model.proto\"\xf1\x01\n\x0bNodeMessage\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.fleet.v1.HelloH\x00\x12+\n\x08observed\x18\x02 \x01(\x0b\x32\x17.fleet.v1.ObservedStateH\x00\x12\x11\n\x07receipt\x18\x03 \x01(\x0cH\x00\x12&\n\x06\x65vents\x18\x04 \x01(\x0b\x32\x14.fleet.v1.EventBatchH\x00\x12\"\n\x04logs\x18\x05 \x01(\x0b\x32\x12.fleet.v1.LogBatchH\x00\x12)\n\x06result\x18\x06 \x01(\x0b\x32\x17.fleet.v1.CommandResultH\x00\x42\t\n\x07message\"\xa6\x01\n\x05Hello\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x1b\n\x13\x61\x63\x63\x65pted_generation\x18\x04 \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_digest\x18\x05 \x01(\t\x12)\n\x08observed\x18\x06 \x01(\x0b\x32\x17.fleet.v1.ObservedState\"-\n\nEventBatch\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.fleet.v1.Event\",\n\x08LogBatch\x12 \n\x05lines\x18\x01 \x03(\x0b\x32\x11.fleet.v1.LogLine\"\x7f\n\rCommandResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\x12\n\nerror_code\x18\x03 \x01(\t\x12\x15\n\rerror_message\x18\x04 \x01(\t\x12\x14\n\x0c\x65rror_remedy\x18\x05 \x01(\t\x12\x11\n\tdelivered\x18\x06 \x01(\r\"\xe6\x01\n\x12\x43oordinatorMessage\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.fleet.v1.WelcomeH\x00\x12)\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x16.fleet.v1.DesiredStateH\x00\x12$\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x11.fleet.v1.CommandH\x00\x12#\n\x07go_away\x18\x04 \x01(\x0b\x32\x10.fleet.v1.GoAwayH\x00\x12)\n\x04logs\x18\x05 \x01(\x0b\x32\x19.fleet.v1.LogSubscriptionH\x00\x42\t\n\x07message\"5\n\x07Welcome\x12\x1a\n\x12report_interval_ms\x18\x01 \x01(\r\x12\x0e\n\x06now_ms\x18\x02 \x01(\x03\"0\n\x06GoAway\x12\x16\n\x0eretry_after_ms\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\"\n\x0fLogSubscription\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\"r\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x1e\n\x04\x63\x61ll\x18\x03 \x01(\x0b\x32\x0e.fleet.v1.CallH\x00\x12\x1e\n\x04send\x18\x04 \x01(\x0b\x32\x0e.fleet.v1.SendH\x00\x42\x06\n\x04what\")\n\x04\x43\x61ll\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x12\n\ninvocation\x18\x02 \x01(\t\"\'\n\x04Send\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x10\n\x08payloads\x18\x02 \x03(\t\"2\n\x10\x46\x65tchBlobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"(\n\tBlobChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05total\x18\x02 \x01(\x04\"/\n\x11\x46\x65tchTrustRequest\x12\x1a\n\x12known_root_version\x18\x01 \x01(\x04\"p\n\rTrustMetadata\x12\x31\n\x05\x66iles\x18\x01 \x03(\x0b\x32\".fleet.v1.TrustMetadata.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x32\xd5\x01\n\x0bNodeService\x12\x42\n\x07Session\x12\x15.fleet.v1.NodeMessage\x1a\x1c.fleet.v1.CoordinatorMessage(\x01\x30\x01\x12>\n\tFetchBlob\x12\x1a.fleet.v1.FetchBlobRequest\x1a\x13.fleet.v1.BlobChunk0\x01\x12\x42\n\nFetchTrust\x12\x1b.fleet.v1.FetchTrustRequest\x1a\x17.fleet.v1.TrustMetadatab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66leet/v1/node.proto\x12\x08\x66leet.v1\x1a\x14\x66leet/v1/model.proto\"\xf1\x01\n\x0bNodeMessage\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.fleet.v1.HelloH\x00\x12+\n\x08observed\x18\x02 \x01(\x0b\x32\x17.fleet.v1.ObservedStateH\x00\x12\x11\n\x07receipt\x18\x03 \x01(\x0cH\x00\x12&\n\x06\x65vents\x18\x04 \x01(\x0b\x32\x14.fleet.v1.EventBatchH\x00\x12\"\n\x04logs\x18\x05 \x01(\x0b\x32\x12.fleet.v1.LogBatchH\x00\x12)\n\x06result\x18\x06 \x01(\x0b\x32\x17.fleet.v1.CommandResultH\x00\x42\t\n\x07message\"\xa6\x01\n\x05Hello\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x1b\n\x13\x61\x63\x63\x65pted_generation\x18\x04 \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_digest\x18\x05 \x01(\t\x12)\n\x08observed\x18\x06 \x01(\x0b\x32\x17.fleet.v1.ObservedState\"-\n\nEventBatch\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.fleet.v1.Event\",\n\x08LogBatch\x12 \n\x05lines\x18\x01 \x03(\x0b\x32\x11.fleet.v1.LogLine\"\xb3\x01\n\rCommandResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\x12\n\nerror_code\x18\x03 \x01(\t\x12\x15\n\rerror_message\x18\x04 \x01(\t\x12\x14\n\x0c\x65rror_remedy\x18\x05 \x01(\t\x12\x11\n\tdelivered\x18\x06 \x01(\r\x12 \n\x07\x63rashes\x18\x07 \x03(\x0b\x32\x0f.fleet.v1.Crash\x12\x10\n\x08\x64ocument\x18\x08 \x01(\x0c\"\xe6\x01\n\x12\x43oordinatorMessage\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.fleet.v1.WelcomeH\x00\x12)\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x16.fleet.v1.DesiredStateH\x00\x12$\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x11.fleet.v1.CommandH\x00\x12#\n\x07go_away\x18\x04 \x01(\x0b\x32\x10.fleet.v1.GoAwayH\x00\x12)\n\x04logs\x18\x05 \x01(\x0b\x32\x19.fleet.v1.LogSubscriptionH\x00\x42\t\n\x07message\"5\n\x07Welcome\x12\x1a\n\x12report_interval_ms\x18\x01 \x01(\r\x12\x0e\n\x06now_ms\x18\x02 \x01(\x03\"0\n\x06GoAway\x12\x16\n\x0eretry_after_ms\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\"\n\x0fLogSubscription\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\"\x9c\x01\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x1e\n\x04\x63\x61ll\x18\x03 \x01(\x0b\x32\x0e.fleet.v1.CallH\x00\x12\x1e\n\x04send\x18\x04 \x01(\x0b\x32\x0e.fleet.v1.SendH\x00\x12(\n\x07\x63rashes\x18\x05 \x01(\x0b\x32\x15.fleet.v1.FindCrashesH\x00\x42\x06\n\x04what\"(\n\x0b\x46indCrashes\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\")\n\x04\x43\x61ll\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x12\n\ninvocation\x18\x02 \x01(\t\"\'\n\x04Send\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x10\n\x08payloads\x18\x02 \x03(\t\"2\n\x10\x46\x65tchBlobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"(\n\tBlobChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05total\x18\x02 \x01(\x04\"/\n\x11\x46\x65tchTrustRequest\x12\x1a\n\x12known_root_version\x18\x01 \x01(\x04\"p\n\rTrustMetadata\x12\x31\n\x05\x66iles\x18\x01 \x03(\x0b\x32\".fleet.v1.TrustMetadata.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x32\xd5\x01\n\x0bNodeService\x12\x42\n\x07Session\x12\x15.fleet.v1.NodeMessage\x1a\x1c.fleet.v1.CoordinatorMessage(\x01\x30\x01\x12>\n\tFetchBlob\x12\x1a.fleet.v1.FetchBlobRequest\x1a\x13.fleet.v1.BlobChunk0\x01\x12\x42\n\nFetchTrust\x12\x1b.fleet.v1.FetchTrustRequest\x1a\x17.fleet.v1.TrustMetadatab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,32 +42,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTBATCH']._serialized_end=513
   _globals['_LOGBATCH']._serialized_start=515
   _globals['_LOGBATCH']._serialized_end=559
-  _globals['_COMMANDRESULT']._serialized_start=561
-  _globals['_COMMANDRESULT']._serialized_end=688
-  _globals['_COORDINATORMESSAGE']._serialized_start=691
-  _globals['_COORDINATORMESSAGE']._serialized_end=921
-  _globals['_WELCOME']._serialized_start=923
-  _globals['_WELCOME']._serialized_end=976
-  _globals['_GOAWAY']._serialized_start=978
-  _globals['_GOAWAY']._serialized_end=1026
-  _globals['_LOGSUBSCRIPTION']._serialized_start=1028
-  _globals['_LOGSUBSCRIPTION']._serialized_end=1062
-  _globals['_COMMAND']._serialized_start=1064
-  _globals['_COMMAND']._serialized_end=1178
-  _globals['_CALL']._serialized_start=1180
-  _globals['_CALL']._serialized_end=1221
-  _globals['_SEND']._serialized_start=1223
-  _globals['_SEND']._serialized_end=1262
-  _globals['_FETCHBLOBREQUEST']._serialized_start=1264
-  _globals['_FETCHBLOBREQUEST']._serialized_end=1314
-  _globals['_BLOBCHUNK']._serialized_start=1316
-  _globals['_BLOBCHUNK']._serialized_end=1356
-  _globals['_FETCHTRUSTREQUEST']._serialized_start=1358
-  _globals['_FETCHTRUSTREQUEST']._serialized_end=1405
-  _globals['_TRUSTMETADATA']._serialized_start=1407
-  _globals['_TRUSTMETADATA']._serialized_end=1519
-  _globals['_TRUSTMETADATA_FILESENTRY']._serialized_start=1475
-  _globals['_TRUSTMETADATA_FILESENTRY']._serialized_end=1519
-  _globals['_NODESERVICE']._serialized_start=1522
-  _globals['_NODESERVICE']._serialized_end=1735
+  _globals['_COMMANDRESULT']._serialized_start=562
+  _globals['_COMMANDRESULT']._serialized_end=741
+  _globals['_COORDINATORMESSAGE']._serialized_start=744
+  _globals['_COORDINATORMESSAGE']._serialized_end=974
+  _globals['_WELCOME']._serialized_start=976
+  _globals['_WELCOME']._serialized_end=1029
+  _globals['_GOAWAY']._serialized_start=1031
+  _globals['_GOAWAY']._serialized_end=1079
+  _globals['_LOGSUBSCRIPTION']._serialized_start=1081
+  _globals['_LOGSUBSCRIPTION']._serialized_end=1115
+  _globals['_COMMAND']._serialized_start=1118
+  _globals['_COMMAND']._serialized_end=1274
+  _globals['_FINDCRASHES']._serialized_start=1276
+  _globals['_FINDCRASHES']._serialized_end=1316
+  _globals['_CALL']._serialized_start=1318
+  _globals['_CALL']._serialized_end=1359
+  _globals['_SEND']._serialized_start=1361
+  _globals['_SEND']._serialized_end=1400
+  _globals['_FETCHBLOBREQUEST']._serialized_start=1402
+  _globals['_FETCHBLOBREQUEST']._serialized_end=1452
+  _globals['_BLOBCHUNK']._serialized_start=1454
+  _globals['_BLOBCHUNK']._serialized_end=1494
+  _globals['_FETCHTRUSTREQUEST']._serialized_start=1496
+  _globals['_FETCHTRUSTREQUEST']._serialized_end=1543
+  _globals['_TRUSTMETADATA']._serialized_start=1545
+  _globals['_TRUSTMETADATA']._serialized_end=1657
+  _globals['_TRUSTMETADATA_FILESENTRY']._serialized_start=1613
+  _globals['_TRUSTMETADATA_FILESENTRY']._serialized_end=1657
+  _globals['_NODESERVICE']._serialized_start=1660
+  _globals['_NODESERVICE']._serialized_end=1873
 # @@protoc_insertion_point(module_scope)

@@ -52,20 +52,24 @@ class LogBatch(_message.Message):
     def __init__(self, lines: _Optional[_Iterable[_Union[_model_pb2.LogLine, _Mapping]]] = ...) -> None: ...
 
 class CommandResult(_message.Message):
-    __slots__ = ("id", "output", "error_code", "error_message", "error_remedy", "delivered")
+    __slots__ = ("id", "output", "error_code", "error_message", "error_remedy", "delivered", "crashes", "document")
     ID_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
     ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     ERROR_REMEDY_FIELD_NUMBER: _ClassVar[int]
     DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    CRASHES_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     id: str
     output: str
     error_code: str
     error_message: str
     error_remedy: str
     delivered: int
-    def __init__(self, id: _Optional[str] = ..., output: _Optional[str] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., error_remedy: _Optional[str] = ..., delivered: _Optional[int] = ...) -> None: ...
+    crashes: _containers.RepeatedCompositeFieldContainer[_model_pb2.Crash]
+    document: bytes
+    def __init__(self, id: _Optional[str] = ..., output: _Optional[str] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., error_remedy: _Optional[str] = ..., delivered: _Optional[int] = ..., crashes: _Optional[_Iterable[_Union[_model_pb2.Crash, _Mapping]]] = ..., document: _Optional[bytes] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
     __slots__ = ("welcome", "desired", "command", "go_away", "logs")
@@ -104,16 +108,26 @@ class LogSubscription(_message.Message):
     def __init__(self, enabled: _Optional[bool] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("id", "deadline_ms", "call", "send")
+    __slots__ = ("id", "deadline_ms", "call", "send", "crashes")
     ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     CALL_FIELD_NUMBER: _ClassVar[int]
     SEND_FIELD_NUMBER: _ClassVar[int]
+    CRASHES_FIELD_NUMBER: _ClassVar[int]
     id: str
     deadline_ms: int
     call: Call
     send: Send
-    def __init__(self, id: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., call: _Optional[_Union[Call, _Mapping]] = ..., send: _Optional[_Union[Send, _Mapping]] = ...) -> None: ...
+    crashes: FindCrashes
+    def __init__(self, id: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., call: _Optional[_Union[Call, _Mapping]] = ..., send: _Optional[_Union[Send, _Mapping]] = ..., crashes: _Optional[_Union[FindCrashes, _Mapping]] = ...) -> None: ...
+
+class FindCrashes(_message.Message):
+    __slots__ = ("agent", "id")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    id: str
+    def __init__(self, agent: _Optional[str] = ..., id: _Optional[str] = ...) -> None: ...
 
 class Call(_message.Message):
     __slots__ = ("agent", "invocation")

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from fleet.errors import ExitCode, FleetError
-from orchestrator.cli import audit, bundle, coordinator, deploy, grant, initialise, inventory, node, operate, trusting, wit
+from orchestrator.cli import audit, bundle, coordinator, crash, deploy, grant, initialise, inventory, node, operate, trusting, wit
 from orchestrator.cli.context import Overrides, fleet_home
 from orchestrator.cli.render import Format, Output
 from orchestrator.cli.session import Session
@@ -100,6 +100,7 @@ COMMANDS = (
     operate.call,
     operate.send,
     operate.logs,
+    crash.crash,
     audit.audit,
     trusting.trust,
     wit.wit,

@@ -58,6 +58,8 @@ OPERATOR_RULES: Final[dict[str, frozenset[Role]]] = {
     "SendEvent": _DEPLOY,
     "StreamLogs": _ANY,
     "ListEvents": _ANY,
+    "ListCrashes": _ANY,
+    "GetCrash": _DEPLOY,
     "AuditWho": _ANY,
     "AuditCheckpoint": _ANY,
     "AuditEntries": _ANY,

@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING, assert_never
 from fleet.errors import Code, FleetError
 from fleet.times import to_ms
 from fleet.v1 import node_pb2, node_pb2_grpc
-from fleet.wire import from_pb_event, from_pb_log_line, from_pb_observed, to_pb_desired
+from fleet.wire import from_pb_crash, from_pb_event, from_pb_log_line, from_pb_observed, to_pb_desired
 from orchestrator.nodes import Greeting
 from orchestrator.rpc.auth import principal_node
 from orchestrator.rpc.limiting import Allowance, Slots
-from orchestrator.sessions import CallCommand, CommandAnswer, CommandOut, DesiredOut, GoAwayOut, LogsOut
+from orchestrator.sessions import (
+    CallCommand,
+    CommandAnswer,
+    CommandOut,
+    CrashesCommand,
+    DesiredOut,
+    GoAwayOut,
+    LogsOut,
+    SendCommand,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -253,9 +262,12 @@ def _greeting(hello: node_pb2.Hello) -> Greeting:
 def _answer(result: node_pb2.CommandResult) -> CommandAnswer:
     if len(result.output) > MAX_ANSWER:
         raise FleetError(Code.LIMIT_EXCEEDED, f"an answer of {len(result.output)} characters", limit=MAX_ANSWER)
+    _check_batch(len(result.crashes))
     return CommandAnswer(
         output=result.output,
         delivered=result.delivered,
+        crashes=tuple(from_pb_crash(crash) for crash in result.crashes),
+        document=result.document,
         error_code=result.error_code,
         error_message=result.error_message,
         error_remedy=result.error_remedy,
@@ -276,12 +288,16 @@ def _encode(outgoing: LogsOut | CommandOut | GoAwayOut) -> node_pb2.CoordinatorM
             return node_pb2.CoordinatorMessage(go_away=away)
         case CommandOut():
             command = node_pb2.Command(id=outgoing.id, deadline_ms=outgoing.deadline_ms)
-            if isinstance(outgoing.what, CallCommand):
-                command.call.agent = outgoing.what.agent
-                command.call.invocation = outgoing.what.invocation
-            else:
-                command.send.topic = outgoing.what.topic
-                command.send.payloads.extend(outgoing.what.payloads)
+            match outgoing.what:
+                case CallCommand(agent, invocation):
+                    command.call.agent = agent
+                    command.call.invocation = invocation
+                case SendCommand(topic, payloads):
+                    command.send.topic = topic
+                    command.send.payloads.extend(payloads)
+                case CrashesCommand(agent, identifier):
+                    command.crashes.agent = agent
+                    command.crashes.id = identifier
             return node_pb2.CoordinatorMessage(command=command)
         case _:
             assert_never(outgoing)

@@ -95,7 +95,7 @@ class OperatingDoor(Door):
         node = request.node or self._find_running(request.agent)
         what = CallCommand(request.agent, request.invocation)
         answer = await self._services.sessions.call(node, what, _deadline(request.deadline_ms))
-        _raise_refusal(answer, node)
+        raise_refusal(answer, node)
         return control_pb2.CallAgentReply(node=node, output=answer.output)
 
     async def SendEvent(self, request: control_pb2.SendEventRequest, _: Context) -> control_pb2.SendEventReply:  # noqa: N802
@@ -157,7 +157,7 @@ class OperatingDoor(Door):
 
     async def _send(self, node: str, what: SendCommand) -> int:
         answer = await self._services.sessions.call(node, what, DEFAULT_DEADLINE_MS)
-        _raise_refusal(answer, node)
+        raise_refusal(answer, node)
         return answer.delivered
 
     def _grant_on(self, node: str, agent: str) -> control_pb2.Grant:
@@ -224,7 +224,7 @@ def _check_text(texts: Sequence[str]) -> None:
         raise FleetError(Code.LIMIT_EXCEEDED, f"{size} characters", limit=MAX_INVOCATION)
 
 
-def _raise_refusal(answer: CommandAnswer, node: str) -> None:
+def raise_refusal(answer: CommandAnswer, node: str) -> None:
     """Pass on what a node refused with; a code that is not in the catalog becomes INTERNAL."""
     if not answer.error_code:
         return

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from edge_agent.capabilities.base import HostInterface
+from edge_agent.crashes import engine_name
 from edge_agent.runner.engine import Engine, Trap
 from edge_agent.runner.instantiation import instantiate
 from edge_agent.runner.invocation import evaluate
 from edge_agent.runner.linking import link
-from edge_agent.runner.recorder import RecordedInstance, Recorder, engine_name
+from edge_agent.runner.recorder import RecordedInstance, Recorder
 from edge_agent.runner.ticker import Ticker
 from fleet.crash import CrashReport, decode_recording
 from fleet.oci import digest_of

@@ -15,6 +15,7 @@ from orchestrator.pki import Role
 from orchestrator.rpc.auditing import AuditingDoor
 from orchestrator.rpc.auth import OPERATOR_RULES, Authentication
 from orchestrator.rpc.content import ContentDoor
+from orchestrator.rpc.crashes import CrashesDoor
 from orchestrator.rpc.deploying import DeployingDoor
 from orchestrator.rpc.operating import OperatingDoor
 from orchestrator.server import Coordinator
@@ -28,7 +29,7 @@ def test_every_method_has_a_rule_and_no_rule_is_left_over() -> None:
 
 
 def test_every_method_is_implemented_in_exactly_one_topic() -> None:
-    topics = (ContentDoor, DeployingDoor, OperatingDoor, AuditingDoor)
+    topics = (ContentDoor, DeployingDoor, OperatingDoor, CrashesDoor, AuditingDoor)
     owners = {name: [topic for topic in topics if name in vars(topic)] for name in METHODS}
     assert {name: len(found) for name, found in owners.items() if len(found) != 1} == {}
 
