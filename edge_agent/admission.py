@@ -16,7 +16,16 @@ from edge_agent.runtime import AgentStart, Fusion, ModelFile, Part, Wire
 from fleet.bundle import MAX_COMPONENT, open_bundle
 from fleet.component import read_component
 from fleet.errors import Code, FleetError
-from fleet.grants import OnLapse, check_applies, check_imports, check_triggers, effective, fuse, parse_grant
+from fleet.grants import (
+    OnLapse,
+    check_applies,
+    check_exports,
+    check_imports,
+    check_triggers,
+    effective,
+    fuse,
+    parse_grant,
+)
 from fleet.model import Isolation
 from fleet.wit import parse_interface
 
@@ -80,7 +89,8 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
         2. Digest: the documents and files that the assignment names are stored and match.
         3. The grant applies to this agent, bundle, node and moment.
         4. Effective authority: the grant under the node's ceiling, and under its lease.
-        5. Imports: every import of the component's bytes is granted, baseline or optional; links name agents that the
+        5. Imports: every import of the component's bytes is granted, baseline or optional, and every export that a
+           node serves is granted; links name agents that the
            grant allows, and triggers topics and sources.
         6. Compile: the engine accepts the component, or what it is fused into (cached by digest).
 
@@ -158,6 +168,7 @@ def _check_part(spec: AssignedAgent | FusedAgent, context: NodeContext) -> _Part
     imports = info.imports
     name = f"{bundle.name}@{bundle.version}"
     decision = check_imports(imports, authority, bundle.optional_imports, spec.name, name, spec.links)  # 5
+    check_exports(info.exports, authority, spec.name, name)
     answered = {imported for imported, link in decision.links.items() if link.isolation is Isolation.NONE}
     return _Part(
         bundle=name,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
-from fleet.grants.admission import check_applies, check_imports
+from fleet.grants.admission import check_applies, check_exports, check_imports
 from fleet.grants.comparison import diff_grants
 from fleet.grants.document import parse_grant
 from fleet.grants.subscriptions import check_triggers
@@ -224,6 +224,7 @@ class Deployments:
         grant, _ = self._releases.read_grant(approved)
         links = tuple(replace(link, agent=f"{application.name}/{link.agent}") for link in wanted.links)
         check_imports(bundle.imports, grant.authority, bundle.optional_imports, name, wanted.bundle, links)
+        check_exports(bundle.exports, grant.authority, name, wanted.bundle)
         check_triggers(wanted.triggers, bundle.exports, grant.authority, name, wanted.bundle)
         agent = AssignedAgent(
             name=name,
