@@ -126,6 +126,19 @@ class AgentStart:
 
 
 @dataclass(frozen=True, slots=True)
+class Probation:
+    """What a new instance must do without ending, before the one that it replaced goes: either bound ends it.
+
+    Attributes:
+        jobs: calls and other work that it must have done; 0 for no probation at all.
+        ms: milliseconds since it took over.
+    """
+
+    jobs: int
+    ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallResult:
     """A finished call: its result as WAVE text ("" for a function without a result) and its duration."""
 
@@ -183,6 +196,21 @@ class RunnerLost:
 
     application: str
     agents: tuple[str, ...]
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfirmed:
+    """The instance that replaced another has proved itself; the other one is gone."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRestored:
+    """The instance that replaced another ended on probation, and the other one takes the calls again."""
+
+    agent: str
     exit: Exit
 
 
@@ -280,7 +308,7 @@ class AgentAskedSensors:
 Said = AgentPublished | AgentRequested | AgentReplied | AgentAskedSensors
 """What agents have to say to their node."""
 
-RuntimeEvent = AgentExited | AgentCrashed | RunnerLost | AgentLogged | Said
+RuntimeEvent = AgentExited | AgentConfirmed | AgentRestored | AgentCrashed | RunnerLost | AgentLogged | Said
 
 Answer = BusMessage | tuple[SensorState, ...]
 """What an agent waits for inside a call: one answer to its request, or what is known about sources."""
@@ -327,6 +355,19 @@ class Runtime(Protocol):
         """
         ...
 
+    async def replace(self, agent: AgentStart, probation: Probation) -> None:
+        """Let a new instance take over from the one that runs; returns when it takes the calls.
+
+        Calls that wait go over to it, and it begins when the call that runs has ended: none is lost, none runs twice,
+        no two run at once. The older instance stays in reserve until the new one is past its probation
+        (`AgentConfirmed`). If the new one ends before, the older one takes the calls again, those that wait included
+        (`AgentRestored`). When this raises, the agent goes on as it was.
+
+        Raises:
+            FleetError: whatever `start` raises but ALREADY_EXISTS; AGENT_NOT_RUNNING when there is nothing to replace.
+        """
+        ...
+
     async def deliver(self, agent: str, message: BusMessage) -> CallResult:
         """Call the handler of messages that an agent exports; waits its turn in the agent's queue as a call does.
 
@@ -343,7 +384,7 @@ class Runtime(Protocol):
         ...
 
     async def stop(self, agent: str, grace_ms: int) -> None:
-        """Let the call that runs finish within `grace_ms`, then end the agent. No event follows.
+        """Let the call that runs finish within `grace_ms`, then end the agent with all its instances. No event follows.
 
         Returns when the agent is gone; nothing happens when it does not run.
         """

@@ -18,7 +18,7 @@ from edge_agent.runner.event_queue import EventQueue
 from edge_agent.runner.messages import AgentEnded, Counters, ModelEntry, StartAgent, StartFailed
 from edge_agent.runner.runner_client import RunnerClient
 from edge_agent.runner.zygote_client import ZygoteClient
-from edge_agent.runtime import AgentCrashed, AgentExited, AgentStats, RunnerLost
+from edge_agent.runtime import AgentConfirmed, AgentCrashed, AgentExited, AgentRestored, AgentStats, RunnerLost
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
 from fleet.model import Exit, ExitCause, LogLine, QueuePolicy
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from edge_agent.clock import Clock
     from edge_agent.runner.messages import AskSensors, Logged, Published, Replied, Requested
-    from edge_agent.runtime import AgentStart, Answer, BusMessage, CallResult, Fusion, RuntimeEvent
+    from edge_agent.runtime import AgentStart, Answer, BusMessage, CallResult, Fusion, Probation, RuntimeEvent
 
 IDLE_RUNNER_S = 60.0
 """How long a runner without agents is kept, so that a restarted agent finds one."""
@@ -54,8 +54,9 @@ class RunnerPaths:
 class _Known:
     """What is kept about an agent from `start` to `stop`, also while it waits for its restart.
 
-    `calls`, `errors` and `dropped` are totals of its earlier instances. `room` is there for an agent whose full queue
-    makes its sources wait: who calls it holds one of as many places as calls may wait in the queue.
+    `calls`, `errors` and `dropped` are totals of its earlier runs. `room` is there for an agent whose full queue makes
+    its sources wait: who calls it holds one of as many places as calls may wait in the queue. `older` is what the agent
+    falls back to during a probation.
     """
 
     module: tuple[str, bool]
@@ -64,6 +65,7 @@ class _Known:
     errors: int = 0
     dropped: int = 0
     room: asyncio.Semaphore | None = None
+    older: _Known | None = None
 
 
 class RunnerHost:
@@ -124,23 +126,32 @@ class RunnerHost:
         module_key = agent.code_digest, fuel
         room = asyncio.Semaphore(limits.queue) if agent.on_full_queue is QueuePolicy.BLOCK else None
         before = self._known.get(agent.name) or _Known(module_key, limits.deadline_ms)
-        self._known[agent.name] = replace(before, module=module_key, deadline_ms=limits.deadline_ms, room=room)
-        runner = await self._runner(agent.application)
-        message = StartAgent(
-            agent=agent.name,
-            component=agent.code_digest,
-            authority=agent.authority.decode(),
-            deny_stubs=agent.deny_stubs,
-            config=dict(agent.config),
-            models=tuple(ModelEntry(name, str(model.path), model.digest) for name, model in agent.models.items()),
-            state_dir=str(agent.state_dir),
-            on_full_queue=agent.on_full_queue,
-            links=dict(agent.links),
+        self._known[agent.name] = replace(
+            before, module=module_key, deadline_ms=limits.deadline_ms, room=room, older=None
         )
+        runner = await self._runner(agent.application)
         try:
-            await runner.start(message, module)
+            await runner.start(_order(agent), module)
         finally:
             self._schedule_idle(runner)
+
+    async def replace(self, agent: AgentStart, probation: Probation) -> None:
+        """Replace the instance of an agent (see `Runtime.replace`)."""
+        limits = Authority.decode(agent.authority).limits
+        fuel = limits.fuel_per_call is not None
+        module = await self._module(agent, fuel=fuel)
+        runner, known = self._runners.get(agent.application), self._known.get(agent.name)
+        if runner is None or known is None:
+            self._release_modules()
+            raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent.name} is not running", agent=agent.name)
+        older = replace(known, older=None)
+        module_key = agent.code_digest, fuel
+        self._known[agent.name] = replace(older, module=module_key, deadline_ms=limits.deadline_ms, older=older)
+        try:
+            await runner.replace(_order(agent), probation, module)
+        except BaseException:
+            self._fall_back(agent.name)
+            raise
 
     async def call(self, agent: str, invocation: str, deadline_ms: int | None = None) -> CallResult:
         """Call an exported function (see `Runtime.call`)."""
@@ -194,7 +205,9 @@ class RunnerHost:
         known = self._known.get(agent)
         if runner is None or known is None:
             raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent} is not running", agent=agent)
-        return runner, known.deadline_ms
+        # Whichever instance takes the call keeps to its own grant.
+        longest = max(known.deadline_ms, known.older.deadline_ms if known.older is not None else 0)
+        return runner, longest
 
     async def stop(self, agent: str, grace_ms: int) -> None:
         """End an agent (see `Runtime.stop`)."""
@@ -250,8 +263,22 @@ class RunnerHost:
             runner = self._runners.get(message.agent.partition("/")[0])
             if runner is not None:
                 self._schedule_idle(runner)
-        if message.recording and ended.cause is not ExitCause.STOPPED:
-            self._events.put(AgentCrashed(message.agent, ended, message.backtrace, message.recording))
+        self._tell_crash(message, ended)
+
+    def agent_confirmed(self, agent: str) -> None:
+        """Queue the end of a probation."""
+        known = self._known.get(agent)
+        if known is not None:
+            self._known[agent] = replace(known, older=None)
+        self._release_modules()
+        self._events.put(AgentConfirmed(agent))
+
+    def agent_restored(self, message: AgentEnded) -> None:
+        """Queue the return of an older instance, and what is known of the end of the newer one."""
+        self._fall_back(message.agent)
+        ended = _exit_of(message, self._clock.now())
+        self._events.put(AgentRestored(message.agent, ended))
+        self._tell_crash(message, ended)
 
     def agent_gone(self, agent: str, counters: Counters) -> None:
         """Keep the totals of an agent that may be started again."""
@@ -289,6 +316,17 @@ class RunnerHost:
                 # Whoever called it hears of the loss after this, so the calls are still here.
                 oldest = next(iter(self._calls.get(agent, ())), "")
                 self._events.put(AgentCrashed(agent, ended, invocation=oldest))
+
+    def _tell_crash(self, message: AgentEnded | StartFailed, ended: Exit) -> None:
+        if message.recording and ended.cause is not ExitCause.STOPPED:
+            self._events.put(AgentCrashed(message.agent, ended, message.backtrace, message.recording))
+
+    def _fall_back(self, agent: str) -> None:
+        known = self._known.get(agent)
+        if known is not None and known.older is not None:
+            older = known.older
+            self._known[agent] = replace(known, module=older.module, deadline_ms=older.deadline_ms, older=None)
+        self._release_modules()
 
     # --- runners and modules ---
 
@@ -343,9 +381,23 @@ class RunnerHost:
         return self._modules[key]
 
     def _release_modules(self) -> None:
-        used = {known.module for known in self._known.values()}
+        used = {one.module for known in self._known.values() for one in (known, known.older) if one is not None}
         for key in self._modules.keys() - used:
             os.close(self._modules.pop(key))
+
+
+def _order(agent: AgentStart) -> StartAgent:
+    return StartAgent(
+        agent=agent.name,
+        component=agent.code_digest,
+        authority=agent.authority.decode(),
+        deny_stubs=agent.deny_stubs,
+        config=dict(agent.config),
+        models=tuple(ModelEntry(name, str(model.path), model.digest) for name, model in agent.models.items()),
+        state_dir=str(agent.state_dir),
+        on_full_queue=agent.on_full_queue,
+        links=dict(agent.links),
+    )
 
 
 def _exit_of(message: AgentEnded | StartFailed, at: datetime) -> Exit:

@@ -7,9 +7,12 @@ Owns: `JobQueue`. Pure: no threads, no waiting. Who waits for room, and who is t
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fleet.model import QueuePolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 T = TypeVar("T")
 
@@ -23,12 +26,13 @@ class JobQueue(Generic[T]):
     Args:
         capacity: jobs that may wait.
         policy: what happens to one more.
+        waiting: jobs that wait already, even where they are more than `capacity`.
     """
 
-    def __init__(self, capacity: int, policy: QueuePolicy) -> None:
+    def __init__(self, capacity: int, policy: QueuePolicy, waiting: Iterable[T] = ()) -> None:
         self._capacity = capacity
         self._policy = policy
-        self._jobs: deque[T] = deque()
+        self._jobs: deque[T] = deque(waiting)
         self.dropped = 0
         """Jobs that were refused or gave way."""
 

@@ -1,8 +1,8 @@
-"""How much linear memory each agent holds.
+"""How much linear memory each instance holds.
 
 Owns: `MemoryMeter`. The C API of the engine tells no sizes, so they are read from the process's own mappings: a linear
 memory is a readable range at the start of a reservation of gigabytes without access, and only instantiation makes
-those. What appears while one agent is instantiated is therefore that agent's. It grows in place, never moves.
+those. What appears while one instance is made is therefore its own. It grows in place, never moves.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
 REFRESH_SECONDS = 1.0
 """Sizes are read at most this often: with a thousand memories it takes milliseconds."""
@@ -29,18 +29,18 @@ _MAPS = Path("/proc/self/maps")
 
 
 class MemoryMeter:
-    """Sizes of all linear memories of the process, by agent. May be used from any thread."""
+    """Sizes of all linear memories of the process, by whose they are. May be used from any thread."""
 
     def __init__(self) -> None:
         self._instantiating = threading.Lock()
         self._lock = threading.Lock()
-        self._starts: dict[str, frozenset[int]] = {}
+        self._starts: dict[Hashable, frozenset[int]] = {}
         self._sizes: dict[int, int] = {}
         self._read_at = float("-inf")
 
     @contextmanager
-    def attributing(self, agent: str) -> Iterator[None]:
-        """Attribute memories that appear in the block to `agent`.
+    def attributing(self, owner: Hashable) -> Iterator[None]:
+        """Attribute memories that appear in the block to `owner`.
 
         Blocks of several threads follow one another, so that each sees its own memories only. One that waits too long
         for a slow start goes ahead and stays unattributed: a figure is not worth holding an agent up.
@@ -53,22 +53,22 @@ class MemoryMeter:
             yield
             sizes = linear_memories()
             with self._lock:
-                self._starts[agent] = frozenset(sizes.keys() - before)
+                self._starts[owner] = frozenset(sizes.keys() - before)
                 self._sizes, self._read_at = sizes, time.monotonic()
         finally:
             self._instantiating.release()
 
-    def bytes_of(self, agent: str) -> int:
-        """Bytes of linear memory of an agent, as of at most `REFRESH_SECONDS` ago."""
+    def bytes_of(self, owner: Hashable) -> int:
+        """Bytes of linear memory of an owner, as of at most `REFRESH_SECONDS` ago."""
         with self._lock:
             if time.monotonic() - self._read_at >= REFRESH_SECONDS:
                 self._sizes, self._read_at = linear_memories(), time.monotonic()
-            return sum(self._sizes.get(start, 0) for start in self._starts.get(agent, ()))
+            return sum(self._sizes.get(start, 0) for start in self._starts.get(owner, ()))
 
-    def forget(self, agent: str) -> None:
-        """Drop what is known about an agent that has ended."""
+    def forget(self, owner: Hashable) -> None:
+        """Drop what is known about an owner that has ended."""
         with self._lock:
-            self._starts.pop(agent, None)
+            self._starts.pop(owner, None)
 
 
 def linear_memories() -> dict[int, int]:

@@ -214,6 +214,20 @@ class StartAgent(_Message):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceAgent(_Message):
+    """Let a new instance take over from the one that runs, which comes back if the new one ends on probation.
+
+    The probation is over after `probation_jobs` jobs (0: there is none) or `probation_ms`. The descriptor is as in
+    `StartAgent`.
+    """
+
+    FDS: ClassVar[int] = 1
+    start: StartAgent
+    probation_jobs: int
+    probation_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class AgentStarted(_Message):
     """The instance exists and can be called."""
 
@@ -229,6 +243,29 @@ class StartFailed(_Message):
     fault: Fault
     backtrace: str = ""
     recording: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReplaced(_Message):
+    """The new instance takes the jobs from now on; `AgentConfirmed` or `AgentRestored` follows."""
+
+    agent: str
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceFailed(_Message):
+    """There is no new instance; the old one goes on as if nothing had been asked."""
+
+    agent: str
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfirmed(_Message):
+    """The probation of the new instance is over; the old one is gone, or on its way out."""
+
+    agent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +323,15 @@ class AgentEnded(_Message):
     message: str
     backtrace: str
     recording: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRestored(_Message):
+    """The new instance ended on probation, as `ended` says, and the old one takes the jobs again."""
+
+    agent: str
+    ended: AgentEnded
+    counters: Counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,8 +420,13 @@ Message: TypeAlias = (
     | Compiled
     | CompileFailed
     | StartAgent
+    | ReplaceAgent
     | AgentStarted
     | StartFailed
+    | AgentReplaced
+    | ReplaceFailed
+    | AgentConfirmed
+    | AgentRestored
     | CallAgent
     | CallDone
     | CallFailed

@@ -16,11 +16,12 @@ from weakref import WeakValueDictionary
 
 from edge_agent.runner import memory_file
 from edge_agent.runner.agent_links import Links
-from edge_agent.runner.agent_thread import AgentPlan, AgentThread, RunnerServices
+from edge_agent.runner.agent_thread import AgentPlan, RunnerServices
 from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES
 from edge_agent.runner.deliveries import MessageJob
 from edge_agent.runner.engine import Engine
 from edge_agent.runner.engine.malloc import keep_large_blocks
+from edge_agent.runner.hosted_agent import HostedAgent
 from edge_agent.runner.jobs import CallJob
 from edge_agent.runner.memory_meter import MemoryMeter
 from edge_agent.runner.messages import (
@@ -30,6 +31,8 @@ from edge_agent.runner.messages import (
     Counters,
     DeliverMessage,
     Fault,
+    ReplaceAgent,
+    ReplaceFailed,
     ReplyArrived,
     SensorsAnswered,
     StartAgent,
@@ -38,11 +41,13 @@ from edge_agent.runner.messages import (
 )
 from edge_agent.runner.outbox import Outbox
 from edge_agent.runner.ticker import Ticker
-from edge_agent.runtime import ModelFile
+from edge_agent.runtime import ModelFile, Probation
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_agent.runner.connection import Connection, Received
     from edge_agent.runner.engine import Component
 
@@ -75,7 +80,7 @@ class Runner:
         self._connection = connection
         self._services = RunnerServices(Outbox(connection), Ticker(), MemoryMeter(), Links(self.agent))
         self._components = Components()
-        self._agents: dict[str, AgentThread] = {}
+        self._agents: dict[str, HostedAgent] = {}
         self._changed = threading.Lock()
 
     def serve(self) -> None:
@@ -91,16 +96,18 @@ class Runner:
             agent.stop(0)
         until = time.monotonic() + END_TIMEOUT_S
         for agent in agents:
-            agent.thread.join(max(0.0, until - time.monotonic()))
+            agent.join(until)
         self._services.outbox.close()
 
-    def agent(self, name: str) -> AgentThread | None:
+    def agent(self, name: str) -> HostedAgent | None:
         """Return an agent that starts or runs here, for whoever links or delivers to it; for any thread."""
         return self._agents.get(name)
 
     def _handle(self, received: Received) -> None:
         message, descriptors = received
         match message:
+            case ReplaceAgent():
+                self._replace(message, descriptors[0])
             case StartAgent():
                 self._start(message, descriptors[0])
             case CallAgent():
@@ -139,11 +146,35 @@ class Runner:
 
     def _start(self, message: StartAgent, module: int) -> None:
         try:
-            authority = Authority.decode(message.authority.encode())
+            plan, load = self._planned(message, module)
         except FleetError as error:
-            os.close(module)
             self._services.outbox.post(StartFailed(message.agent, Fault.of(error)))
             return
+        agent = HostedAgent(plan, load, self._services, self._forget)
+        with self._changed:
+            self._agents[plan.name] = agent
+        agent.start()
+
+    def _replace(self, message: ReplaceAgent, module: int) -> None:
+        try:
+            plan, load = self._planned(message.start, module)
+        except FleetError as error:
+            self._services.outbox.post(ReplaceFailed(message.start.agent, Fault.of(error)))
+            return
+        agent = self.agent(plan.name)
+        probation = Probation(message.probation_jobs, message.probation_ms)
+        if agent is None or not agent.replace(plan, load, probation):
+            os.close(module)
+            fault = Fault(Code.AGENT_NOT_RUNNING, f"{plan.name} does not run")
+            self._services.outbox.post(ReplaceFailed(plan.name, fault))
+
+    def _planned(self, message: StartAgent, module: int) -> tuple[AgentPlan, Callable[[], Component]]:
+        """What an instance runs with, and how it comes by its component; closes `module` when that is refused."""
+        try:
+            authority = Authority.decode(message.authority.encode())
+        except FleetError:
+            os.close(module)
+            raise
         plan = AgentPlan(
             name=message.agent,
             authority=authority,
@@ -155,13 +186,9 @@ class Runner:
             links=dict(message.links),
         )
         kind = EngineKind(authority.limits.fuel_per_call is not None, authority.limits.stack_bytes)
-        load = partial(self._components.load, message.component, module, kind)
-        agent = AgentThread(plan, load, self._services, self._forget)
-        with self._changed:
-            self._agents[plan.name] = agent
-        agent.thread.start()
+        return plan, partial(self._components.load, message.component, module, kind)
 
-    def _forget(self, ended: AgentThread) -> None:
+    def _forget(self, ended: HostedAgent) -> None:
         with self._changed:
             if self._agents.get(ended.name) is ended:  # it may have been started again already
                 del self._agents[ended.name]

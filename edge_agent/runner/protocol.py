@@ -20,7 +20,18 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from edge_agent.runner.messages import KINDS, Counters, Fault, LogEntry, Message, ModelEntry, PartEntry, Role
+from edge_agent.runner.messages import (
+    KINDS,
+    AgentEnded,
+    Counters,
+    Fault,
+    LogEntry,
+    Message,
+    ModelEntry,
+    PartEntry,
+    Role,
+    StartAgent,
+)
 from edge_agent.runtime import BusMessage, SensorState, Wire
 from fleet.documents import Reader, dump_json
 from fleet.errors import Code, FleetError
@@ -101,6 +112,8 @@ _FIELD_READERS: dict[str, Callable[[Reader, str], object]] = {
     "BusMessage": lambda reader, key: reader.section(key, _bus_message),
     "Code": lambda reader, key: _member(reader, key, Code),
     "ExitCause": lambda reader, key: _member(reader, key, ExitCause),
+    "AgentEnded": lambda reader, key: reader.section(key, lambda inner: AgentEnded(**_read_fields(AgentEnded, inner))),
+    "StartAgent": lambda reader, key: reader.section(key, lambda inner: StartAgent(**_read_fields(StartAgent, inner))),
     "QueuePolicy": lambda reader, key: _member(reader, key, QueuePolicy),
     "Role": lambda reader, key: _member(reader, key, Role),
     "Fault": lambda reader, key: reader.section(key, lambda inner: Fault(**_read_fields(Fault, inner))),

@@ -12,12 +12,15 @@ import itertools
 import logging
 import os
 import signal
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
+from edge_agent.runner.agent_record import AgentRecord, CallRecord, fail, resolve
 from edge_agent.runner.channel import Channel
 from edge_agent.runner.messages import (
+    AgentConfirmed,
     AgentEnded,
+    AgentReplaced,
+    AgentRestored,
     AgentStarted,
     AgentStopped,
     AskSensors,
@@ -28,6 +31,8 @@ from edge_agent.runner.messages import (
     DeliverMessage,
     Logged,
     Published,
+    ReplaceAgent,
+    ReplaceFailed,
     Replied,
     ReplyArrived,
     Requested,
@@ -45,8 +50,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_agent.runner.messages import Message
+    from edge_agent.runner.owner import RunnerOwner
     from edge_agent.runner.zygote_client import Child, Ended, ZygoteClient
-    from edge_agent.runtime import Answer, BusMessage
+    from edge_agent.runtime import Answer, BusMessage, Probation
 
 START_TIMEOUT_S = 60.0
 """How long an agent may take to be loaded, linked and instantiated; large guests need a few seconds."""
@@ -57,48 +63,6 @@ WEDGE_GRACE_S = 3.0
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGBUS, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-
-class RunnerOwner(Protocol):
-    """Who hears what a runner does."""
-
-    def agent_ended(self, message: AgentEnded | StartFailed) -> None:
-        """Hear that an agent ended by itself, before its start was over or later."""
-        ...
-
-    def agent_gone(self, agent: str, counters: Counters) -> None:
-        """Take the last counters of an agent that has ended in whatever way; the events follow."""
-        ...
-
-    def agents_logged(self, batch: Logged) -> None:
-        """Take log lines."""
-        ...
-
-    def agent_spoke(self, message: Published | Requested | Replied | AskSensors) -> None:
-        """Take what an agent has to say to the node."""
-        ...
-
-    def runner_ended(self, runner: RunnerClient, agents: tuple[str, ...], cause: ExitCause, message: str) -> None:
-        """Hear that the process is gone, and which agents ran in it."""
-        ...
-
-
-@dataclass(slots=True)
-class _Call:
-    deadline_ms: int
-    result: asyncio.Future[CallResult]
-
-
-@dataclass(slots=True)
-class _Agent:
-    started: asyncio.Future[None]
-    counters: Counters = field(default_factory=Counters)
-    calls: dict[int, _Call] = field(default_factory=dict)
-    """Calls that have not ended, in the order in which the agent takes them."""
-    watched: int | None = None
-    watch: asyncio.TimerHandle | None = None
-    stopped: asyncio.Future[None] | None = None
 
 
 class RunnerClient:
@@ -113,7 +77,7 @@ class RunnerClient:
         self.application = application
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._agents: dict[str, _Agent] = {}
+        self._agents: dict[str, AgentRecord] = {}
         self._numbers = itertools.count(1)
         self._zygote: ZygoteClient | None = None
         self._child: Child | None = None
@@ -151,7 +115,7 @@ class RunnerClient:
         if message.agent in self._agents:
             raise FleetError(Code.ALREADY_EXISTS, f"{message.agent} is running", agent=message.agent)
         channel = self._open_channel()
-        agent = self._agents[message.agent] = _Agent(self._loop.create_future())
+        agent = self._agents[message.agent] = AgentRecord(self._loop.create_future())
         agent.watch = self._loop.call_later(START_TIMEOUT_S, self._wedged, message.agent, "its start")
         try:
             channel.send(message, [module])
@@ -163,6 +127,24 @@ class RunnerClient:
         except asyncio.CancelledError:
             self._request_stop(message.agent, agent, 0)
             raise
+
+    async def replace(self, start: StartAgent, probation: Probation, module: int) -> None:
+        """Replace the instance of an agent, with the component in `module`, which the caller keeps.
+
+        Raises:
+            FleetError: AGENT_NOT_RUNNING, RUNNER_LOST, and what the runner answers.
+        """
+        name, agent = start.agent, self._agents.get(start.agent)
+        if agent is None or not agent.started.done() or agent.stopped is not None or agent.replacing is not None:
+            raise FleetError(Code.AGENT_NOT_RUNNING, f"{name} is not running", agent=name)
+        self._open_channel().send(ReplaceAgent(start, probation.jobs, probation.ms), [module])
+        agent.replacing = self._loop.create_future()
+        watch = self._loop.call_later(START_TIMEOUT_S, self._wedged, name, "its replacement")
+        try:
+            # The order cannot be taken back: whoever stops waiting stops the agent next.
+            await asyncio.shield(agent.replacing)
+        finally:
+            watch.cancel()
 
     async def call(self, name: str, invocation: str, deadline_ms: int) -> CallResult:
         """Call an agent's function.
@@ -193,7 +175,7 @@ class RunnerClient:
         if agent is None or not agent.started.done() or agent.stopped is not None:
             raise FleetError(Code.AGENT_NOT_RUNNING, f"{name} is not running", agent=name)
         number = next(self._numbers)
-        call = _Call(deadline_ms, self._loop.create_future())
+        call = CallRecord(deadline_ms, self._loop.create_future())
         self._open_channel().send(message(number))
         agent.calls[number] = call
         self._watch(name, agent)
@@ -244,23 +226,30 @@ class RunnerClient:
                 agent.counters = message.counters
                 if agent.stopped is None:
                     self._unwatch(agent)
-                _resolve(agent.started, None)
+                resolve(agent.started, None)
             case StartFailed():
                 agent = self._known(message.agent)
                 if agent.started.done():
                     raise FleetError(Code.MESSAGE_INVALID, f"{message.agent} has started already")
-                _fail(agent.started, message.fault.error())
+                fail(agent.started, message.fault.error())
                 self._owner.agent_ended(message)
                 if agent.stopped is None:
                     self._forget(message.agent)
+            case AgentReplaced() | ReplaceFailed():
+                self._replaced(message)
+            case AgentConfirmed():
+                if self._known(message.agent).stopped is None:
+                    self._owner.agent_confirmed(message.agent)
+            case AgentRestored():
+                self._restored(message)
             case CallDone():
                 call = self._answered(message)
                 if call is not None:
-                    _resolve(call.result, CallResult(message.output, message.duration_us / 1000))
+                    resolve(call.result, CallResult(message.output, message.duration_us / 1000))
             case CallFailed():
                 call = self._answered(message)
                 if call is not None:
-                    _fail(call.result, message.fault.error())
+                    fail(call.result, message.fault.error())
             case AgentStopped():
                 if self._known(message.agent).stopped is None:
                     raise FleetError(Code.MESSAGE_INVALID, f"{message.agent} stopped without an order")
@@ -315,7 +304,7 @@ class RunnerClient:
             raise FleetError(Code.RUNNER_LOST, f"the runner of {self.application} has ended")
         return self._channel
 
-    def _request_stop(self, name: str, agent: _Agent, grace_ms: int) -> asyncio.Future[None]:
+    def _request_stop(self, name: str, agent: AgentRecord, grace_ms: int) -> asyncio.Future[None]:
         if agent.stopped is None:
             agent.stopped = self._loop.create_future()
             if self._channel is not None and self._channel.open:
@@ -326,13 +315,30 @@ class RunnerClient:
             agent.watch = self._loop.call_later(wedged_s, self._wedged, name, "stopping")
         return agent.stopped
 
-    def _known(self, name: str) -> _Agent:
+    def _known(self, name: str) -> AgentRecord:
         agent = self._agents.get(name)
         if agent is None:
             raise FleetError(Code.MESSAGE_INVALID, f"the runner speaks of {name!r}, which it does not run")
         return agent
 
-    def _answered(self, message: CallDone | CallFailed) -> _Call | None:
+    def _replaced(self, message: AgentReplaced | ReplaceFailed) -> None:
+        agent = self._known(message.agent)
+        if agent.replacing is None:
+            raise FleetError(Code.MESSAGE_INVALID, f"nobody asked to replace {message.agent}")
+        replacing, agent.replacing = agent.replacing, None
+        if isinstance(message, AgentReplaced):
+            agent.counters = message.counters
+            resolve(replacing, None)
+        else:
+            fail(replacing, message.fault.error())
+
+    def _restored(self, message: AgentRestored) -> None:
+        agent = self._known(message.agent)
+        agent.counters = message.counters
+        if agent.stopped is None:
+            self._owner.agent_restored(message.ended)
+
+    def _answered(self, message: CallDone | CallFailed) -> CallRecord | None:
         """Return the call that a message answers; None for one whose agent ended while the call was on its way."""
         agent = self._agents.get(message.agent)
         if agent is None or message.call not in agent.calls:
@@ -350,13 +356,15 @@ class RunnerClient:
         self._unwatch(agent)
         self._owner.agent_gone(name, agent.counters)
         error = reason or FleetError(Code.AGENT_NOT_RUNNING, f"{name} has ended", agent=name)
-        _fail(agent.started, error)
+        fail(agent.started, error)
+        if agent.replacing is not None:
+            fail(agent.replacing, error)
         for call in agent.calls.values():
-            _fail(call.result, error)
+            fail(call.result, error)
         if agent.stopped is not None:
-            _resolve(agent.stopped, None)
+            resolve(agent.stopped, None)
 
-    def _watch(self, name: str, agent: _Agent) -> None:
+    def _watch(self, name: str, agent: AgentRecord) -> None:
         """Watch the oldest call: the agent takes one at a time, so its time runs from when it became the oldest."""
         oldest = next(iter(agent.calls), None)
         if oldest == agent.watched:
@@ -368,7 +376,7 @@ class RunnerClient:
             agent.watch = self._loop.call_later(seconds, self._wedged, name, "a call")
 
     @staticmethod
-    def _unwatch(agent: _Agent) -> None:
+    def _unwatch(agent: AgentRecord) -> None:
         agent.watched = None
         if agent.watch is not None:
             agent.watch.cancel()
@@ -385,14 +393,3 @@ def _classify(ended: Ended) -> tuple[ExitCause, str]:
     if ended.signal:
         return ExitCause.KILLED, f"the process was killed with {ended}"
     return ExitCause.ENGINE_CRASH, f"the process ended with {ended}"
-
-
-def _resolve(future: asyncio.Future[T], value: T) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _fail(future: asyncio.Future[T], error: FleetError) -> None:
-    if not future.done():
-        future.set_exception(error)
-        future.exception()  # also retrieved here: the caller may have been cancelled

@@ -9,13 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_agent.runtime import (
+    AgentConfirmed,
     AgentExited,
+    AgentRestored,
     AgentStart,
     AgentStats,
     Answer,
     BusMessage,
     CallResult,
     Fusion,
+    Probation,
     RunnerLost,
     RuntimeEvent,
 )
@@ -33,6 +36,7 @@ class ScriptedRuntime:
         start_faults: agent -> errors of its next starts.
         prepare_faults: digest -> errors of its next compilations.
         traps: invocations that end the agent they call.
+        faulty: agent -> configurations under which each of its calls traps.
         slow_calls: agent -> event that its calls wait for.
         stubborn: agents whose stop does not return while their event is unset.
         slow_starts: agent -> event that its starts wait for.
@@ -42,10 +46,13 @@ class ScriptedRuntime:
     """
 
     running: dict[str, AgentStart] = field(default_factory=dict)
+    older: dict[str, AgentStart] = field(default_factory=dict)
+    jobs_left: dict[str, int] = field(default_factory=dict)
     journal: list[str] = field(default_factory=list)
     start_faults: dict[str, list[FleetError]] = field(default_factory=lambda: defaultdict(list))
     prepare_faults: dict[str, list[FleetError]] = field(default_factory=lambda: defaultdict(list))
     traps: set[str] = field(default_factory=set)
+    faulty: dict[str, dict[str, str]] = field(default_factory=dict)
     slow_calls: dict[str, asyncio.Event] = field(default_factory=dict)
     stubborn: dict[str, asyncio.Event] = field(default_factory=dict)
     slow_starts: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -73,6 +80,27 @@ class ScriptedRuntime:
         self.running[agent.name] = agent
         self.totals.setdefault(agent.name, AgentStats())
 
+    async def replace(self, agent: AgentStart, probation: Probation) -> None:
+        self.journal.append(f"replace {agent.name}")
+        if agent.name in self.slow_starts:
+            await self.slow_starts[agent.name].wait()
+        if self.start_faults[agent.name]:
+            raise self.start_faults[agent.name].pop(0)
+        if agent.name not in self.running:
+            raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent.name} does not run")
+        self.older.pop(agent.name, None)
+        if probation.jobs:
+            self.older[agent.name] = self.running[agent.name]
+            self.jobs_left[agent.name] = probation.jobs
+        else:
+            self.events.put_nowait(AgentConfirmed(agent.name))
+        self.running[agent.name] = agent
+
+    def confirm(self, agent: str) -> None:
+        """End the probation of an agent."""
+        del self.older[agent]
+        self.events.put_nowait(AgentConfirmed(agent))
+
     async def call(self, agent: str, invocation: str, deadline_ms: int | None = None) -> CallResult:
         if agent not in self.running:
             raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent} does not run")
@@ -80,10 +108,14 @@ class ScriptedRuntime:
         self._count(agent, calls=1)
         if agent in self.slow_calls:
             await self.slow_calls[agent].wait()
-        if invocation in self.traps:
+        if invocation in self.traps or self.running[agent].config == self.faulty.get(agent):
             self._count(agent, errors=1)
             self.trap(agent, ExitCause.UNREACHABLE, "wasm `unreachable` instruction executed")
             raise FleetError(Code.AGENT_TRAPPED, "trapped", cause="unreachable")
+        if agent in self.older:
+            self.jobs_left[agent] -= 1
+            if not self.jobs_left[agent]:
+                self.confirm(agent)
         return CallResult(f'ok("{invocation.partition("(")[0]}")', 1.0)
 
     async def deliver(self, agent: str, message: BusMessage) -> CallResult:
@@ -106,6 +138,7 @@ class ScriptedRuntime:
         if agent in self.stubborn:
             await self.stubborn[agent].wait()
         self.running.pop(agent, None)
+        self.older.pop(agent, None)
         self.totals.pop(agent, None)
 
     def stats(self, agent: str) -> AgentStats:
@@ -122,8 +155,12 @@ class ScriptedRuntime:
         self.running.clear()
 
     def trap(self, agent: str, cause: ExitCause, message: str = "") -> None:
-        """End an agent by itself."""
+        """End an agent by itself, or its new instance during a probation."""
         self.running.pop(agent, None)
+        if agent in self.older:
+            self.running[agent] = self.older.pop(agent)
+            self.events.put_nowait(AgentRestored(agent, Exit(cause, message, WHEN)))
+            return
         self.events.put_nowait(AgentExited(agent, Exit(cause, message, WHEN)))
 
     def lose_runner(self, application: str) -> None:
@@ -131,4 +168,5 @@ class ScriptedRuntime:
         agents = tuple(sorted(name for name in self.running if name.startswith(f"{application}/")))
         for agent in agents:
             del self.running[agent]
+            self.older.pop(agent, None)
         self.events.put_nowait(RunnerLost(application, agents, Exit(ExitCause.ENGINE_CRASH, "SIGABRT", WHEN)))

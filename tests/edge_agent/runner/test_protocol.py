@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edge_agent.runner.connection import Connection
 from edge_agent.runner.messages import (
     KINDS,
+    AgentEnded,
     CallAgent,
     CallDone,
     CallFailed,
@@ -61,6 +62,9 @@ FIELDS = {
     "Fault": faults,
     "Counters": counters,
 }
+for nested in (StartAgent, AgentEnded):
+    parts = {name: FIELDS[item.type] for name, item in nested.__dataclass_fields__.items() if name != "FDS"}
+    FIELDS[nested.__name__] = st.builds(nested, **parts)
 messages = st.one_of(
     *(
         st.builds(

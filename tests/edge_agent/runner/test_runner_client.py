@@ -10,6 +10,7 @@ from edge_agent.runner import channel, runner_client
 from edge_agent.runner.connection import Connection
 from edge_agent.runner.messages import (
     AgentEnded,
+    AgentReplaced,
     AgentStarted,
     AgentStopped,
     CallDone,
@@ -64,6 +65,12 @@ class Owner:
         if isinstance(message, AgentEnded):
             self.heard.append(("ended", message.agent, message.cause))
 
+    def agent_confirmed(self, agent):
+        self.heard.append(("confirmed", agent))
+
+    def agent_restored(self, message):
+        self.heard.append(("restored", message.agent, message.cause))
+
     def agents_logged(self, batch):
         self.heard.append(("logged", len(batch.entries)))
 
@@ -104,6 +111,7 @@ HOSTILE = {
     "an end of an unknown agent": encode(AgentEnded("app/other", ExitCause.QUOTA, "", "")),
     "a stop without an order": encode(AgentStopped("app/a")),
     "a failure to start what has started": encode(StartFailed("app/a", Fault(Code.INTERNAL, ""))),
+    "a replacement that nobody asked for": encode(AgentReplaced("app/a", NONE)),
     "a log line of another application": encode(Logged((LogEntry("bank/a", 1, "info", "", ""),), 0)),
     "noise": b"\0\0\0\5hello",
     "a frame without end": b"\xff\xff\xff\xff",

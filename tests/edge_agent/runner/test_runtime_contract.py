@@ -9,7 +9,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from edge_agent.runtime import AgentExited, AgentStart, AgentStats, RunnerLost, Runtime
+from edge_agent.runtime import (
+    AgentConfirmed,
+    AgentCrashed,
+    AgentExited,
+    AgentRestored,
+    AgentStart,
+    AgentStats,
+    Probation,
+    RunnerLost,
+    Runtime,
+)
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 from tests.fakes.runtime import ScriptedRuntime
@@ -33,8 +43,11 @@ async def code_of(awaitable):
 
 
 async def next_event(runtime):
+    """What happens next; what is known of a crash has tests of its own."""
     async with asyncio.timeout(20):
-        return await runtime.next_event()
+        while isinstance(event := await runtime.next_event(), AgentCrashed):
+            pass
+        return event
 
 
 class RuntimeContract(ABC):
@@ -77,6 +90,49 @@ class RuntimeContract(ABC):
         assert (event.agent, event.exit.cause) == ("app/a", ExitCause.UNREACHABLE)
         assert await code_of(runtime.call("app/a", WORK)) is Code.AGENT_NOT_RUNNING
         assert (await runtime.call("app/b", WORK)).output
+        await runtime.start(case.agent("app/a"))
+        assert (await runtime.call("app/a", WORK)).output
+
+    async def test_a_new_instance_takes_over_and_is_confirmed_by_its_work(self, case):
+        runtime = case.runtime
+        await runtime.start(case.agent("app/a"))
+        await runtime.call("app/a", WORK)
+        await runtime.replace(case.agent("app/a"), Probation(2, 60_000))
+        for _ in range(2):
+            assert (await runtime.call("app/a", WORK)).output
+        assert await next_event(runtime) == AgentConfirmed("app/a")
+        assert runtime.stats("app/a").calls == 3, "counters go on"
+        await code_of(runtime.call("app/a", TRAP))
+        assert isinstance(await next_event(runtime), AgentExited)
+
+    async def test_a_new_instance_that_ends_on_probation_gives_way_to_the_old_one(self, case):
+        runtime = case.runtime
+        await runtime.start(case.agent("app/a"))
+        await runtime.replace(case.agent("app/a"), Probation(2, 60_000))
+        assert await code_of(runtime.call("app/a", TRAP)) is Code.AGENT_TRAPPED
+        assert (await runtime.call("app/a", WORK)).output
+        event = await next_event(runtime)
+        assert isinstance(event, AgentRestored)
+        assert (event.agent, event.exit.cause) == ("app/a", ExitCause.UNREACHABLE)
+        assert (runtime.stats("app/a").calls, runtime.stats("app/a").errors) == (2, 1)
+        await code_of(runtime.call("app/a", TRAP))
+        assert isinstance(await next_event(runtime), AgentExited), "there is nothing left to go back to"
+
+    async def test_without_probation_there_is_no_way_back(self, case):
+        runtime = case.runtime
+        await runtime.start(case.agent("app/a"))
+        await runtime.replace(case.agent("app/a"), Probation(0, 0))
+        assert await next_event(runtime) == AgentConfirmed("app/a")
+        await code_of(runtime.call("app/a", TRAP))
+        assert isinstance(await next_event(runtime), AgentExited)
+
+    async def test_only_what_runs_can_be_replaced_and_a_stop_ends_both(self, case):
+        runtime = case.runtime
+        assert await code_of(runtime.replace(case.agent("app/a"), Probation(1, 1))) is Code.AGENT_NOT_RUNNING
+        await runtime.start(case.agent("app/a"))
+        await runtime.replace(case.agent("app/a"), Probation(2, 60_000))
+        await runtime.stop("app/a", 100)
+        assert await code_of(runtime.call("app/a", WORK)) is Code.AGENT_NOT_RUNNING
         await runtime.start(case.agent("app/a"))
         assert (await runtime.call("app/a", WORK)).output
 
