@@ -74,3 +74,19 @@ def asker(interface: str = SCORE, *, imports: str = "") -> bytes:
  (func (export "run") (param "value" u32) (result (result u32 (error string)))
   (canon lift (core func $m "run") {OPTIONS} (post-return (core func $m "done"))))
  (func (export "run-plain") (param "value" u32) (result u32) (canon lift (core func $m "run-plain"))))""")
+
+
+def alerter() -> bytes:
+    """The last component of `examples/pipeline`, which takes every alert and forgets it."""
+    return wasm(f"""(component
+ (core module $allocator {ALLOCATOR})
+ (core instance $a (instantiate $allocator))
+ (core module $main
+  (import "a" "reset" (func $reset))
+  (func (export "done") (param i32) (call $reset))
+  (func (export "send") (param i32 i32 f32) (result i32) (i32.const 512)))
+ (core instance $m (instantiate $main (with "a" (instance $a))))
+ (func $send (param "source" string) (param "score" f32) (result (result (error string)))
+  (canon lift (core func $m "send") {OPTIONS} (post-return (core func $m "done"))))
+ (instance $answers (export "send" (func $send)))
+ (export "example:pipeline/alert@0.1.0" (instance $answers)))""")
