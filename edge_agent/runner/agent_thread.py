@@ -12,13 +12,12 @@ import os
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.capabilities.base import AgentContext, EndAgentError
 from edge_agent.runner.deliveries import ChangeJob, watches
 from edge_agent.runner.engine import Trap
-from edge_agent.runner.exchange import AgentExchange, Mailbox, Watchers
+from edge_agent.runner.exchange import AgentExchange, Mailbox
 from edge_agent.runner.host_calls import limit_rate
 from edge_agent.runner.instantiation import START_SECONDS, instantiate
 from edge_agent.runner.last_words import LastWords
@@ -31,46 +30,14 @@ from fleet.model import ExitCause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
     from edge_agent.capabilities.base import HostInterface, LogRecord
-    from edge_agent.runner.agent_links import Links
+    from edge_agent.runner.agent_plan import AgentPlan, RunnerServices
     from edge_agent.runner.engine import Component, Engine, Instance
     from edge_agent.runner.jobs import Job
-    from edge_agent.runner.memory_meter import MemoryMeter
-    from edge_agent.runner.outbox import Outbox
-    from edge_agent.runner.ticker import Ticker
-    from edge_agent.runtime import ModelFile
-    from fleet.grants import Authority
-    from fleet.model import QueuePolicy
     from fleet.wit_types import FuncType
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class AgentPlan:
-    """What one agent runs with."""
-
-    name: str
-    authority: Authority
-    deny_stubs: tuple[str, ...]
-    config: dict[str, str]
-    models: dict[str, ModelFile]
-    state_dir: Path
-    on_full_queue: QueuePolicy
-    links: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerServices:
-    """What the agents of one runner share."""
-
-    outbox: Outbox
-    ticker: Ticker
-    memory: MemoryMeter
-    links: Links
-    watchers: Watchers = field(default_factory=Watchers)
 
 
 class Host(Protocol):
@@ -132,6 +99,8 @@ class AgentThread:
         self._deadline = 0.0
         """Monotonic second at which whatever runs must end."""
         self._interrupted = threading.Event()
+        self._timers: list[threading.Timer] = []
+        """Of the grace that stops give."""
         self._stirred = threading.Event()
         """Set to end a wait of the guest early."""
         self._words = LastWords()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from edge_agent.capabilities.base import AgentContext
     from edge_agent.capabilities.http_server import HttpServer
-    from edge_agent.runner.agent_thread import AgentPlan, RunnerServices
+    from edge_agent.runner.agent_plan import AgentPlan, RunnerServices
     from edge_agent.runner.engine import Component
     from edge_agent.runner.exchange import Mailbox
     from edge_agent.runner.jobs import Job

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from edge_agent.runner import memory_file
 from edge_agent.runner.agent_links import Links
-from edge_agent.runner.agent_thread import AgentPlan, RunnerServices
+from edge_agent.runner.agent_plan import AgentPlan, RunnerServices
 from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES
 from edge_agent.runner.deliveries import MessageJob
 from edge_agent.runner.engine import Engine

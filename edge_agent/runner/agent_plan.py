@@ -1,0 +1,47 @@
+"""What an agent of a runner is given: its own orders, and what it shares with the others.
+
+Owns: `AgentPlan` and `RunnerServices`. What is done with them is `edge_agent.runner.agent_thread`'s business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from edge_agent.runner.exchange import Watchers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_agent.runner.agent_links import Links
+    from edge_agent.runner.memory_meter import MemoryMeter
+    from edge_agent.runner.outbox import Outbox
+    from edge_agent.runner.ticker import Ticker
+    from edge_agent.runtime import ModelFile
+    from fleet.grants import Authority
+    from fleet.model import QueuePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPlan:
+    """What one agent runs with."""
+
+    name: str
+    authority: Authority
+    deny_stubs: tuple[str, ...]
+    config: dict[str, str]
+    models: dict[str, ModelFile]
+    state_dir: Path
+    on_full_queue: QueuePolicy
+    links: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerServices:
+    """What the agents of one runner share."""
+
+    outbox: Outbox
+    ticker: Ticker
+    memory: MemoryMeter
+    links: Links
+    watchers: Watchers = field(default_factory=Watchers)
