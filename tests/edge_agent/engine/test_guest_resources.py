@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from edge_agent.runner.engine import Engine, GuestResource, HostFunction, HostInterface, Instance, Limits, Trap
+from edge_agent.runner.engine import (
+    Component,
+    Engine,
+    GuestResource,
+    HostFunction,
+    HostInterface,
+    Instance,
+    Limits,
+    Trap,
+)
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 from fleet.wit_text import parse_signature
-from fleet.wit_types import WitValue
-from tests.fakes.components import wasm
+from fleet.wit_types import Numbers, WitValue
+from tests.fakes.components import ALLOCATOR, OPTIONS, wasm
 
 HOST, SHOP = "test:shop/host", "test:shop/shop@0.1.0"
 GUEST = wasm(f"""(component
@@ -34,7 +44,12 @@ GUEST = wasm(f"""(component
   (import "h" "drop" (func $drop (param i32)))
   (import "h" "rep" (func $rep (param i32) (result i32)))
   (import "h" "coin" (func $coin (param i32) (result i32)))
-  (memory (export "memory") 1)
+  (import "a" "memory" (memory 1))
+  (import "a" "reset" (func $reset))
+  (func (export "done") (param i32) (call $reset))
+  (func (export "fill") (param i32 i32 i32 i32 i32) (result i32)
+   (i32.store (i32.const 16) (local.get 1)) (i32.store (i32.const 20) (local.get 2))
+   (i32.store (i32.const 24) (local.get 3)) (i32.store (i32.const 28) (local.get 4)) (i32.const 16))
   (func (export "new") (param i32) (result i32) (call $new (local.get 0)))
   (func (export "coin") (result i32) (call $coin (i32.const 1)))
   (func (export "number") (param i32) (result i32) (local.get 0))
@@ -46,7 +61,9 @@ GUEST = wasm(f"""(component
   (func (export "two") (result i32)
    (i32.store (i32.const 8) (call $new (i32.const 1))) (i32.store (i32.const 12) (call $new (i32.const 2)))
    (i32.store (i32.const 0) (i32.const 8)) (i32.store (i32.const 4) (i32.const 2)) (i32.const 0)))
- (core instance $i (instantiate $m (with "h" (instance
+ (core module $allocator {ALLOCATOR})
+ (core instance $a (instantiate $allocator))
+ (core instance $i (instantiate $m (with "a" (instance $a)) (with "h" (instance
    (export "new" (func $new)) (export "drop" (func $drop)) (export "rep" (func $rep))
    (export "coin" (func $new-coin))))))
  (func $f-new (param "n" u32) (result (own $cart)) (canon lift (core func $i "new")))
@@ -56,7 +73,10 @@ GUEST = wasm(f"""(component
  (func $f-buy (param "cart" (own $cart)) (result u32) (canon lift (core func $i "buy")))
  (func $f-pass (param "cart" (own $cart)) (result (own $cart)) (canon lift (core func $i "pass")))
  (func $f-pair (param "cart" (own $cart)) (param "n" u8) (canon lift (core func $i "pair")))
- (func $f-two (result (list (own $cart))) (canon lift (core func $i "two") (memory (core memory $i "memory"))))
+ (func $f-two (result (list (own $cart))) (canon lift (core func $i "two") (memory (core memory $a "memory"))))
+ (func $f-fill (param "self" (borrow $cart)) (param "data" (list u8)) (param "weights" (list f32))
+  (result (tuple (list u8) (list f32)))
+  (canon lift (core func $i "fill") {OPTIONS} (post-return (core func $i "done"))))
  (component $shop
   (import "cart" (type $c (sub resource))) (import "coin" (type $o (sub resource)))
   (import "new" (func $new (param "n" u32) (result (own $c))))
@@ -67,6 +87,8 @@ GUEST = wasm(f"""(component
   (import "pass" (func $pass (param "cart" (own $c)) (result (own $c))))
   (import "pair" (func $pair (param "cart" (own $c)) (param "n" u8)))
   (import "two" (func $two (result (list (own $c)))))
+  (import "fill" (func $fill (param "self" (borrow $c)) (param "data" (list u8)) (param "weights" (list f32))
+   (result (tuple (list u8) (list f32)))))
   (export $ec "cart" (type $c)) (export $eo "coin" (type $o))
   (export "[constructor]cart" (func $new) (func (param "n" u32) (result (own $ec))))
   (export "[constructor]coin" (func $coin) (func (result (own $eo))))
@@ -75,24 +97,29 @@ GUEST = wasm(f"""(component
   (export "buy" (func $buy) (func (param "cart" (own $ec)) (result u32)))
   (export "pass" (func $pass) (func (param "cart" (own $ec)) (result (own $ec))))
   (export "pair" (func $pair) (func (param "cart" (own $ec)) (param "n" u8)))
+  (export "[method]cart.fill" (func $fill) (func (param "self" (borrow $ec)) (param "data" (list u8))
+   (param "weights" (list f32)) (result (tuple (list u8) (list f32)))))
   (export "two" (func $two) (func (result (list (own $ec))))))
  (instance $shop (instantiate $shop (with "cart" (type $cart)) (with "coin" (type $coin))
   (with "new" (func $f-new)) (with "coin-new" (func $f-coin)) (with "number" (func $f-number))
   (with "same" (func $f-same)) (with "buy" (func $f-buy)) (with "pass" (func $f-pass)) (with "pair" (func $f-pair))
-  (with "two" (func $f-two))))
+  (with "two" (func $f-two)) (with "fill" (func $f-fill))))
  (export "{SHOP}" (instance $shop)))""")
-ENGINE = Engine()
-COMPONENT = ENGINE.load(ENGINE.compile(GUEST))
+PLAIN, COUNTING = Engine(), Engine(fuel=True)
+SHIMMED = PLAIN.load(PLAIN.compile(GUEST))
+ALONE = COUNTING.load(COUNTING.compile(GUEST))
+"""The same component with the shim around it, and without."""
+
 DROPPED = parse_signature("func(n: u32)")
 
 
 class Shop:
     """One instance, and the numbers of the carts whose destructors ran."""
 
-    def __init__(self, dropped: Callable[[int], None] | None = None) -> None:
+    def __init__(self, dropped: Callable[[int], None] | None = None, component: Component = SHIMMED) -> None:
         self.dropped: list[int] = []
         function = HostFunction(DROPPED, dropped or self.dropped.append)
-        self.instance = Instance(COMPONENT, [HostInterface(HOST, {"dropped": function})], Limits())
+        self.instance = Instance(component, [HostInterface(HOST, {"dropped": function})], Limits())
 
     def call(self, name: str, *arguments: WitValue) -> WitValue:
         return self.instance.call(f"{SHOP}#{name}", *arguments)
@@ -103,9 +130,9 @@ class Shop:
         return made
 
 
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    found = Shop()
+@pytest.fixture(params=[SHIMMED, ALONE], ids=["shimmed", "alone"])
+def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
+    found = Shop(component=request.param)
     yield found
     found.instance.close()
 
@@ -123,6 +150,25 @@ def test_it_is_made_used_and_dropped(shop: Shop) -> None:
     assert not cart.open
     cart.close()
     assert shop.dropped == [8, 7]
+
+
+def test_its_methods_move_lists_of_numbers(shop: Shop) -> None:
+    with shop.cart(7) as cart:
+        for size in (0, 1, 17, 70_000):
+            data, weights = os.urandom(size), Numbers("f", range(size))
+            assert shop.call("[method]cart.fill", cart, data, weights) == (data, weights)
+            assert shop.call("[method]cart.number", cart) == 7
+    assert shop.dropped == [7]
+
+
+def test_the_shim_moves_as_much_as_elsewhere() -> None:
+    assert SHIMMED.moved.exports == {f"{SHOP}#[method]cart.fill": "BfBf"}
+    assert ALONE.moved.exports == {}
+    shop = Shop()
+    with shop.cart(7) as cart:
+        data = os.urandom(1 << 20) * 7
+        assert shop.call("[method]cart.fill", cart, data, []) == (data, [])
+    shop.instance.close()
 
 
 def test_it_may_be_handed_over(shop: Shop) -> None:

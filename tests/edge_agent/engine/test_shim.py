@@ -316,18 +316,19 @@ GUEST = wasm(f"""(component
       (i32.load offset=8 (i32.load (i32.const 164))) (i32.load offset=12 (i32.load (i32.const 164))) (i32.const 96))
     (local.set $n (call $size (local.get $b)))
     (call $drop (local.get $b)) (local.get $n))
-  (func (export "size-of") (param i32) (result i32) (local $n i32)
-    (local.set $n (call $size (local.get 0))) (call $drop (local.get 0)) (local.get $n)))
+  (func (export "size-of") (param i32 i32 i32) (result i32) (local $n i32)
+    (local.set $n (i32.add (local.get 2) (call $size (local.get 0)))) (call $drop (local.get 0)) (local.get $n)))
  (core instance $i (instantiate $m (with "a" (instance $a)) (with "h" (instance
    (export "open" (func $open)) (export "get" (func $get)) (export "set" (func $set)) (export "size" (func $size))
    (export "swap" (func $swap)) (export "drop" (func $drop))))))
  (func (export "copy") (result s32) (canon lift (core func $i "copy")))
- (func $size-of (param "bucket" (borrow $b)) (result u32) (canon lift (core func $i "size-of")))
+ (func $size-of (param "bucket" (borrow $b)) (param "more" (list u16)) (result u32)
+   (canon lift (core func $i "size-of") {OPTIONS}))
  (component $viewer
   (import "b" (type $b (sub resource)))
-  (import "f" (func $f (param "bucket" (borrow $b)) (result u32)))
+  (import "f" (func $f (param "bucket" (borrow $b)) (param "more" (list u16)) (result u32)))
   (export $eb "bucket" (type $b))
-  (export "size-of" (func $f) (func (param "bucket" (borrow $eb)) (result u32))))
+  (export "size-of" (func $f) (func (param "bucket" (borrow $eb)) (param "more" (list u16)) (result u32))))
  (instance $viewer (instantiate $viewer (with "b" (type $b)) (with "f" (func $size-of))))
  (export "test:kv/viewer" (instance $viewer)))""")
 ERROR = "variant { gone, other(string) }"
@@ -390,7 +391,7 @@ def test_methods_of_resources_move_bytes_and_leave_no_handle_behind() -> None:
         f"{STORE}#[method]bucket.get",
         f"{STORE}#[method]bucket.set",
     ]
-    assert component.moved.memories == 1
+    assert component.moved.memories == 2
     store = Store()
     instance = Instance(component, store.interfaces(), Limits(resources=1))
     for size in (1, 2, 15, 16, 17, 1000, 65537, 1 << 20):
@@ -406,13 +407,16 @@ def test_methods_of_resources_move_bytes_and_leave_no_handle_behind() -> None:
     assert store.handles == set()
 
 
-def test_exports_that_mention_resources_pass_the_shim_by() -> None:
+def test_exports_that_use_resources_of_the_host_go_through_the_shim() -> None:
     component = ENGINE.load(ENGINE.compile(GUEST))
     assert component.moved.imports
     store = Store()
     instance = Instance(component, store.interfaces(), Limits())
     store.entries = {"a": b""}
-    assert instance.call("test:kv/viewer#size-of", store.open("x")) == 1
+    bucket = store.open("x")
+    for count in (0, 3, 70_000):
+        assert instance.call("test:kv/viewer#size-of", bucket, range(count % 65536)) == 1 + count % 65536
+    assert component.moved.exports == {"test:kv/viewer#size-of": "H"}
     instance.close()
 
 

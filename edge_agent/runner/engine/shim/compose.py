@@ -10,7 +10,7 @@ written as text and made binary by the engine's own reader; only the original is
 it.
 
 Not moved, and left as they are: functions of the component's world (only interfaces have shims on the import side),
-functions that take borrowed resources inside other values, and exported functions that mention resources.
+and functions that take borrowed resources inside other values.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def compose(component: bytes, types: ComponentTypes) -> tuple[bytes, Moved] | No
     Returns:
         None when there is nothing to move, or names that cannot be written down.
     """
-    imports = {name: _moved_imports(declared) for name, declared in types.imports.items() if name != ROOT}
-    exports = {name: _moved_exports(declared) for name, declared in types.exports.items()}
+    imports = {name: _moved(declared) for name, declared in types.imports.items() if name != ROOT}
+    exports = {name: _moved(declared) for name, declared in types.exports.items()}
     if not any(imports.values()) and not any(exports.values()):
         return None
     if not _can_be_written(types):
@@ -55,7 +55,7 @@ def compose(component: bytes, types: ComponentTypes) -> tuple[bytes, Moved] | No
     return put_in(binary(text), component), moved
 
 
-def _moved_imports(declared: InterfaceType) -> frozenset[str]:
+def _moved(declared: InterfaceType) -> frozenset[str]:
     return frozenset(
         name
         for name, function in declared.functions.items()
@@ -66,12 +66,6 @@ def _moved_imports(declared: InterfaceType) -> frozenset[str]:
             if not isinstance(kind, BorrowType)
         )
     )
-
-
-def _moved_exports(declared: InterfaceType) -> frozenset[str]:
-    if not _is_plain(declared):
-        return frozenset()
-    return frozenset(name for name, function in declared.functions.items() if any(map(has_numbers, types_of(function))))
 
 
 def _is_plain(declared: InterfaceType) -> bool:
@@ -136,7 +130,9 @@ class _Composition:
         ]
         lines += self._world_imports(agent, resources)
         lines.append(f"(instance $agent (instantiate 0 {' '.join(agent)}))")
-        bridged = {name: moved for name, moved in self._moved_exports.items() if _is_plain(self._types.exports[name])}
+        bridged = {
+            name: moved for name, moved in self._moved_exports.items() if moved or _is_plain(self._types.exports[name])
+        }
         lines += self._exports_shim(bridged)
         for interface in self._types.exports:
             if interface != ROOT:
@@ -219,24 +215,39 @@ class _Composition:
         """Between the host and the component: takes the component's functions, gives interfaces to the host."""
         if not bridged:
             return []
-        taken = Scope(Style.IMPORT, self._numbers, {})
-        plain = Scope(Style.PLAIN, self._numbers, {})
+        resources: dict[str, str] = {}
         sources: dict[tuple[str, str], str] = {}
-        head, given = [], []
+        outside, head, given = [], [], []
         for interface in bridged:
-            path = f'$agent "{interface}"' if interface != ROOT else "$agent"
-            for name, function in self._types.exports[interface].functions.items():
+            declared = self._types.exports[interface]
+            path, outer = "$agent", {}
+            if interface != ROOT:
+                path = f"${self._fresh('i')}"
+                outside.append(f'(alias export $agent "{interface}" (instance {path}))')
+            for name, origin in declared.resources.items():
+                outer[name] = self._fresh("r")
+                outside.append(f'(alias export {path} "{name}" (type ${outer[name]}))')
+                if origin not in resources:
+                    inner = resources[origin] = self._fresh("r")
+                    head.append(f'(import "shim-{inner}" (type ${inner} (sub resource)))')
+                    given.append(f'(with "shim-{inner}" (type ${outer[name]}))')
+            plain = Scope(Style.PLAIN, self._numbers, outer)
+            local = {name: resources[origin] for name, origin in declared.resources.items()}
+            taken = Scope(Style.IMPORT, self._numbers, local, f"{INVENTED}{len(head)}-")
+            imports = []
+            for name, function in declared.functions.items():
                 identifier = sources[interface, name] = self._fresh("f")
-                head.append(f'(import "shim-{identifier}" (func ${identifier}{taken.signature(function)}))')
+                imports.append(f'(import "shim-{identifier}" (func ${identifier}{taken.signature(function)}))')
                 given.append(f'(with "shim-{identifier}" (func {path} "{name}"))')
-        given += [f'(with "{name}" (type {plain.use(kind)}))' for name, kind in taken.named]
+            given += [f'(with "{name}" (type {plain.use(kind)}))' for name, kind in taken.named]
+            head += [*taken.lines, *imports]
+            outside += plain.lines
         return [
+            *outside,
             "(component $exports-code",
-            *taken.lines,
             *head,
-            *self._body(_Shim(self._types.exports, bridged, sources, {}, inward=False)),
+            *self._body(_Shim(self._types.exports, bridged, sources, resources, inward=False)),
             ")",
-            *plain.lines,
             f"(instance $exports (instantiate $exports-code {' '.join(given)}))",
         ]
 

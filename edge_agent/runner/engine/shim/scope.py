@@ -49,16 +49,20 @@ class Scope:
         style: how types are made known.
         numbers: for identifiers that are unique in the whole text.
         resources: identifier of each resource, by the name that types use.
+        invented: how the names begin that this scope invents; another one where two scopes share their names.
 
     Attributes:
         lines: definitions, to be written before what uses them.
         named: name and type of what was made known, in order.
     """
 
-    def __init__(self, style: Style, numbers: Iterator[int], resources: Mapping[str, str]) -> None:
+    def __init__(
+        self, style: Style, numbers: Iterator[int], resources: Mapping[str, str], invented: str = INVENTED
+    ) -> None:
         self._style = style
         self._numbers = numbers
         self._resources = resources
+        self._invented = invented
         self._known: dict[WitType, str] = {}
         self.lines: list[str] = []
         self.named: list[tuple[str, WitType]] = []
@@ -67,7 +71,7 @@ class Scope:
         """Make a type known, under a name of its own or an invented one; returns its identifier."""
         text = self._text(kind)
         identifier = f"t{next(self._numbers)}"
-        name = name or f"{INVENTED}{len(self.named)}"
+        name = name or f"{self._invented}{len(self.named)}"
         self.lines.append(self._style.value.format(id=identifier, name=name, text=text))
         self.named.append((name, kind))
         self._known.setdefault(kind, identifier)
