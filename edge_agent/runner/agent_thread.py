@@ -99,8 +99,6 @@ class AgentThread:
         self._deadline = 0.0
         """Monotonic second at which whatever runs must end."""
         self._interrupted = threading.Event()
-        self._timers: list[threading.Timer] = []
-        """Of the grace that stops give."""
         self._stirred = threading.Event()
         """Set to end a wait of the guest early."""
         self._words = LastWords()

@@ -79,6 +79,8 @@ class HostedAgent:
         self._queue = _queue_for(plan)
         self._ordered = False
         """Whether a stop was ordered."""
+        self._timers: list[threading.Timer] = []
+        """Of the grace that stops give."""
         self._over = False
         """Whether it takes no more jobs because it has ended by itself."""
         self._plan = plan
@@ -167,12 +169,12 @@ class HostedAgent:
                 self._services.outbox.post(AgentStopped(self.name))
                 return
             self._ordered = True
+            timer = threading.Timer(grace_ms / 1000, _interrupt, (tuple(self._threads),))
+            timer.daemon = True
+            timer.start()
+            self._timers.append(timer)
             self._changed.notify_all()
-            threads = tuple(self._threads)
         self._services.links.stop(self.name)
-        timer = threading.Timer(grace_ms / 1000, _interrupt, (threads,))
-        timer.daemon = True
-        timer.start()
 
     def join(self, until: float) -> None:
         """Wait for the end of every instance until the monotonic second `until`."""
@@ -255,6 +257,8 @@ class HostedAgent:
             elif thread is self._active or (self._active is None and not self._over):
                 self._lose(last_word)
             if not self._threads:
+                for timer in self._timers:  # one that goes on would keep its thread and the component for all its time
+                    timer.cancel()
                 self._refuse_all()
                 if self._ordered:
                     self._services.outbox.post(AgentStopped(self.name))

@@ -16,6 +16,7 @@ from fleet.errors import Code
 from fleet.grants import Authority, Limits
 from fleet.model import QueuePolicy
 from tests.fakes.guests import guest
+from tests.fakes.wait import wait_until
 
 pytestmark = pytest.mark.system
 
@@ -113,7 +114,7 @@ def test_a_thread_that_blocks_waits_no_longer_than_it_said(started):
 def test_a_thread_that_blocks_hears_of_a_stop(started):
     agent = started(QueuePolicy.BLOCK)
     running, waiting = fill(agent)
-    patient = Work()
+    patient, before = Work(), threading.active_count()
     with ThreadPoolExecutor(1) as threads:
         sent = threads.submit(agent.submit, patient, ANSWER_S)
         agent.stop(ANSWER_S * 1000)
@@ -121,6 +122,7 @@ def test_a_thread_that_blocks_hears_of_a_stop(started):
     assert patient.outcome() is Code.AGENT_NOT_RUNNING
     running.end.set()
     assert [running.outcome(), waiting.outcome()] == [None, Code.AGENT_NOT_RUNNING]
+    wait_until(lambda: threading.active_count() < before, ANSWER_S / 4)  # the grace ends with the agent
 
 
 @pytest.mark.parametrize("policy", [QueuePolicy.REJECT, QueuePolicy.DROP_OLDEST])
