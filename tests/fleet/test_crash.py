@@ -167,3 +167,12 @@ def test_frames_are_read_from_the_engines_text() -> None:
         Frame("m", "handle", ""),
     )
     assert read_frames("") == ()
+
+
+def test_a_summary_says_what_can_be_replayed() -> None:
+    whole, part, none = (
+        replace(REPORT, recording=recording).summary
+        for recording in (REPORT.recording, Recording(GuestCall(""), (CALL,), lost=1), None)
+    )
+    assert (whole.id, whole.cause, whole.message) == (REPORT.id, "unreachable", "unreachable")
+    assert [(s.recorded, s.complete) for s in (whole, part, none)] == [(True, True), (True, False), (False, False)]
