@@ -24,6 +24,7 @@ from bench.measure import emit
 from edge_agent.runner.engine import Engine, HostFunction, HostInterface, Instance, Limits
 from edge_agent.runner.engine.malloc import keep_large_blocks
 from fleet.wit_text import parse_signature
+from fleet.wit_types import Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,13 +71,16 @@ BYTES_GUEST = f"""(component
  (core instance $i (instantiate $m (with "h" (instance (export "tick" (func $tick))))))
  (func (export "host") (param "n" u32) (result u32) (canon lift (core func $i "host")))
  (func (export "bytes-in") (param "b" (list u8)) (result u32) (canon lift (core func $i "size") OPTIONS))
- (func (export "bytes-out") (param "n" u32) (result (list u8)) (canon lift (core func $i "fill") OPTIONS)))""".replace(
+ (func (export "bytes-out") (param "n" u32) (result (list u8)) (canon lift (core func $i "fill") OPTIONS))
+ (func (export "f32-in") (param "b" (list f32)) (result u32) (canon lift (core func $i "size") OPTIONS))
+ (func (export "f32-out") (param "n" u32) (result (list f32)) (canon lift (core func $i "fill") OPTIONS)))""".replace(
     "OPTIONS", _OPTIONS
 )
-"""A component of its own, because one that moves bytes has a shim, which costs time when it starts."""
+"""A component of its own, because one that moves lists of numbers has a shim, which costs time when it starts."""
 
 SAMPLE = {"source": "thermometer-7", "value": 21.5, "timestamp": 1_700_000_000, "valid": True}
 KIB, MIB = os.urandom(1 << 10), os.urandom(1 << 20)
+FLOATS = Numbers("f", range(1 << 18))
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,8 @@ def measure(repeat: int) -> list[Row]:
         ("1 KiB bytes out", "bytes-out", 1 << 10, 1 << 10, 50),
         ("1 MiB bytes in", "bytes-in", MIB, MIB, 1),
         ("1 MiB bytes out", "bytes-out", 1 << 20, 1 << 20, 1),
+        ("1 MiB of f32 in", "f32-in", FLOATS.tolist(), FLOATS, 1),
+        ("1 MiB of f32 out", "f32-out", 1 << 18, 1 << 18, 1),
     ]
     return rows + [_call(theirs, ours, case, repeat) for case in bulk]
 

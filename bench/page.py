@@ -201,9 +201,9 @@ def _percent(value: float) -> str:
 
 AIMS = (
     Aim(
-        "start of the Rust agent under 100 us",
+        "start of the Rust agent under 50 us",
         "start",
-        100,
+        50,
         microseconds,
         lambda value: f"{value:.0f} us",
         lambda row: row.name == "context-agent, store to first call",
@@ -217,9 +217,17 @@ AIMS = (
         lambda row: row.name.startswith(("string", "record", "1 KiB", "1 MiB")),
     ),
     Aim(
-        "1 MiB of bytes in a call under 25 ms",
+        "a call with a string under 10 us",
         "calls",
-        25_000,
+        10,
+        microseconds,
+        lambda value: f"{value:.1f} us",
+        lambda row: row.name.startswith("string"),
+    ),
+    Aim(
+        "1 MiB of bytes or floats in a call under 10 ms",
+        "calls",
+        10_000,
         microseconds,
         lambda value: f"{value / 1000:.1f} ms",
         lambda row: row.name.startswith("1 MiB"),
