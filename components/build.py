@@ -33,6 +33,8 @@ NAMES = (
     "context-agent",
     "crasher-agent",
     "ends-agent",
+    "events-agent",
+    "http-agent",
     "hungry-agent",
     "nosy-agent",
     "restless-agent",
