@@ -35,6 +35,14 @@ IMPORTS = {
         "wasi:io/poll@0.2.12",
         "wasi:io/streams@0.2.12",
     },
+    "events-agent": {
+        LOGGING,
+        "wasi:keyvalue/store@0.2.0-draft2",
+        "wasi:messaging/types@0.2.0-draft",
+        "wasi:messaging/producer@0.2.0-draft",
+        "wasi:messaging/request-reply@0.2.0-draft",
+        "fleet:sensors/reader@0.1.0",
+    },
     "http-agent": {
         "wasi:http/outgoing-handler@0.2.12",
         "wasi:http/types@0.2.12",
@@ -52,7 +60,15 @@ IMPORTS = {
     },
     "spinner-agent": {LOGGING},
 }
-OTHER_EXPORTS = {"http-agent": {"fleet:http-agent/client", "wasi:http/incoming-handler@0.2.12"}}
+OTHER_EXPORTS = {
+    "events-agent": {
+        "fleet:events-agent/control",
+        "fleet:sensors/handler@0.1.0",
+        "wasi:keyvalue/watcher@0.2.0-draft2",
+        "wasi:messaging/incoming-handler@0.2.0-draft",
+    },
+    "http-agent": {"fleet:http-agent/client", "wasi:http/incoming-handler@0.2.12"},
+}
 """Exports of the components that take no readings."""
 
 SMALL = 64 * 1024

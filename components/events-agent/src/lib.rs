@@ -48,7 +48,24 @@ fn message(text: &str) -> Message {
 }
 
 fn client() -> Result<Client, String> {
-    Client::connect("local").map_err(|error| format!("{error:?}"))
+    Client::connect("local").map_err(words)
+}
+
+fn words(error: Error) -> String {
+    match error {
+        Error::Timeout => "timeout".to_owned(),
+        Error::Connection(why) => format!("connection: {why}"),
+        Error::PermissionDenied(why) => format!("permission-denied: {why}"),
+        Error::Other(why) => format!("other: {why}"),
+    }
+}
+
+fn store_words(error: store::Error) -> String {
+    match error {
+        store::Error::NoSuchStore => "no-such-store".to_owned(),
+        store::Error::AccessDenied => "access-denied".to_owned(),
+        store::Error::Other(why) => format!("other: {why}"),
+    }
 }
 
 impl incoming_handler::Guest for Events {
@@ -79,8 +96,9 @@ impl incoming_handler::Guest for Events {
 impl watcher::Guest for Events {
     fn on_set(bucket: store::Bucket, key: String, value: Vec<u8>) {
         let kept = match bucket.get(&key) {
-            Ok(found) => format!("{:?}", found.map(|value| String::from_utf8_lossy(&value).into_owned())),
-            Err(error) => format!("{error:?}"),
+            Ok(Some(value)) => String::from_utf8_lossy(&value).into_owned(),
+            Ok(None) => "nothing".to_owned(),
+            Err(error) => store_words(error),
         };
         keep(format!("set {key} {} kept {kept}", String::from_utf8_lossy(&value)));
     }
@@ -102,12 +120,33 @@ impl handler::Guest for Events {
 
 fn describe(reading: &reader::Reading) -> String {
     let unit = reading.unit.as_deref().unwrap_or("-");
-    format!("{} {} {unit} {:?}", reading.source, reading.value, reading.quality)
+    let quality = match reading.quality {
+        reader::Quality::Good => "good",
+        reader::Quality::OutOfRange => "out-of-range",
+    };
+    format!("{} {} {unit} {quality}", reading.source, decimal(reading.value))
+}
+
+/// Three decimals, without the code that formats floating-point numbers in general: it is half as large as the rest.
+fn decimal(value: f64) -> String {
+    let thousandths = (value * 1000.0) as i64;
+    let sign = if thousandths < 0 { "-" } else { "" };
+    format!("{sign}{}.{:03}", (thousandths / 1000).abs(), (thousandths % 1000).abs())
+}
+
+fn reader_words(error: &reader::Error) -> &'static str {
+    match error {
+        reader::Error::NotGranted => "not-granted",
+        reader::Error::UnknownSource => "unknown-source",
+        reader::Error::Unavailable(_) => "unavailable",
+        reader::Error::Stale(_) => "stale",
+        reader::Error::RateLimited => "rate-limited",
+    }
 }
 
 impl control::Guest for Events {
     fn publish(topic: String, text: String) -> Result<(), String> {
-        producer::send(&client()?, &topic, message(&text)).map_err(|error| format!("{error:?}"))
+        producer::send(&client()?, &topic, message(&text)).map_err(words)
     }
 
     fn flood(topic: String, count: u32, size: u32) -> u32 {
@@ -122,18 +161,18 @@ impl control::Guest for Events {
         options.set_expected_replies(replies);
         match request_reply::request(&client()?, &topic, &message(&text), Some(options)) {
             Ok(answers) => Ok(answers.iter().map(text_of).collect()),
-            Err(error) => Err(format!("{error:?}")),
+            Err(error) => Err(words(error)),
         }
     }
 
     fn put(bucket: String, key: String, text: String) -> Result<(), String> {
-        let bucket = store::open(&bucket).map_err(|error| format!("{error:?}"))?;
-        bucket.set(&key, text.as_bytes()).map_err(|error| format!("{error:?}"))
+        let bucket = store::open(&bucket).map_err(store_words)?;
+        bucket.set(&key, text.as_bytes()).map_err(store_words)
     }
 
     fn remove(bucket: String, key: String) -> Result<(), String> {
-        let bucket = store::open(&bucket).map_err(|error| format!("{error:?}"))?;
-        bucket.delete(&key).map_err(|error| format!("{error:?}"))
+        let bucket = store::open(&bucket).map_err(store_words)?;
+        bucket.delete(&key).map_err(store_words)
     }
 
     fn read(source: String) -> Result<String, String> {
@@ -141,14 +180,14 @@ impl control::Guest for Events {
             Ok(reading) => Ok(describe(&reading)),
             Err(reader::Error::Stale(reading)) => Err(format!("stale {}", describe(&reading))),
             Err(reader::Error::Unavailable(why)) => Err(format!("unavailable {why}")),
-            Err(error) => Err(format!("{error:?}")),
+            Err(error) => Err(reader_words(&error).to_owned()),
         }
     }
 
     fn sources() -> Result<Vec<String>, String> {
         match reader::sources() {
             Ok(sources) => Ok(sources.into_iter().map(|source| format!("{} {}", source.kind, source.name)).collect()),
-            Err(error) => Err(format!("{error:?}")),
+            Err(error) => Err(reader_words(&error).to_owned()),
         }
     }
 
