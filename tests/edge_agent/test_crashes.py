@@ -12,20 +12,28 @@ from random import Random
 import pytest
 
 from edge_agent import crashes as module
+from edge_agent.admission import AdmittedAgent
 from edge_agent.crashes import MAX_PER_AGENT, MAX_WAITING, Crashes, CrashKeeper
 from edge_agent.journal import Journal
 from edge_agent.runtime import AgentCrashed, AgentStart
+from edge_agent.sensors import SensorTable
+from edge_agent.supervisor import Accepted, Parts, Supervisor
+from edge_agent.traffic import Inputs
+from edge_agent.triggers import HostTelemetry
 from fleet.crash import CrashReport, GuestCall, HostCall, Recording, decode_report, encode_recording
 from fleet.errors import Code, FleetError
-from fleet.model import AssignedAgent, Event, Exit, ExitCause, LogLine, TargetRef
+from fleet.grants import Authority, Limits
+from fleet.model import AssignedAgent, Event, Exit, ExitCause, LogLine, Phase, TargetRef
 from tests.fakes.clock import START, VirtualClock
 from tests.fakes.disk import MemoryDisk, PowerCutError
+from tests.fakes.runtime import ScriptedRuntime
 from tests.fakes.wait import until
 
 FOLDER = Path("/data/crashes")
 DIGEST = "sha256:" + "0" * 64
 SPEC = AssignedAgent("app/one", TargetRef("b", DIGEST), TargetRef("g", "sha256:" + "1" * 64))
-AGENT_START = AgentStart("app/one", Path("/c"), "sha256:" + "2" * 64, b'{"limits":{}}', Path("/state"))
+AUTHORITY = Authority({}, Limits()).encode()
+AGENT_START = AgentStart("app/one", Path("/c"), "sha256:" + "2" * 64, AUTHORITY, Path("/state"))
 RECORDING = Recording(GuestCall(""), (GuestCall("run", (), (HostCall("a:b/c#d", ("1",), "2"),)),))
 
 
@@ -152,7 +160,7 @@ async def test_a_report_has_what_the_supervisor_knows(keeper: CrashKeeper) -> No
     assert (event.kind, event.agent, event.detail) == ("agent:crash:recorded", "app/one", {"id": found.id})
     assert (found.node, found.generation, found.engine) == ("n1", 7, "wasmtime 1")
     assert (found.bundle, found.grant, found.component) == (DIGEST, SPEC.grant.digest, AGENT_START.component_digest)
-    assert (found.authority, found.backtrace, found.recording) == ('{"limits":{}}', "trace", RECORDING)
+    assert (found.authority, found.backtrace, found.recording) == (AUTHORITY.decode(), "trace", RECORDING)
     assert [line.message for line in found.log] == [f"line {second}" for second in range(10, 60)]
     assert decode_report(await keeper.document(found.id), "") == found
 
@@ -179,3 +187,30 @@ async def test_ends_that_come_too_fast_are_counted(keeper: CrashKeeper) -> None:
         found += await events(keeper)
     assert found[-1].detail == {"lost": "3"}
     assert sum(event.kind == "agent:crash:recorded" for event in found) == MAX_WAITING
+
+
+async def test_the_supervisor_hands_on_the_ends_of_what_it_runs() -> None:
+    runtime, clock = ScriptedRuntime(), VirtualClock()
+    taken: list[tuple[str, str, str, int]] = []
+
+    def keep(event: AgentCrashed, spec: AssignedAgent, start: AgentStart, generation: int) -> None:
+        taken.append((event.agent, spec.grant.digest, start.component_digest, generation))
+
+    async def admit(spec: AssignedAgent) -> AdmittedAgent:
+        return AdmittedAgent(replace(AGENT_START, name=spec.name), None)
+
+    inputs = Inputs(HostTelemetry(), SensorTable((), clock, lambda *_: None))
+    parts = Parts(runtime, admit, Journal("n1", 10), clock, Random(7), inputs, keep_crash=keep)
+    supervisor = Supervisor(parts)
+    running = asyncio.create_task(supervisor.run())
+    await clock.settle()
+    supervisor.desire(Accepted(4, DIGEST, (SPEC,)))
+    await clock.settle()
+    assert supervisor.observed().agents[0].phase is Phase.RUNNING
+    runtime.trap("app/one", ExitCause.UNREACHABLE)
+    runtime.events.put_nowait(crashed())
+    runtime.events.put_nowait(crashed(agent="app/unknown"))
+    await clock.settle()
+    assert taken == [("app/one", SPEC.grant.digest, AGENT_START.component_digest, 4)]
+    running.cancel()
+    await asyncio.wait((running,))
