@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from edge_agent.runtime import AgentExited, RunnerLost
+from edge_agent.runtime import AgentCrashed, AgentExited, RunnerLost
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 
@@ -64,7 +64,12 @@ async def test_any_order_of_orders_is_answered(host, tiny, seed):
     listener.cancel()
 
     assert answers.keys() <= EXPECTED
-    assert events.keys() <= {(AgentExited, ExitCause.UNREACHABLE), (RunnerLost, ExitCause.KILLED)}
+    causes = (ExitCause.UNREACHABLE, ExitCause.KILLED)
+    assert events.keys() <= {
+        (AgentExited, ExitCause.UNREACHABLE),
+        (RunnerLost, ExitCause.KILLED),
+        *((AgentCrashed, cause) for cause in causes),
+    }
     assert answers[Code.AGENT_TRAPPED] > 0
     # A runner killed between a trap's answer and its event tells of the trap by its own loss.
     untold = answers[Code.AGENT_TRAPPED] - events[AgentExited, ExitCause.UNREACHABLE]
