@@ -59,7 +59,7 @@ class Tools:
         cache: directory for installed tools.
     """
 
-    def __init__(self, note: Callable[[str], None], cache: Path | None = None) -> None:
+    def __init__(self, note: Callable[[str], object], cache: Path | None = None) -> None:
         self.note = note
         self.cache = cache or cache_directory()
 
