@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.compilation import Compilation
 from edge_agent.runner.event_queue import EventQueue
 from edge_agent.runner.messages import AgentEnded, Counters, ModelEntry, StartAgent, StartFailed
+from edge_agent.runner.queue_room import QueueRoom
 from edge_agent.runner.runner_client import RunnerClient
 from edge_agent.runner.zygote_client import ZygoteClient
 from edge_agent.runtime import AgentConfirmed, AgentCrashed, AgentExited, AgentRestored, AgentStats, RunnerLost
@@ -24,7 +24,6 @@ from fleet.grants import Authority
 from fleet.model import Exit, ExitCause, LogLine, QueuePolicy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from edge_agent.clock import Clock
@@ -64,7 +63,7 @@ class _Known:
     calls: int = 0
     errors: int = 0
     dropped: int = 0
-    room: asyncio.Semaphore | None = None
+    room: QueueRoom = field(default_factory=lambda: QueueRoom(None))
     older: _Known | None = None
 
 
@@ -124,7 +123,7 @@ class RunnerHost:
         fuel = limits.fuel_per_call is not None
         module = await self._module(agent, fuel=fuel)
         module_key = agent.code_digest, fuel
-        room = asyncio.Semaphore(limits.queue) if agent.on_full_queue is QueuePolicy.BLOCK else None
+        room = QueueRoom(limits.queue if agent.on_full_queue is QueuePolicy.BLOCK else None)
         before = self._known.get(agent.name) or _Known(module_key, limits.deadline_ms)
         self._known[agent.name] = replace(
             before, module=module_key, deadline_ms=limits.deadline_ms, room=room, older=None
@@ -155,7 +154,7 @@ class RunnerHost:
 
     async def call(self, agent: str, invocation: str, deadline_ms: int | None = None) -> CallResult:
         """Call an exported function (see `Runtime.call`)."""
-        async with self._room(agent, deadline_ms):
+        async with self._room(agent).place(agent, deadline_ms):
             runner, longest = self._running(agent)
             deadline = longest if deadline_ms is None else min(deadline_ms, longest)
             waiting = self._calls.setdefault(agent, [])
@@ -167,7 +166,7 @@ class RunnerHost:
 
     async def deliver(self, agent: str, message: BusMessage) -> CallResult:
         """Call an agent's handler of messages (see `Runtime.deliver`)."""
-        async with self._room(agent, None):
+        async with self._room(agent).place(agent, None):
             runner, deadline = self._running(agent)
             return await runner.deliver(agent, message, deadline)
 
@@ -177,27 +176,9 @@ class RunnerHost:
         if runner is not None:
             runner.answer(agent, request, answer)
 
-    @asynccontextmanager
-    async def _room(self, agent: str, deadline_ms: int | None) -> AsyncIterator[None]:
-        """Hold a place in the queue of an agent whose sources wait for one; the first to wait is the first to get it.
-
-        Raises:
-            FleetError: AGENT_BUSY when there is none within `deadline_ms`.
-        """
+    def _room(self, agent: str) -> QueueRoom:
         known = self._known.get(agent)
-        if known is None or known.room is None:
-            yield
-            return
-        try:
-            async with asyncio.timeout(None if deadline_ms is None else deadline_ms / 1000):
-                await known.room.acquire()
-        except TimeoutError:
-            message = f"the queue of {agent} had no room within {deadline_ms} ms"
-            raise FleetError(Code.AGENT_BUSY, message, agent=agent) from None
-        try:
-            yield
-        finally:
-            known.room.release()
+        return QueueRoom(None) if known is None else known.room
 
     def _running(self, agent: str) -> tuple[RunnerClient, int]:
         """Runner and deadline of an agent."""
