@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from edge_agent.runtime import AgentStart, Fusion, ModelFile, Part, Wire
+from edge_agent.fusion import Fusion, Part, Wire
+from edge_agent.runtime import AgentStart, ModelFile
 from fleet.bundle import MAX_COMPONENT, open_bundle
 from fleet.component import read_component
 from fleet.errors import Code, FleetError

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from fleet.assigned import decode_agent, encode_agent
 from fleet.checkpoint import open_checkpoint, parse_proof
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
-from fleet.links import MAX_FUSED, MAX_LINKS, check_assigned, decode_link, encode_link
-from fleet.manifest import MAX_CONFIG, MAX_TRIGGERS
+from fleet.links import check_assigned
 from fleet.merkle import leaf_hash, verify_inclusion
-from fleet.model import AssignedAgent, Assignment, FusedAgent, QueuePolicy, TargetRef
+from fleet.model import Assignment
 from fleet.names import is_agent_name, is_digest, is_name
 from fleet.signing import sign_envelope, verify_envelope
-from fleet.targets import role_of
 from fleet.times import MAX_MS, from_ms, to_ms
-from fleet.triggers import decode_restart, decode_trigger, encode_restart, encode_trigger, parse_queue_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,36 +117,6 @@ def encode_assignment(assignment: Assignment) -> bytes:
             "agents": [encode_agent(agent) for agent in assignment.agents],
         }
     )
-
-
-def encode_agent(agent: AssignedAgent) -> dict[str, object]:
-    """Write one agent as an assignment carries it; the coordinator also stores its plans in this form.
-
-    Links, and what a full queue does, are written only where they are not the default, so that releases without them
-    read everything else.
-    """
-    encoded: dict[str, object] = {
-        **_encode_part(agent),
-        "config": dict(agent.config),
-        "triggers": [encode_trigger(trigger) for trigger in agent.triggers],
-        "restart": encode_restart(agent.restart),
-    }
-    if agent.on_full_queue is not QueuePolicy.REJECT:
-        encoded["on_full_queue"] = str(agent.on_full_queue)
-    if agent.fused:
-        encoded["fused"] = [_encode_part(part) for part in agent.fused]
-    return encoded
-
-
-def _encode_part(part: AssignedAgent | FusedAgent) -> dict[str, object]:
-    encoded: dict[str, object] = {
-        "name": part.name,
-        "bundle": {"path": part.bundle.path, "digest": part.bundle.digest},
-        "grant": {"path": part.grant.path, "digest": part.grant.digest},
-    }
-    if part.links:
-        encoded["links"] = [encode_link(link) for link in part.links]
-    return encoded
 
 
 def decode_assignment(payload: bytes) -> Assignment:
@@ -321,52 +288,6 @@ def _open(payload: bytes, name: str, schema: str) -> Reader:
     if reader.text("schema") != schema:
         reader.fail("schema", f"expected {schema!r}")
     return reader
-
-
-def decode_agent(item: Value, place: str) -> AssignedAgent:
-    """Read what `encode_agent` wrote.
-
-    Raises:
-        FleetError: ASSIGNMENT_INVALID with the place.
-    """
-    with Reader(item, Code.ASSIGNMENT_INVALID, place) as entry:
-        part = _decode_part(entry)
-        return AssignedAgent(
-            name=part.name,
-            bundle=part.bundle,
-            grant=part.grant,
-            links=part.links,
-            fused=tuple(_decode_fused(item, at) for item, at in entry.items("fused", MAX_FUSED)),
-            config=MappingProxyType(dict(entry.mapping("config", MAX_CONFIG))),
-            triggers=tuple(
-                decode_trigger(trigger, Code.ASSIGNMENT_INVALID, at)
-                for trigger, at in entry.items("triggers", MAX_TRIGGERS)
-            ),
-            restart=decode_restart(entry.take("restart"), Code.ASSIGNMENT_INVALID, entry.at("restart")),
-            on_full_queue=parse_queue_policy(entry),
-        )
-
-
-def _decode_fused(item: Value, place: str) -> FusedAgent:
-    with Reader(item, Code.ASSIGNMENT_INVALID, place) as entry:
-        return _decode_part(entry)
-
-
-def _decode_part(entry: Reader) -> FusedAgent:
-    return FusedAgent(
-        name=_text(entry, "name", is_agent_name),
-        bundle=entry.section("bundle", lambda part: _target(part, "code-")),
-        grant=entry.section("grant", lambda part: _target(part, "grants-")),
-        links=tuple(decode_link(item, entry.code, at, is_agent_name) for item, at in entry.items("links", MAX_LINKS)),
-    )
-
-
-def _target(reader: Reader, role_prefix: str) -> TargetRef:
-    """Read a reference to a target; a grant is never taken for a bundle, nor the reverse."""
-    path = reader.text("path")
-    if not (role_of(path) or "").startswith(role_prefix):
-        reader.fail("path", f"not a target of a role {role_prefix}TEAM")
-    return TargetRef(path, _text(reader, "digest", is_digest))
 
 
 def _receipt_agent(item: Value, place: str) -> ReceiptAgent:

@@ -11,15 +11,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from fleet.assignment import (
-    MAX_AGENTS,
-    MAX_COUNTER,
-    decode_agent,
-    decode_assignment,
-    encode_agent,
-    encode_assignment,
-    sign_assignment,
-)
+from fleet.assigned import decode_agent, encode_agent
+from fleet.assignment import MAX_AGENTS, MAX_COUNTER, decode_assignment, encode_assignment, sign_assignment
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code
 from fleet.model import Assignment, DesiredState

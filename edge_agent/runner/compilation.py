@@ -31,10 +31,10 @@ from fleet.errors import Code, FleetError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge_agent.fusion import Fusion
     from edge_agent.runner.connection import Received
     from edge_agent.runner.messages import Message
     from edge_agent.runner.zygote_client import Child, Ended, ZygoteClient
-    from edge_agent.runtime import Fusion
 
 COMPILE_TIMEOUT_S = 600.0
 """Wall-clock time of one compilation; large guests take a minute on an idle machine."""

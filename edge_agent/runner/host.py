@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.clock import Clock
+    from edge_agent.fusion import Fusion
     from edge_agent.runner.messages import AskSensors, Logged, Published, Replied, Requested
-    from edge_agent.runtime import AgentStart, Answer, BusMessage, CallResult, Fusion, Probation, RuntimeEvent
+    from edge_agent.runtime import AgentStart, Answer, BusMessage, CallResult, Probation, RuntimeEvent
 
 IDLE_RUNNER_S = 60.0
 """How long a runner without agents is kept, so that a restarted agent finds one."""
@@ -42,11 +43,13 @@ class RunnerPaths:
         socket: the zygote's socket.
         cache: compiled components.
         cache_key: their authentication key.
+        http_authorities: certificates of authorities that requests of agents trust beside the system's; None for none.
     """
 
     socket: Path
     cache: Path
     cache_key: Path
+    http_authorities: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class RunnerHost:
 
     def __init__(self, paths: RunnerPaths, *, node: str, clock: Clock, spawn_zygote: bool = True) -> None:
         self._node = node
+        self._authorities = paths.http_authorities
         self._clock = clock
         self._zygote = ZygoteClient(paths.socket, spawn=spawn_zygote)
         self._compilation = Compilation(self._zygote, paths.cache, paths.cache_key)
@@ -130,7 +134,7 @@ class RunnerHost:
         )
         runner = await self._runner(agent.application)
         try:
-            await runner.start(_order(agent), module)
+            await runner.start(_order(agent, self._authorities), module)
         finally:
             self._schedule_idle(runner)
 
@@ -147,7 +151,7 @@ class RunnerHost:
         module_key = agent.code_digest, fuel
         self._known[agent.name] = replace(older, module=module_key, deadline_ms=limits.deadline_ms, older=older)
         try:
-            await runner.replace(_order(agent), probation, module)
+            await runner.replace(_order(agent, self._authorities), probation, module)
         except BaseException:
             self._fall_back(agent.name)
             raise
@@ -367,7 +371,7 @@ class RunnerHost:
             os.close(self._modules.pop(key))
 
 
-def _order(agent: AgentStart) -> StartAgent:
+def _order(agent: AgentStart, authorities: Path | None) -> StartAgent:
     return StartAgent(
         agent=agent.name,
         component=agent.code_digest,
@@ -378,6 +382,7 @@ def _order(agent: AgentStart) -> StartAgent:
         state_dir=str(agent.state_dir),
         on_full_queue=agent.on_full_queue,
         links=dict(agent.links),
+        http_authorities="" if authorities is None else str(authorities),
     )
 
 

@@ -1,87 +1,29 @@
 """Messages between supervisor, zygote, runners and compile workers.
 
-Owns: one frozen dataclass per message and the values inside them. How they are written is in
+Owns: one frozen dataclass per message; the values inside them are in `message_values`. How they are written is in
 `edge_agent.runner.protocol`. `FDS` is the number of file descriptors that travel with a message.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, TypeAlias, get_args
 
-from fleet.errors import Code, FleetError
+# Whoever reads or writes messages has these from here.
+from edge_agent.runner.message_values import Counters as Counters  # noqa: PLC0414, TC001
+from edge_agent.runner.message_values import Fault as Fault  # noqa: PLC0414, TC001
+from edge_agent.runner.message_values import LogEntry as LogEntry  # noqa: PLC0414, TC001
+from edge_agent.runner.message_values import ModelEntry as ModelEntry  # noqa: PLC0414, TC001
+from edge_agent.runner.message_values import PartEntry as PartEntry  # noqa: PLC0414, TC001
+from edge_agent.runner.message_values import Role as Role  # noqa: PLC0414, TC001
 from fleet.model import QueuePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edge_agent.runtime import BusMessage, SensorState, Wire
+    from edge_agent.fusion import Wire
+    from edge_agent.runtime import BusMessage, SensorState
     from fleet.model import ExitCause
-
-
-class Role(StrEnum):
-    """What a forked child becomes."""
-
-    RUNNER = "runner"
-    COMPILER = "compiler"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A `FleetError` on its way to another process of the same node."""
-
-    code: Code
-    message: str
-    detail: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, error: FleetError) -> Fault:
-        """Describe an error."""
-        return cls(error.code, error.private, {key: str(value) for key, value in error.detail.items()})
-
-    def error(self) -> FleetError:
-        """Return the error again."""
-        return FleetError(self.code, self.message, **self.detail)
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """Totals of one agent since its start; `dropped` jobs were refused because its queue was full."""
-
-    calls: int = 0
-    errors: int = 0
-    memory_bytes: int = 0
-    dropped: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    """One line that an agent logged; `at_ms` is milliseconds since the Unix epoch."""
-
-    agent: str
-    at_ms: int
-    level: str
-    context: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEntry:
-    """One model that an agent may load by name: its file, and the digest that its bytes must have."""
-
-    name: str
-    path: str
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class PartEntry:
-    """One component of several in a file: the agent it belongs to, the digest its bytes must have, and their number."""
-
-    agent: str
-    digest: str
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +140,7 @@ class CompileFailed(_Message):
 class StartAgent(_Message):
     """Start an agent; the descriptor is the sealed memory file with the machine code of `component` (a digest).
 
-    `links` says which agent of the same runner answers an import.
+    `links` says which agent of the same runner answers an import; `http_authorities` is a file, or empty.
     """
 
     FDS: ClassVar[int] = 1
@@ -211,6 +153,7 @@ class StartAgent(_Message):
     state_dir: str
     on_full_queue: QueuePolicy = QueuePolicy.REJECT
     links: Mapping[str, str] = field(default_factory=dict)
+    http_authorities: str = ""
 
 
 @dataclass(frozen=True, slots=True)

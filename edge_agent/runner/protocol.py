@@ -20,6 +20,7 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from edge_agent.fusion import Wire
 from edge_agent.runner.messages import (
     KINDS,
     AgentEnded,
@@ -32,7 +33,7 @@ from edge_agent.runner.messages import (
     Role,
     StartAgent,
 )
-from edge_agent.runtime import BusMessage, SensorState, Wire
+from edge_agent.runtime import BusMessage, SensorState
 from fleet.documents import Reader, dump_json
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause, QueuePolicy

@@ -13,7 +13,7 @@ import pytest
 from edge_agent.admission import AdmittedAgent, NodeContext, admit
 from edge_agent.blobs import Blobs
 from edge_agent.disk import LocalDisk
-from edge_agent.runtime import Wire
+from edge_agent.fusion import Wire
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority, parse_ceiling
 from fleet.model import AssignedAgent, FusedAgent, Isolation, Link, TargetRef

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edge_agent.fusion import Fusion
 from edge_agent.runtime import (
     AgentConfirmed,
     AgentExited,
@@ -17,7 +18,6 @@ from edge_agent.runtime import (
     Answer,
     BusMessage,
     CallResult,
-    Fusion,
     Probation,
     RunnerLost,
     RuntimeEvent,

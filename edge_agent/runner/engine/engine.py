@@ -28,8 +28,8 @@ from fleet.errors import Code, FleetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from edge_agent.fusion import Wire
     from edge_agent.runner.engine.types import ComponentTypes
-    from edge_agent.runtime import Wire
 
 TICK_SECONDS = 0.010
 """Time between two calls of `Engine.tick`; deadlines are as exact as this."""

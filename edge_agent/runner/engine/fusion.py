@@ -24,7 +24,7 @@ from fleet.links import answering_export, check_types
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from edge_agent.runtime import Wire
+    from edge_agent.fusion import Wire
 
 T = TypeVar("T")
 

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from edge_agent.runtime import AgentExited, Fusion, Part, RunnerLost, Wire
+from edge_agent.fusion import Fusion, Part, Wire
+from edge_agent.runtime import AgentExited, RunnerLost
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 from tests.edge_agent.runner.conftest import component, small

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.fusion import Wire
 from edge_agent.runner.connection import Connection
 from edge_agent.runner.messages import (
     KINDS,
@@ -30,7 +31,7 @@ from edge_agent.runner.messages import (
     StartAgent,
 )
 from edge_agent.runner.protocol import MAX_FRAME, MAX_MESSAGE, FrameBuffer, decode, encode
-from edge_agent.runtime import BusMessage, SensorState, Wire
+from edge_agent.runtime import BusMessage, SensorState
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause, QueuePolicy

@@ -1,0 +1,79 @@
+"""Values inside the messages between supervisor, zygote, runners and compile workers.
+
+Owns: one frozen dataclass each. The messages themselves are in `edge_agent.runner.messages`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from fleet.errors import Code, FleetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Role(StrEnum):
+    """What a forked child becomes."""
+
+    RUNNER = "runner"
+    COMPILER = "compiler"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A `FleetError` on its way to another process of the same node."""
+
+    code: Code
+    message: str
+    detail: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, error: FleetError) -> Fault:
+        """Describe an error."""
+        return cls(error.code, error.private, {key: str(value) for key, value in error.detail.items()})
+
+    def error(self) -> FleetError:
+        """Return the error again."""
+        return FleetError(self.code, self.message, **self.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Totals of one agent since its start; `dropped` jobs were refused because its queue was full."""
+
+    calls: int = 0
+    errors: int = 0
+    memory_bytes: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One line that an agent logged; `at_ms` is milliseconds since the Unix epoch."""
+
+    agent: str
+    at_ms: int
+    level: str
+    context: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One model that an agent may load by name: its file, and the digest that its bytes must have."""
+
+    name: str
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartEntry:
+    """One component of several in a file: the agent it belongs to, the digest its bytes must have, and their number."""
+
+    agent: str
+    digest: str
+    size: int
