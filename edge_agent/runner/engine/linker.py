@@ -9,6 +9,7 @@ value of a type it did not declare.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from edge_agent.capabilities.lazy import LazyInterfaces
@@ -79,7 +80,8 @@ def resolve(
         found = _found(table, interfaces)
         table.fitting.add(interfaces.key)
         return found
-    return _OnDemand(lambda: _found(table, interfaces)[0]), _OnDemand(lambda: _found(table, interfaces)[1])
+    both = cache(lambda: _found(table, interfaces))
+    return _OnDemand(lambda: both()[0]), _OnDemand(lambda: both()[1])
 
 
 def _found(

@@ -65,9 +65,10 @@ class GuestResource:
         self.close()
 
     def __del__(self) -> None:
-        # Any thread may be here, and guest code may run: it is dropped where that is allowed.
-        if id(self) in self._slot.held:
-            self._slot.abandoned.append(self._release())
+        # Any thread may be here, and a destructor is guest code: it runs where that is allowed.
+        pointer = self._slot.held.pop(id(self), None)
+        if pointer is not None:
+            self._slot.abandoned.append(pointer)
 
     def lend(self, slot: AgentSlot, kind: str, *, give: bool) -> int:
         """Pointer to the handle for a call.
