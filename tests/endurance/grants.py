@@ -1,21 +1,25 @@
-"""A grant of everything that a document can name."""
+"""A grant of everything that a component can import."""
 
 from __future__ import annotations
 
-from fleet.grants.constraints import Constraint, Literals, Patterns
-from fleet.grants.rules import Rule, Rules
-from fleet.grants.vocabulary import VOCABULARY, Kind
+from fleet.grants.vocabulary import EXPORTS, VOCABULARY, ConstraintSpec, Kind
 
 
-def everything() -> dict[str, Rules]:
-    """One rule per interface, with each constraint that must be named as wide as it can be."""
-    capabilities = {}
-    for interface, specs in VOCABULARY.items():
-        constraints: dict[str, Constraint] = {}
-        for name, spec in specs.items():
-            if spec.kind is Kind.LITERALS:
-                constraints[name] = Literals(spec.values)
-            elif spec.kind is Kind.PATTERNS:
-                constraints[name] = Patterns(frozenset({"*"}))
-        capabilities[interface] = (Rule(constraints),)
-    return capabilities
+def everything() -> dict[str, list[dict[str, object]]]:
+    """One rule per imported interface, each constraint that must be named as wide as it can be; no real host."""
+    return {
+        interface: [{name: _widest(spec) for name, spec in specs.items() if spec.required}] if specs else []
+        for interface, specs in VOCABULARY.items()
+        if interface not in EXPORTS
+    }
+
+
+def _widest(spec: ConstraintSpec) -> list[str]:
+    match spec.kind:
+        case Kind.LITERALS:
+            return sorted(spec.values)
+        case Kind.PATTERNS:
+            return ["*"]
+        case Kind.HOSTS:
+            return ["nowhere.invalid"]
+    raise NotImplementedError(spec.kind)

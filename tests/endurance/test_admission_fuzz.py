@@ -24,19 +24,19 @@ from edge_agent.runner.host import RunnerHost, RunnerPaths
 from edge_agent.runtime import AgentExited, AgentStart, RunnerLost, RuntimeEvent
 from fleet.component import read_component
 from fleet.errors import Code, FleetError
-from fleet.grants import Authority, Limits, check_imports
+from fleet.grants import check_imports
 from fleet.model import ExitCause
 from tests.endurance.grants import everything
 from tests.endurance.publishing import publish
 from tests.endurance.specimens import Specimens
+from tests.fakes.agents import authority
 
 pytestmark = pytest.mark.slow
 
 CASES = int(os.environ.get("CASES", "5000"))
 SEED = int(os.environ.get("SEED", "1"))
 
-LIMITS = Limits(memory_bytes=8 << 20, deadline_ms=150, log_bytes_per_minute=4096, keyvalue_bytes=1 << 20)
-GRANTED = Authority(everything(), LIMITS)
+GRANTED = authority(everything(), memory="8MiB", deadline="150ms", log_per_minute="4KiB", keyvalue="1MiB")
 INVOCATIONS = (
     'handle-data({source: "x", value: 1.5, timestamp: 7})',
     "make()",
