@@ -59,6 +59,9 @@ FOLDERS = ("keys", "trust", "ledger", "blobs", "state", "cache", "cache/compiled
 MAX_DOCUMENT = 256 * 1024
 """Bytes of `ceiling.yaml` and of `sensors.yaml`."""
 
+HTTP_AUTHORITIES = "http-authorities.pem"
+"""File in the data directory with certificates that requests of agents trust beside the system's; may be absent."""
+
 MAX_TOKEN_FILE = 4 * 1024
 
 _log = logging.getLogger("edge_agent")
@@ -234,7 +237,12 @@ async def run(settings: Settings) -> None:
                 place=str(data / "node.json"),
                 remedy="Run `edge-agent join` with a token from `fleetctl node token`.",
             )
-        paths = RunnerPaths(data / "run" / "zygote.sock", data / "cache" / "compiled", data / "keys" / "cache.key")
+        paths = RunnerPaths(
+            data / "run" / "zygote.sock",
+            data / "cache" / "compiled",
+            data / "keys" / "cache.key",
+            data / HTTP_AUTHORITIES,
+        )
         runtime = RunnerHost(paths, node=identity.node, clock=clock)
         await runtime.open()
         try:

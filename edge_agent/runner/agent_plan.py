@@ -34,6 +34,7 @@ class AgentPlan:
     state_dir: Path
     on_full_queue: QueuePolicy
     links: dict[str, str] = field(default_factory=dict)
+    http_authorities: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,7 @@ class AgentThread:
             wait=self._wait,
             entropy=os.urandom,
             wake=self._stirred.set,
+            http_authorities=plan.http_authorities,
             exchange=AgentExchange(plan.name, self._services.outbox, self.mailbox, self._services.watchers, self._wait),
         )
 

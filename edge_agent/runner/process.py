@@ -184,6 +184,7 @@ class Runner:
             state_dir=Path(message.state_dir),
             on_full_queue=message.on_full_queue,
             links=dict(message.links),
+            http_authorities=Path(message.http_authorities) if message.http_authorities else None,
         )
         kind = EngineKind(authority.limits.fuel_per_call is not None, authority.limits.stack_bytes)
         return plan, partial(self._components.load, message.component, module, kind)
