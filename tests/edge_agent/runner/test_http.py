@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.capabilities.http_client import MAX_REQUESTS
 from edge_agent.runtime import AgentExited
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
@@ -236,9 +237,19 @@ async def test_it_fetches_what_it_may_and_hears_why_not(host, web):
         assert (await host.call(AGENT, f'upload("http://{place}/", 60000, true)')).output == "ok(200)"
         assert "HTTP-request-body-size" in (await host.call(AGENT, f'upload("http://{place}/", 70000, true)')).output
         assert "HTTP-protocol-error" in (await host.call(AGENT, f'upload("http://{place}/", 100, false)')).output
-        answered = (await host.call(AGENT, f'flood("http://{place}/", 40)')).output
-        assert answered.startswith("(16, ")
-        assert answered.count("connection-limit-reached") == 24
+
+
+async def test_requests_at_a_time_are_bounded(host, web):
+    def late(server, connection):
+        server.read_request(connection)
+        server.closed.wait(2)  # by then all have begun
+        connection.sendall(plain())
+
+    with raw_server(late) as server:
+        await web(outgoing={"networks": ["loopback"]}, deadline="20s")
+        answered = (await host.call(AGENT, f'flood("http://127.0.0.1:{server.port}/", 40)')).output
+    assert answered.startswith(f"({MAX_REQUESTS}, ")
+    assert answered.count("connection-limit-reached") == 40 - MAX_REQUESTS
 
 
 async def test_it_can_fetch_while_it_answers(web):
