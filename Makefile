@@ -80,7 +80,7 @@ protos: setup ## regenerate the stubs under fleet/v1
 protos-check: setup
 	@$(BIN)/python protos/generate.py --check
 
-languages: setup ## build agents with the tools of other languages and run them (needs npm and both package registries)
+languages: setup ## the language matrix: build the agent of each language and run it (needs Node.js, Go and Rust, and their registries)
 	@$(BIN)/pytest tests/languages -m slow
 
 coverage: setup ## tests of the pure modules, 100 % branch coverage; one seed, so that the gate repeats

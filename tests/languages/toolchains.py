@@ -1,88 +1,86 @@
-"""Builds the agents of this folder with their languages' own tools, which are installed where they are needed.
+"""Builds agents with their languages' own tools, by the recipes and the pinned tools of `fleetctl bundle build`.
 
-What is built and installed is kept in `build/languages`, under a name that changes with whatever it was made from.
+What is built is kept in `build/languages`, under a name that changes with whatever it was made from; what is installed
+for it is kept where fleetctl keeps it. A tool that is missing is an error: nothing here is ever skipped.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from fleet.bundle import Language, parse_bundle_manifest
+from orchestrator.building import build_component, scaffold
+from orchestrator.building.tools import Tools
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "languages"
+PACKAGE = HERE.parents[1] / "orchestrator" / "building"
+TEMPLATES = PACKAGE / "templates"
 WORLD = "sensor"
-TIMEOUT_S = 300
-"""Longest that one step may take, downloads included."""
+
+
+def tools() -> Tools:
+    return Tools(lambda text: sys.stderr.write(f"{text}\n"))
 
 
 def javascript() -> Path:
-    """The agent on QuickJS."""
+    """The sensor agent of this folder on QuickJS."""
     source = HERE / "javascript" / "agent.js"
-    tools = _made("npm", (HERE / "package.json", HERE / "package-lock.json"), _install_npm)
+    lock = TEMPLATES / "quickjs" / "package-lock.json"
 
     def build(target: Path) -> None:
-        program = tools / "node_modules" / ".bin" / "componentize-qjs"
-        _run(program, "--wit", HERE / "wit", "--world", WORLD, "--sync", "--js", source, "--output", target)
+        program = tools().node(lock) / "componentize-qjs"
+        options = ("--wit", HERE / "wit", "--world", WORLD, "--sync", "--js", source, "--output", target)
+        tools().run([program, *options], HERE)
 
-    return _made("javascript.wasm", (source, *_wit(), HERE / "package-lock.json"), build)
+    return _made("javascript.wasm", (source, *_wit(), lock), build)
 
 
 def python() -> Path:
-    """The agent on CPython."""
+    """The sensor agent of this folder on CPython."""
     source = HERE / "python" / "app.py"
-    tools = _made("pip", (HERE / "requirements.txt",), _install_pip)
+    lock = TEMPLATES / "python" / "requirements.txt"
 
     def build(target: Path) -> None:
-        program = tools / "bin" / "componentize-py"
-        place = {"PYTHONPATH": str(tools), "PATH": str(Path(sys.executable).parent)}
-        _run(
-            *(program, "--wit-path", HERE / "wit", "--world", WORLD),
-            *("componentize", "app", "--python-path", source.parent, "--output", target),
-            env=place,
-        )
+        steps = ("componentize", "app", "--python-path", source.parent, "--output", target)
+        options = ("--wit-path", HERE / "wit", "--world", WORLD)
+        tools().run(tools().python(lock).function("componentize_py", "script", *options, *steps), target.parent)
 
-    return _made("python.wasm", (source, *_wit(), HERE / "requirements.txt"), build)
+    return _made("python.wasm", (source, *_wit(), lock), build)
 
 
-def _install_npm(target: Path) -> None:
-    target.mkdir()
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(HERE / name, target)
-    # Not `ci`: it refuses a lock in which packages for other platforms are missing, and not every registry has them.
-    _run("npm", "install", "--prefix", target, "--no-audit", "--no-fund", "--ignore-scripts")
+def sample(language: Language) -> Path:
+    """What `fleetctl bundle new` writes for a language, as `fleetctl bundle build` builds it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "sample-agent"
+        scaffold("sample-agent", language, folder)
+        sources = [path for path in folder.rglob("*") if path.is_file() and path.name != "README.md"]
+        recipes = [*PACKAGE.glob("*.py"), *PACKAGE.glob("adapters/*.wasm")]
 
+        def build(target: Path) -> None:
+            manifest = parse_bundle_manifest((folder / "bundle.yaml").read_bytes(), "bundle.yaml")
+            shutil.copyfile(build_component(folder, manifest, tools()), target)
 
-def _install_pip(target: Path) -> None:
-    options = ("--quiet", "--disable-pip-version-check", "--require-hashes", "--only-binary", ":all:")
-    _run(sys.executable, "-m", "pip", "install", *options, "--target", target, "-r", HERE / "requirements.txt")
+        return _made(f"sample-{language}.wasm", (*sources, *recipes), build)
 
 
 def _wit() -> list[Path]:
     return [*(HERE / "wit").glob("*.wit"), *(HERE / "wit" / "deps").glob("*/*.wit")]
 
 
-def _made(name: str, sources: tuple[Path, ...], make) -> Path:
+def _made(name: str, sources: Iterable[Path], make: Callable[[Path], None]) -> Path:
     """Make something from sources unless it is there from an earlier run."""
-    digest = hashlib.sha256()
-    for source in sorted(sources):
-        content = source.read_bytes()
-        digest.update(f"{source.relative_to(HERE)} {len(content)}\n".encode() + content)
+    parts = sorted((source.name, source.read_bytes()) for source in sources)
+    digest = hashlib.sha256(b"".join(f"{part} {len(data)}\n".encode() + data for part, data in parts))
     found = BUILD / f"{digest.hexdigest()[:16]}-{name}"
     if not found.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         unfinished = BUILD / f"unfinished-{found.name}"
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished)
         make(unfinished)
         unfinished.rename(found)
     return found
-
-
-def _run(*command: object, env: dict[str, str] | None = None) -> None:
-    done = subprocess.run(
-        [str(part) for part in command], env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-    assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout}{done.stderr}"
