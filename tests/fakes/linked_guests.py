@@ -52,7 +52,10 @@ def scorer(interface: str = SCORE, *, imports: str = "", factor: int = 2, result
 
 
 def asker(interface: str = SCORE, *, imports: str = "") -> bytes:
-    """A component with `run` and `run-plain`, which hand their argument on and return the answer."""
+    """A component with `run` and `run-plain`, which hand their argument on and return the answer.
+
+    `run-many` calls the plain function so many times.
+    """
     return wasm(f"""(component
  {imports}
  (import "{interface}" (instance $score {_SIGNATURES}))
@@ -66,6 +69,12 @@ def asker(interface: str = SCORE, *, imports: str = "") -> bytes:
   (import "a" "reset" (func $reset))
   (func (export "done") (param i32) (call $reset))
   (func (export "run-plain") (param i32) (result i32) (call $plain (local.get 0)))
+  (func (export "run-many") (param i32)
+   (loop $again
+    (if (local.get 0) (then
+     (drop (call $plain (i32.const 1)))
+     (local.set 0 (i32.sub (local.get 0) (i32.const 1)))
+     (br $again)))))
   (func (export "run") (param i32) (result i32)
    (call $score (local.get 0) (i32.const 512)) (i32.const 512)))
  (core instance $m (instantiate $main
@@ -73,6 +82,7 @@ def asker(interface: str = SCORE, *, imports: str = "") -> bytes:
   (with "score" (instance (export "score" (func $lowered)) (export "plain" (func $plain))))))
  (func (export "run") (param "value" u32) (result (result u32 (error string)))
   (canon lift (core func $m "run") {OPTIONS} (post-return (core func $m "done"))))
+ (func (export "run-many") (param "times" u32) (canon lift (core func $m "run-many")))
  (func (export "run-plain") (param "value" u32) (result u32) (canon lift (core func $m "run-plain"))))""")
 
 
