@@ -16,6 +16,7 @@ from edge_agent.runtime import (
     AgentRestored,
     AgentStart,
     AgentStats,
+    BusMessage,
     Probation,
     RunnerLost,
     Runtime,
@@ -64,6 +65,17 @@ class RuntimeContract(ABC):
         assert result.duration_ms >= 0
         await runtime.stop("app/a", 100)
         assert await code_of(runtime.call("app/a", WORK)) is Code.AGENT_NOT_RUNNING
+
+    async def test_a_message_is_delivered_only_while_the_agent_runs(self, case):
+        runtime, message = case.runtime, BusMessage("t", b"x")
+        assert await code_of(runtime.deliver("app/a", message)) is Code.AGENT_NOT_RUNNING
+        runtime.answer("app/a", 1, message)  # nobody waits, and nobody is disturbed
+        await runtime.start(case.agent("app/a"))
+        runtime.answer("app/a", 1, message)
+        runtime.answer("app/a", 1, ())
+        assert (await runtime.call("app/a", WORK)).output
+        await runtime.stop("app/a", 100)
+        assert await code_of(runtime.deliver("app/a", message)) is Code.AGENT_NOT_RUNNING
 
     async def test_an_agent_runs_once(self, case):
         await case.runtime.start(case.agent("app/a"))
