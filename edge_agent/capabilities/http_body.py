@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.http_policy import HttpError
-from edge_agent.capabilities.wasi_io import StreamClosedError, StreamFailedError
+from edge_agent.capabilities.io_streams import StreamClosedError, StreamFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,8 +16,9 @@ import codecs
 from typing import TYPE_CHECKING, NoReturn
 
 from edge_agent.capabilities.base import EndAgentError, HostInterface, bind, declare_functions
+from edge_agent.capabilities.io_streams import EmptyInput, Sink
 from edge_agent.capabilities.log import MAX_MESSAGE, LineLog
-from edge_agent.capabilities.wasi_io import STREAMS, EmptyInput, IoHandles, Sink
+from edge_agent.capabilities.wasi_io import STREAMS, IoHandles
 from fleet.model import ExitCause
 from fleet.wit_types import Ok, OwnType
 

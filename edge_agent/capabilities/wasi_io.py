@@ -5,7 +5,7 @@ function that a guest may wait in. Each wait ends with the deadline of the call 
 
 - A pollable is a moment of the monotonic clock, or a condition that its owner can tell at once. Whoever makes a
   condition come true in another thread calls `AgentContext.wake` afterwards.
-- Streams are `InputStream` and `OutputStream`: neither ever blocks. Blocking functions wait here until one is ready.
+- Streams are those of `io_streams`: none ever blocks. Blocking functions wait here until one is ready.
 - What becomes of bytes that an output stream has taken, and how many it keeps, is the business of the module that
   handed it out: a flush has nothing to wait for.
 - A stream that failed gives the guest an error resource, whose kind other interfaces may tell (`StreamFailedError`).
@@ -13,9 +13,16 @@ function that a guest may wait in. Each wait ends with the deadline of the call 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from edge_agent.capabilities.base import EndAgentError, HostInterface, Table, bind, declare_functions, declare_types
+from edge_agent.capabilities.io_streams import (
+    MAX_WRITE,
+    InputStream,
+    OutputStream,
+    StreamClosedError,
+    StreamFailedError,
+)
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 from fleet.wit_types import Err, Ok, OwnType, Variant
@@ -34,9 +41,6 @@ STREAMS = "wasi:io/streams@0.2.12"
 
 ALWAYS = 0
 """Moment of a pollable that is ready from the start."""
-
-MAX_WRITE = 4096
-"""Bytes of one blocking write, as the interface says; streams whose bytes go straight on take no more at any time."""
 
 MAX_READ = 64 * 1024
 """Bytes of one read; a guest that asks for more gets fewer, as the interface allows."""
@@ -100,86 +104,8 @@ _STREAM_SIGNATURES = declare_functions(
 )
 
 
-class StreamClosedError(Exception):
-    """Raised by a stream that is at its end, or takes nothing any more."""
-
-
-class StreamFailedError(Exception):
-    """Raised by a stream whose last operation failed.
-
-    Args:
-        text: for the people who look for the fault.
-        kind: what the module that handed the stream out knows of it, for its own functions that take an error.
-    """
-
-    def __init__(self, text: str, kind: object = None) -> None:
-        super().__init__(text)
-        self.kind = kind
-
-
-class InputStream(Protocol):
-    """Bytes that a guest can read."""
-
-    def read(self, length: int) -> bytes:
-        """Take up to `length` bytes of those that are there; none are there yet: `b""`.
-
-        Raises:
-            StreamClosedError: at the end.
-            StreamFailedError: the rest will not come.
-        """
-        ...
-
-    def ready(self) -> bool:
-        """Whether `read` has anything to say: bytes, the end, or a failure."""
-        ...
-
-
-class OutputStream(Protocol):
-    """Bytes that a guest can write."""
-
-    def room(self) -> int:
-        """How many bytes may be written at once; 0 when the guest has to wait.
-
-        Raises:
-            StreamClosedError: it takes nothing any more.
-            StreamFailedError: what was written before is lost.
-        """
-        ...
-
-    def write(self, contents: bytes) -> None:
-        """Take bytes, no more than `room` has just permitted. Raises what `room` raises."""
-        ...
-
-
 Pollable: TypeAlias = "int | Callable[[], bool]"
 """A moment in nanoseconds of the context's monotonic clock, or a condition."""
-
-
-class EmptyInput:
-    """An input that is at its end from the start."""
-
-    def read(self, _length: int) -> bytes:
-        """As `InputStream` says."""
-        raise StreamClosedError
-
-    def ready(self) -> bool:
-        """As `InputStream` says."""
-        return True
-
-
-class Sink:
-    """An output whose bytes go straight on to a function."""
-
-    def __init__(self, take: Callable[[bytes], None]) -> None:
-        self._take = take
-
-    def room(self) -> int:
-        """As `OutputStream` says."""
-        return MAX_WRITE
-
-    def write(self, contents: bytes) -> None:
-        """As `OutputStream` says."""
-        self._take(contents)
 
 
 class IoHandles:

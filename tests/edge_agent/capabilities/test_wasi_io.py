@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.capabilities import clocks, interfaces_for, wasi_io
+from edge_agent.capabilities import clocks, interfaces_for, io_streams, wasi_io
 from edge_agent.capabilities.base import AgentContext, EndAgentError, Table
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
@@ -33,7 +33,7 @@ def streams(context: AgentContext):
 
 def output(context: AgentContext) -> tuple[dict, int, list[bytes]]:
     written: list[bytes] = []
-    handle = context.shared(wasi_io.IoHandles).outputs.insert(wasi_io.Sink(written.append))
+    handle = context.shared(wasi_io.IoHandles).outputs.insert(io_streams.Sink(written.append))
     return (
         {name.partition(".")[2]: call for name, call in streams(context).items() if "output" in name},
         handle,
@@ -122,7 +122,7 @@ def test_pollables_are_counted_until_they_are_dropped(node: Node) -> None:
 def test_input_is_at_its_end(node: Node) -> None:
     context = node.agent({})
     calls = streams(context)
-    handle = context.shared(wasi_io.IoHandles).inputs.insert(wasi_io.EmptyInput())
+    handle = context.shared(wasi_io.IoHandles).inputs.insert(io_streams.EmptyInput())
     for name in ("read", "blocking-read", "skip", "blocking-skip"):
         for length in (0, 1, 2**64 - 1):
             assert calls[f"[method]input-stream.{name}"](handle, length) == CLOSED
@@ -133,14 +133,14 @@ def test_input_is_at_its_end(node: Node) -> None:
 def test_output_is_passed_on(node: Node, name: str) -> None:
     context = node.agent({})
     calls, handle, written = output(context)
-    assert calls["check-write"](handle) == Ok(wasi_io.MAX_WRITE)
+    assert calls["check-write"](handle) == Ok(io_streams.MAX_WRITE)
     assert calls[name](handle, b"text") == Ok(None)
-    assert calls[name](handle, bytes(wasi_io.MAX_WRITE)) == Ok(None)
-    assert written == [b"text", bytes(wasi_io.MAX_WRITE)]
+    assert calls[name](handle, bytes(io_streams.MAX_WRITE)) == Ok(None)
+    assert written == [b"text", bytes(io_streams.MAX_WRITE)]
     assert calls["flush"](handle) == calls["blocking-flush"](handle) == Ok(None)
     assert poll(context)["poll"]([calls["subscribe"](handle)]) == [0]
     with pytest.raises(FleetError) as refused:
-        calls[name](handle, bytes(wasi_io.MAX_WRITE + 1))
+        calls[name](handle, bytes(io_streams.MAX_WRITE + 1))
     assert refused.value.code is Code.LIMIT_EXCEEDED
     assert len(written) == 2
 
@@ -158,7 +158,7 @@ def test_zeroes_are_counted_before_they_are_made(node: Node, name: str) -> None:
 def test_nothing_can_be_spliced_from_an_input_at_its_end(node: Node, name: str) -> None:
     context = node.agent({})
     calls, handle, written = output(context)
-    source = context.shared(wasi_io.IoHandles).inputs.insert(wasi_io.EmptyInput())
+    source = context.shared(wasi_io.IoHandles).inputs.insert(io_streams.EmptyInput())
     assert calls[name](handle, source, 10) == CLOSED
     assert written == []
 
@@ -231,7 +231,7 @@ def test_a_blocking_read_waits_for_bytes_and_for_the_end(node: Node) -> None:
     assert calls["[method]input-stream.read"](handle, 10) == Ok(b"")
     assert calls["[method]input-stream.blocking-read"](handle, 2) == Ok(b"ab")
     assert calls["[method]input-stream.blocking-skip"](handle, 2) == Ok(1)
-    pipe.end = wasi_io.StreamClosedError()
+    pipe.end = io_streams.StreamClosedError()
     assert calls["[method]input-stream.blocking-read"](handle, 2) == CLOSED
 
 
@@ -263,7 +263,7 @@ def test_poll_looks_at_conditions_and_moments_together(node: Node) -> None:
 def test_a_failure_is_an_error_that_can_be_asked(node: Node) -> None:
     context = node.agent({})
     handles = context.shared(wasi_io.IoHandles)
-    broken = Pipe(end=wasi_io.StreamFailedError("the line is cut", "kind"))
+    broken = Pipe(end=io_streams.StreamFailedError("the line is cut", "kind"))
     answer = streams(context)["[method]output-stream.flush"](handles.outputs.insert(broken))
     assert answer.value.case == "last-operation-failed"
     calls = functions(wasi_io.interfaces(context), wasi_io.ERROR)
