@@ -197,6 +197,18 @@ async def test_a_chain_of_agents(host, asking, scoring, tmp_path):
     assert await output(host, "plain(20)", C) == "41"
 
 
+@pytest.mark.parametrize("joined", [False, True])
+async def test_an_interface_of_types_alone_is_met_by_a_stub_without_functions(host, scoring, tmp_path, joined):
+    types = """(import "acme:pipeline/types@0.1.0" (instance
+     (type $reading (record (field "value" u32))) (export "reading" (type (eq $reading)))))"""
+    asking = component(tmp_path / "asker.wasm", asker(imports=types))
+    more = {"fusion": fused(asking, scoring)} if joined else {"links": LINK}
+    if not joined:
+        await host.start(scoring.start(B))
+    await host.start(asking.start(A, deny_stubs=("acme:pipeline/types@0.1.0",), **more))
+    assert await output(host, "run(21)") == "ok(42)"
+
+
 # --- types ---
 
 
