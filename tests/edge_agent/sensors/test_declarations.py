@@ -1,6 +1,7 @@
 """What an operator may write in sensors.yaml."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -97,3 +98,14 @@ def test_a_name_is_declared_once():
 def test_an_unknown_schema():
     with pytest.raises(FleetError, match=r"fleet\.sensors/v1"):
         parse_sources(b"schema: fleet.sensors/v2\n")
+
+
+def test_the_example_of_the_documentation_is_valid():
+    text = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
+    example = text.partition("```yaml\nschema: fleet.sensors/v1")[2].partition("```")[0]
+    assert {source.kind for source in parse_sources(f"schema: fleet.sensors/v1{example}".encode())} == {
+        "host",
+        "file",
+        "stream",
+        "mqtt",
+    }
