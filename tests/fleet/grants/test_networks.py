@@ -12,6 +12,8 @@ from tests.fakes.fleet import NOW
 from tests.fakes.grant_strategies import HOSTS, NETWORKS
 from tests.fakes.refusals import refusal
 
+HANDLER = "wasi:http/incoming-handler"
+
 hosts = st.frozensets(st.sampled_from(HOSTS), min_size=1, max_size=4).map(Hosts)
 networks = st.frozensets(st.sampled_from(NETWORKS), min_size=1, max_size=4).map(Networks)
 names = st.sampled_from(("a.b", "c.a.b", "d.c.a.b", "b", "x.b", "10.0.0.1"))
@@ -233,3 +235,10 @@ def test_a_draft_asks_for_as_little_as_there_is():
     assert all(set(VOCABULARY[name]) >= set(authority.capabilities[name][0].constraints) for name in handlers)
     assert b"host.invalid" in draft
     assert b"types" not in draft
+
+
+def test_the_words_of_a_rule_are_told_to_whoever_opens_ports():
+    (rule,) = decoded({"ports": ["8080", "80"], "max_rps": 1}, interface=HANDLER).capabilities[HANDLER]
+    assert rule.words("ports") == ("80", "8080")
+    assert rule.words("addresses") == ("127.0.0.1",)
+    assert rule.words("max_rps") == rule.words("nothing") == ()
