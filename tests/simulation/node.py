@@ -24,7 +24,7 @@ from edge_agent.link.link import Link, LinkSettings
 from edge_agent.link.remote import CoordinatorRemote
 from edge_agent.link.session import Ended, Session, SessionSettings
 from edge_agent.node import LocalNode
-from edge_agent.runtime import AgentStart
+from edge_agent.runtime import AgentStart, Fusion
 from edge_agent.sensors import SensorTable
 from edge_agent.supervisor import Parts, Supervisor
 from edge_agent.traffic import Inputs
@@ -98,9 +98,9 @@ class SimulatedRuntime(ScriptedRuntime):
         self._random = random
         self._survived = survived
 
-    async def prepare(self, component: Path, digest: str) -> None:
+    async def prepare(self, component: Path, digest: str, fusion: Fusion | None = None) -> None:
         await asyncio.sleep(self._random.uniform(0, 0.2))
-        await super().prepare(component, digest)
+        await super().prepare(component, digest, fusion)
 
     async def start(self, agent: AgentStart) -> None:
         self._on_start(agent)
