@@ -17,6 +17,7 @@ from edge_agent.admission import AdmittedAgent, NodeContext, admit
 from edge_agent.adoption import Adoption, Stores
 from edge_agent.blobs import Blobs
 from edge_agent.disk import replace_file
+from edge_agent.fusion import Fusion
 from edge_agent.identity import Identity, IdentityStore, TlsIdentity
 from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger
@@ -24,7 +25,7 @@ from edge_agent.link.link import Link, LinkSettings
 from edge_agent.link.remote import CoordinatorRemote
 from edge_agent.link.session import Ended, Session, SessionSettings
 from edge_agent.node import LocalNode
-from edge_agent.runtime import AgentStart, Fusion
+from edge_agent.runtime import AgentStart
 from edge_agent.sensors import SensorTable
 from edge_agent.supervisor import Parts, Supervisor
 from edge_agent.traffic import Inputs
