@@ -122,7 +122,7 @@ def test_what_is_installed_from_a_wheel_holds_the_templates(tmp_path: Path) -> N
     shutil.copytree(ROOT / "wit", source / "wit", symlinks=True)
     shutil.copytree(ROOT / "orchestrator", source / "orchestrator", symlinks=True)
     command = [
-        "python",
+        sys.executable,
         "-m",
         "pip",
         "wheel",
