@@ -92,7 +92,7 @@ class ImportDecision:
 
     Attributes:
         granted: imports that the authority covers.
-        baseline: imports that need no grant.
+        baseline: imports that need no grant and have none.
         deny_stubs: optional imports without a grant, to be met by functions that refuse every call.
         unused: unversioned interfaces that are granted and neither imported nor of those that agents export.
         links: imports that another agent answers, with the link that says who.
@@ -143,7 +143,7 @@ def check_imports(
         interface = parse_interface(name, Code.COMPONENT_UNSUPPORTED).unversioned
         seen.add(interface)
         has = interface in authority.capabilities
-        if interface in BASELINE:
+        if interface in BASELINE and not has:
             baseline.append(name)
         elif has and name in linked and authority.capabilities[interface]:
             answered[name] = linked[name]

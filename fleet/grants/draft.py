@@ -20,6 +20,7 @@ from fleet.grants.limits import DEFAULT_LIMITS
 from fleet.grants.networks import PUBLIC, Hosts, Networks
 from fleet.grants.rules import Rule, Rules, write_rule
 from fleet.grants.vocabulary import BASELINE, EXPORTS, Kind, find_specs, is_link, specs_of
+from fleet.grants.volumes import SCRATCH, Volumes
 from fleet.quantities import format_duration
 from fleet.semver import VersionRange, parse_range, parse_version
 from fleet.wit import parse_interface
@@ -50,6 +51,8 @@ _COMMENTS: Mapping[str, str] = {
     "wasi:http/outgoing-handler": "name its hosts in place of host.invalid (*.example.org: those below); "
     "networks beside public: private, loopback, link-local, or a block such as 192.168.7.0/24",
     "wasi:http/incoming-handler": "ports that it answers on; addresses beside the node itself: 0.0.0.0 is every one",
+    "wasi:filesystem/preopens": "folders that it sees: scratch/NAME is the application's own, node/NAME one that the "
+    "node's operator declared; strike write for reading alone",
     "wasi:config/store": "keys of its configuration in fleet.yaml; a prefix ends in *",
 }
 
@@ -99,11 +102,15 @@ def propose_grant(  # noqa: PLR0913 - the facts that a grant binds together
         not_after=begin + VALIDITY,
         lease=LEASE,
         risk=Risk.STANDARD,
-        capabilities={name: _draft_rules(name, agent, models) for name in interfaces if find_specs(name) is not None},
+        capabilities={
+            name: _draft_rules(name, agent, models)
+            for name in interfaces
+            if find_specs(name) is not None and name not in BASELINE
+        },
         limits=DEFAULT_LIMITS,
         reason="",
     )
-    outside = [name for name in interfaces if find_specs(name) is None and name not in BASELINE]
+    outside = [name for name in interfaces if (find_specs(name) is None) != (name in BASELINE)]
     return render_grant(grant, outside)
 
 
@@ -125,7 +132,7 @@ def render_grant(grant: Grant, outside: Sequence[str] = ()) -> bytes:
 
     Args:
         grant: the grant.
-        outside: imported interfaces that no grant can name, for a comment.
+        outside: imported interfaces for a comment: those that no grant can name, and those that would do more with one.
     """
     lines = [
         f"schema: {GRANT_SCHEMA}",
@@ -151,12 +158,18 @@ def render_grant(grant: Grant, outside: Sequence[str] = ()) -> bytes:
             for interface in sorted(grant.capabilities)
             for line in _rules(interface, grant.capabilities[interface])
         ),
-        *(f"  # {interface}: imported, but no grant of this release can name it" for interface in outside),
+        *(f"  # {interface}: {_why_outside(interface)}" for interface in outside),
         "limits:",
         *(f"  {key}: {value}" for key, value in grant.limits.describe().items()),
         f"reason: {_quote(grant.reason)}",
     ]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _why_outside(interface: str) -> str:
+    if interface in BASELINE:
+        return "imported, and needs no grant while it reaches nothing; `--add` drafts a rule"
+    return "imported, but no grant of this release can name it"
 
 
 def _compatible_range(version: str) -> VersionRange:
@@ -181,6 +194,7 @@ def _draft_rules(interface: str, agent: str, models: Sequence[str]) -> Rules:
         "keys": Patterns(frozenset({"*"})),
         "topics": Patterns(frozenset({own_name})),
         "sources": Patterns(frozenset({own_name})),
+        "volumes": Volumes(frozenset({f"{SCRATCH}{own_name}"})),
         "max_bytes": Maximum(MAX_BYTES),
         "hosts": Hosts(frozenset({NO_HOST})),
         "methods": Literals(frozenset({"GET"})),
@@ -195,7 +209,7 @@ def _draft_rules(interface: str, agent: str, models: Sequence[str]) -> Rules:
     constraints: dict[str, Constraint] = {}
     specs = specs_of(interface, Code.GRANT_INVALID, interface)
     for name, spec in specs.items():
-        if name == "max_bytes" and "buckets" not in specs:
+        if name == "max_bytes" and "topics" in specs:
             continue  # bytes of a message, which the host bounds anyway
         if name in values:
             constraints[name] = values[name]

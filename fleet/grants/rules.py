@@ -15,6 +15,7 @@ from fleet.errors import Code, FleetError
 from fleet.grants.constraints import Choice, Constraint, Literals, Maximum, Patterns
 from fleet.grants.networks import KINDS, Hosts, Networks, is_address, is_port
 from fleet.grants.vocabulary import MAX_MAXIMUM, ConstraintSpec, Kind, specs_of
+from fleet.grants.volumes import Volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -25,7 +26,12 @@ MAX_RULES = 16
 MAX_VALUES = 64
 """Values of one constraint in a document."""
 
-_PATTERNS: Mapping[Kind, type[Patterns]] = {Kind.PATTERNS: Patterns, Kind.HOSTS: Hosts, Kind.NETWORKS: Networks}
+_PATTERNS: Mapping[Kind, type[Patterns]] = {
+    Kind.PATTERNS: Patterns,
+    Kind.HOSTS: Hosts,
+    Kind.NETWORKS: Networks,
+    Kind.VOLUMES: Volumes,
+}
 
 _FORMS: Mapping[Kind, tuple[Callable[[str], bool], str]] = {
     Kind.PATTERNS: (Patterns.check, "a name, or a prefix and *"),
@@ -33,6 +39,7 @@ _FORMS: Mapping[Kind, tuple[Callable[[str], bool], str]] = {
     Kind.NETWORKS: (Networks.check, f"one of {', '.join(KINDS)}, or a block of addresses within one of them"),
     Kind.PORTS: (is_port, 'a port from 1 to 65535 as text, such as "443"'),
     Kind.ADDRESSES: (is_address, "an IP address of the node"),
+    Kind.VOLUMES: (Volumes.check, "scratch/NAME or node/NAME, or a prefix of one and *"),
 }
 """Which values a constraint may have, and how to say so."""
 
@@ -166,9 +173,18 @@ def _parse_rule(value: Value, code: Code, place: str, specs: Mapping[str, Constr
                 constraints[name] = _parse_constraint(reader, name, spec)
             elif spec.default:
                 constraints[name] = _choice(spec, spec.default)
-            elif spec.required:
+            elif spec.required or _is_required(spec, constraints):
                 reader.fail(name, f"missing constraint {name!r}; without it the rule would allow everything")
     return Rule(constraints)
+
+
+def _is_required(spec: ConstraintSpec, constraints: Mapping[str, Constraint]) -> bool:
+    """Whether what the rule says so far makes this constraint required."""
+    if not spec.required_with:
+        return False
+    name, word = spec.required_with
+    other = constraints.get(name)
+    return isinstance(other, Choice) and other.allows(word)
 
 
 def _parse_constraint(reader: Reader, name: str, spec: ConstraintSpec) -> Constraint:

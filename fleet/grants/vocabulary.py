@@ -31,6 +31,7 @@ class Kind(StrEnum):
     NETWORKS = "networks"
     PORTS = "ports"
     ADDRESSES = "addresses"
+    VOLUMES = "volumes"
     MAXIMUM = "maximum"
 
 
@@ -70,6 +71,7 @@ class ConstraintSpec:
         kind: how values are compared.
         request: keyword under which a call names its value; empty for a maximum, which is looked up instead.
         required: whether a rule without it would be an accident, and is refused.
+        required_with: constraint and word of it that make this one required; empty for none.
         values: the words that literals are made of.
         default: what a rule without it has; for constraints whose absence would be wider than what is usual.
         unit: what a maximum counts.
@@ -81,6 +83,7 @@ class ConstraintSpec:
     values: frozenset[str] = frozenset()
     unit: Unit = Unit.COUNT
     default: frozenset[str] = frozenset()
+    required_with: tuple[str, str] | tuple[()] = ()
 
 
 def _literals(request: str, *values: str) -> ConstraintSpec:
@@ -153,6 +156,13 @@ VOCABULARY: Mapping[str, Mapping[str, ConstraintSpec]] = {
     "fleet:sensors/reader": {"sources": _patterns("source"), "max_rps": _maximum(Unit.COUNT)},
     # Needed by every agent that is called with readings, whichever function takes them.
     "fleet:sensors/handler": {"sources": _patterns("source")},
+    # Baseline too: without a grant an agent sees no directory. The maxima bound each volume, whoever wrote to it.
+    "wasi:filesystem/preopens": {
+        "volumes": ConstraintSpec(Kind.VOLUMES, "volume", required=True),
+        "mode": _literals("mode", "read", "write"),
+        "max_bytes": ConstraintSpec(Kind.MAXIMUM, unit=Unit.SIZE, required_with=("mode", "write")),
+        "max_files": _maximum(Unit.COUNT),
+    },
     "wasi:config/store": {"keys": _patterns("key")},
     "wasi:clocks/wall-clock": {},
     "wasi:random/random": {},
@@ -188,7 +198,8 @@ BASELINE: frozenset[str] = frozenset(
         "wasi:cli/terminal-stdout",
         "wasi:cli/terminal-stderr",
         # C libraries, and so Python and Go, import files and sockets even where a program has none. A node shows them
-        # no directory and opens no socket: the calls that would are answered with the interface's own denial.
+        # no directory but those that a grant names, and opens no socket: the calls that would are answered with the
+        # interface's own denial.
         "wasi:filesystem/preopens",
         "wasi:filesystem/types",
         "wasi:sockets/instance-network",
@@ -208,7 +219,8 @@ BASELINE: frozenset[str] = frozenset(
 )
 """Interfaces that every agent may import: as a node serves them they reach nothing.
 
-The environment is empty, input is at its end, output is captured, and there are no files and no sockets.
+The environment is empty, input is at its end, output is captured, and there are no files and no sockets. One of them,
+`wasi:filesystem/preopens`, is in the vocabulary too: a grant gives it something to reach.
 Language runtimes import most of them whether the agent uses them or not.
 """
 

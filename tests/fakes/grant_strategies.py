@@ -11,6 +11,7 @@ from fleet.grants.limits import LIMITS, OPTIONAL
 from fleet.grants.networks import Hosts, Networks
 from fleet.grants.rules import normal
 from fleet.grants.vocabulary import LINK, ConstraintSpec, Kind
+from fleet.grants.volumes import Volumes
 from fleet.semver import parse_range
 
 SPECS = {**VOCABULARY, "acme:pipeline/score": LINK}
@@ -19,11 +20,13 @@ SPECS = {**VOCABULARY, "acme:pipeline/score": LINK}
 WORDS = ("a", "ab", "abc", "b", "ba", "c*c")
 HOSTS = ("*", "*.a.b", "*.b", "a.b", "c.a.b", "10.0.0.1")
 NETWORKS = ("public", "private", "loopback", "10.0.0.0/8", "10.1.0.0/16", "8.8.0.0/16", "8.8.8.8/32", "fd00::/8")
+VOLUMES = ("*", "scratch/*", "scratch/a*", "scratch/a", "scratch/ab", "node/*", "node/a")
 _ASKED = {
     Kind.HOSTS: ("a.b", "c.a.b", "d.c.a.b", "b", "10.0.0.1"),
     Kind.NETWORKS: ("8.8.8.8", "8.8.9.9", "1.1.1.1", "10.0.0.1", "10.1.0.1", "127.0.0.1", "::1", "fd00::1", "0.0.0.0"),
     Kind.PORTS: ("80", "443", "8080"),
     Kind.ADDRESSES: ("127.0.0.1", "::1"),
+    Kind.VOLUMES: ("scratch/a", "scratch/ab", "node/a"),
 }
 """Values that requests name where a constraint has no words of its own."""
 
@@ -39,6 +42,8 @@ def constraints(spec: ConstraintSpec) -> st.SearchStrategy[Constraint]:
         return st.frozensets(st.sampled_from(HOSTS), min_size=1, max_size=3).map(Hosts)
     if spec.kind is Kind.NETWORKS:
         return st.frozensets(st.sampled_from(NETWORKS), min_size=1, max_size=3).map(Networks)
+    if spec.kind is Kind.VOLUMES:
+        return st.frozensets(st.sampled_from(VOLUMES), min_size=1, max_size=3).map(Volumes)
     return st.frozensets(st.sampled_from(_words(spec)), min_size=1).map(Literals)
 
 
@@ -51,9 +56,13 @@ def rules(interface: str) -> st.SearchStrategy[Rule]:
     """Rules as a document may hold them: what is required is there."""
     specs = SPECS[interface]
     return st.fixed_dictionaries(
-        {name: constraints(spec) for name, spec in specs.items() if spec.required or spec.default},
-        optional={name: constraints(spec) for name, spec in specs.items() if not spec.required and not spec.default},
+        {name: constraints(spec) for name, spec in specs.items() if _is_there(spec)},
+        optional={name: constraints(spec) for name, spec in specs.items() if not _is_there(spec)},
     ).map(Rule)
+
+
+def _is_there(spec: ConstraintSpec) -> bool:
+    return spec.required or bool(spec.default) or bool(spec.required_with)
 
 
 def capabilities(*, empty: bool = True) -> st.SearchStrategy[dict[str, tuple[Rule, ...]]]:
@@ -68,6 +77,7 @@ def capabilities(*, empty: bool = True) -> st.SearchStrategy[dict[str, tuple[Rul
         "wasi:nn/graph",
         "wasi:nn/inference",
         "wasi:config/store",
+        "wasi:filesystem/preopens",
         "acme:pipeline/score",
     )
     return st.fixed_dictionaries({}, optional={name: of(name) for name in names})

@@ -78,6 +78,6 @@ def test_networks_are_counted_until_they_are_dropped(node: Node) -> None:
     get.functions["instance-network"].call()
 
 
-def test_they_need_no_grant_and_can_have_none() -> None:
+def test_they_need_no_grant_and_only_directories_can_have_one() -> None:
     assert empty.EMPTY <= BASELINE
-    assert not empty.EMPTY & VOCABULARY.keys()
+    assert empty.EMPTY & VOCABULARY.keys() == {"wasi:filesystem/preopens"}

@@ -8,6 +8,7 @@ import pytest
 from fleet.component import read_component
 from fleet.errors import Code, FleetError
 from fleet.grants import (
+    BASELINE,
     VOCABULARY,
     check_applies,
     check_imports,
@@ -83,7 +84,20 @@ def test_the_range_covers_compatible_versions(version, versions):
 
 def test_every_interface_can_be_drafted():
     grant = parse_grant(propose(sorted(VOCABULARY)), "draft.yaml")
-    assert grant.capabilities.keys() == VOCABULARY.keys()
+    assert grant.capabilities.keys() == VOCABULARY.keys() - BASELINE
+    extended = parse_grant(extend_grant(grant, sorted(VOCABULARY), models=[], revision=2), "draft.yaml")
+    assert extended.capabilities.keys() == VOCABULARY.keys()
+
+
+def test_files_are_drafted_only_when_asked_for():
+    draft = propose(["wasi:filesystem/preopens@0.2.9"])
+    grant = parse_grant(draft, "draft.yaml")
+    assert grant.capabilities == {}
+    assert b"  # wasi:filesystem/preopens: imported, and needs no grant while it reaches nothing; `--add`" in draft
+    extended = parse_grant(extend_grant(grant, ["wasi:filesystem/preopens"], models=[], revision=2), "draft.yaml")
+    assert describe_rules("wasi:filesystem/preopens", extended.capabilities["wasi:filesystem/preopens"]) == [
+        "wasi:filesystem/preopens: volumes=scratch/context mode=read,write max_bytes=16MiB"
+    ]
 
 
 @pytest.mark.parametrize("path", SAMPLE_AGENTS, ids=lambda path: path.parent.name)
