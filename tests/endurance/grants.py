@@ -1,8 +1,9 @@
-"""A grant of everything that a component can import."""
+"""What specimens are given: a grant of everything that a component can import, and calls."""
 
 from __future__ import annotations
 
 from fleet.grants.vocabulary import EXPORTS, VOCABULARY, ConstraintSpec, Kind
+from tests.fakes.agents import authority
 
 
 def everything() -> dict[str, list[dict[str, object]]]:
@@ -29,3 +30,21 @@ def _widest(spec: ConstraintSpec) -> list[str] | str:
         case Kind.MAXIMUM:
             return "1MiB"
     raise NotImplementedError(spec.kind)
+
+
+CAPABILITIES = everything()
+LIMITS = {"memory": "8MiB", "deadline": "150ms", "log_per_minute": "4KiB", "keyvalue": "1MiB"}
+GRANTED = authority(CAPABILITIES, **LIMITS)
+
+INVOCATIONS = (
+    'handle-data({source: "x", value: 1.5, timestamp: 7})',
+    "make()",
+    "add(1, 2)",
+    "grow(3)",
+    "random()",
+    "read()",
+    'print("text")',
+    "directories()",
+    "exit(3)",
+)
+"""Calls of functions that the damaged components had."""

@@ -2,17 +2,20 @@
 
     make fuzz CASES=100000 SEED=7
 
-Each specimen goes the way of a signed component on a node, after the signatures: the names are read, the imports
-checked against a grant that names everything, a compile worker compiles it, a runner starts it, its exports are called,
-and it is stopped. Any refusal is fine if it is a `FleetError`; a lost worker or runner, or any other exception, is not.
+Every specimen goes through the engine, with a grant that names everything, in a process made for many of them
+(`engine_worker`). One in twenty-three also goes the way of a signed component on a node, after the signatures: a
+compile worker compiles it, a runner starts it, its exports are called, and it is stopped. Any refusal is fine if it is
+a `FleetError`; a lost process, or any other exception, is not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
-import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -26,70 +29,67 @@ from fleet.component import read_component
 from fleet.errors import Code, FleetError
 from fleet.grants import check_imports
 from fleet.model import ExitCause
-from tests.endurance.grants import everything
+from tests.endurance.grants import GRANTED, INVOCATIONS
 from tests.endurance.publishing import publish
 from tests.endurance.specimens import Specimens
-from tests.fakes.agents import authority
 
 pytestmark = pytest.mark.slow
 
 CASES = int(os.environ.get("CASES", "5000"))
 SEED = int(os.environ.get("SEED", "1"))
 
-GRANTED = authority(everything(), memory="8MiB", deadline="150ms", log_per_minute="4KiB", keyvalue="1MiB")
-INVOCATIONS = (
-    'handle-data({source: "x", value: 1.5, timestamp: 7})',
-    "make()",
-    "add(1, 2)",
-    "grow(3)",
-    "random()",
-    "read()",
-    'print("text")',
-    "directories()",
-    "exit(3)",
-)
 AGENT = "fuzz/specimen"
-BATCH = 500
-"""Specimens of one host: what it compiled is thrown away with it."""
+ROOT = Path(__file__).resolve().parents[2]
+BATCH = 1000
+"""Specimens of one process."""
+STEP = 23
+"""One in so many goes through a node's processes: prime, so that every kind of specimen does."""
 
 CRASHES = {ExitCause.ENGINE_CRASH, ExitCause.KILLED}
 
 
-async def test_no_specimen_ends_a_process(tmp_path: Path) -> None:
+def test_no_specimen_ends_the_engine(tmp_path: Path) -> None:
+    outcomes: Counter[str] = Counter()
+    progress = tmp_path / "progress"
+    for first in range(0, CASES, BATCH):
+        count = min(BATCH, CASES - first)
+        command = [sys.executable, "-m", "tests.endurance.engine_worker", *map(str, (SEED, first, count, progress))]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BATCH * 2.0, check=False)
+        assert done.returncode == 0, f"specimen {progress.read_text()} of seed {SEED}: {done.returncode} {done.stderr}"
+        outcomes.update(json.loads(done.stdout))
+    report("engine-fuzz", "Fuzzing of the engine with components", CASES, outcomes, 0)
+
+
+async def test_no_specimen_ends_a_process_of_a_node(tmp_path: Path) -> None:
     specimens = Specimens(SEED)
     outcomes: Counter[str] = Counter()
     failures: list[str] = []
-    for first in range(0, CASES, BATCH):
-        folder = tmp_path / f"batch-{first}"
-        folder.mkdir()
-        host = RunnerHost(
-            RunnerPaths(folder / "run/zygote.sock", folder / "cache", folder / "keys/cache.key"),
-            node="n1",
-            clock=SystemClock(),
-        )
-        await host.open()
-        try:
-            for number in range(first, min(first + BATCH, CASES)):
-                done, component = specimens.make(number)
-                outcome = await examine(host, folder / "specimen.wasm", component)
-                outcomes[outcome] += 1
-                if outcome.startswith("CRASH"):
-                    failures.append(f"{number} ({done}): {outcome}")
-        finally:
-            await host.close()
-        clear(folder)
-    started = sum(count for outcome, count in outcomes.items() if outcome.startswith("ran"))
-    results = {
-        "specimens": CASES,
-        "seed": SEED,
-        "started and called": started,
-        **dict(outcomes.most_common()),
-        "processes lost": len(failures),
-    }
-    publish("admission-fuzz", "Fuzzing of admission", f"make fuzz CASES={CASES} SEED={SEED}", results)
+    numbers = range(0, CASES, STEP)
+    paths = RunnerPaths(tmp_path / "run/zygote.sock", tmp_path / "cache", tmp_path / "keys/cache.key")
+    host = RunnerHost(paths, node="n1", clock=SystemClock())
+    await host.open()
+    try:
+        for number in numbers:
+            done, component = specimens.make(number)
+            outcome = await examine(host, tmp_path / "specimen.wasm", component)
+            outcomes[outcome] += 1
+            if outcome.startswith("CRASH"):
+                failures.append(f"{number} ({done}): {outcome}")
+            if number % 500 == 0:
+                clear(paths.cache)
+    finally:
+        await host.close()
+    report("admission-fuzz", "Fuzzing of admission with components", len(numbers), outcomes, len(failures))
     assert not failures, failures[:20]
-    assert started > CASES // 20, "hardly any specimen got far enough to show something"
     assert psutil.Process().children(recursive=True) == []
+
+
+def report(page: str, title: str, specimens: int, outcomes: Counter[str], lost: int) -> None:
+    """Publish what came of the specimens."""
+    started = sum(count for outcome, count in outcomes.items() if outcome.startswith("ran"))
+    results = {"specimens": specimens, "seed": SEED, "processes lost": lost, "started and called": started}
+    publish(page, title, f"make fuzz CASES={CASES} SEED={SEED}", results | dict(outcomes.most_common()))
+    assert started > specimens // 20, "hardly any specimen got far enough to show something"
 
 
 async def examine(host: RunnerHost, file: Path, component: bytes) -> str:
@@ -124,7 +124,8 @@ def store(file: Path, component: bytes) -> str:
 
 def clear(folder: Path) -> None:
     """Throw away what was compiled."""
-    shutil.rmtree(folder)
+    for file in folder.iterdir():
+        file.unlink()
 
 
 async def call_all(host: RunnerHost) -> str:
