@@ -5,16 +5,20 @@ Owns: `BoundFunction`: whatever a call needs that can be made before, is made on
 
 from __future__ import annotations
 
+from ctypes import addressof
 from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.engine import ffi
 from edge_agent.runner.engine.arena import address_of
+from edge_agent.runner.engine.types import AsyncFuncType
+from edge_agent.runner.engine.waiting import stepwise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_agent.runner.engine.component import ExportPlan
+    from edge_agent.runner.engine.slots import AgentSlot
 
 
 class BoundFunction:
@@ -31,15 +35,14 @@ class BoundFunction:
 
     __slots__ = ("_handle", "buffer", "lift", "params", "plain_result", "pointer", "run")
 
-    def __init__(self, plan: ExportPlan, context: int, result: int) -> None:
+    def __init__(self, plan: ExportPlan, context: int, result: int, slot: AgentSlot) -> None:
         self._handle = bytearray(ffi.FUNC_SIZE)
         self.pointer = address_of(self._handle)
         self.buffer = bytearray(plan.blank)
         self.params = [(name, lower, at * ffi.VAL_SIZE) for at, (name, lower) in enumerate(plan.params)]
         self.lift = plan.lift
         self.plain_result = plan.plain_result
-        self.run: Callable[[], int | None] = partial(
-            ffi.bare_func_call,
+        arguments = (
             ffi.pointer(self.pointer),
             ffi.pointer(context),
             ffi.pointer(address_of(self.buffer) if plan.params else None),
@@ -47,3 +50,10 @@ class BoundFunction:
             ffi.pointer(None if plan.lift is None else result),
             ffi.size(0 if plan.lift is None else 1),
         )
+        self.run: Callable[[], int | None]
+        if isinstance(plan.type, AsyncFuncType):
+            error = ffi.Pointer()
+            start = partial(ffi.bare_func_call_async, *arguments, ffi.pointer(addressof(error)))
+            self.run = stepwise(start, error, slot)
+        else:
+            self.run = partial(ffi.bare_func_call, *arguments)

@@ -145,6 +145,7 @@ config_new = _declare(_quick, "wasm_config_new", c_void_p)
 config_epoch = _declare(_quick, "wasmtime_config_epoch_interruption_set", None, c_void_p, c_bool)
 config_fuel = _declare(_quick, "wasmtime_config_consume_fuel_set", None, c_void_p, c_bool)
 config_async = _declare(_quick, "wasmtime_config_wasm_component_model_async_set", None, c_void_p, c_bool)
+config_async_stack = _declare(_quick, "wasmtime_config_async_stack_size_set", None, c_void_p, c_uint64)
 config_stack = _declare(_quick, "wasmtime_config_max_wasm_stack_set", None, c_void_p, c_size_t)
 config_concurrency = _declare(_quick, "wasmtime_config_concurrency_support_set", None, c_void_p, c_bool)
 engine_new = _declare(_quick, "wasm_engine_new_with_config", c_void_p, c_void_p)
@@ -202,6 +203,8 @@ flags_nth = _declare(_quick, "wasmtime_component_flags_type_names_nth", c_bool, 
 option_payload = _declare(_quick, "wasmtime_component_option_type_ty", None, c_void_p, c_void_p)
 result_ok = _declare(_quick, "wasmtime_component_result_type_ok", c_bool, c_void_p, c_void_p)
 result_err = _declare(_quick, "wasmtime_component_result_type_err", c_bool, c_void_p, c_void_p)
+stream_element = _declare(_quick, "wasmtime_component_stream_type_ty", c_bool, c_void_p, c_void_p)
+future_payload = _declare(_quick, "wasmtime_component_future_type_ty", c_bool, c_void_p, c_void_p)
 resource_type_host = _declare(_quick, "wasmtime_component_resource_type_new_host", c_void_p, c_uint32)
 resource_type_clone = _declare(_quick, "wasmtime_component_resource_type_clone", c_void_p, c_void_p)
 resource_type_equal = _declare(_quick, "wasmtime_component_resource_type_equal", c_bool, c_void_p, c_void_p)
@@ -256,6 +259,10 @@ linker_instance_delete = _declare(_quick, "wasmtime_component_linker_instance_de
 instance_func = _declare(_quick, "wasmtime_component_instance_get_func", c_bool, *[c_void_p] * 4)
 bare_func_call = _bare(_waiting, "wasmtime_component_func_call", c_void_p)
 """`(function, context, arguments, their count, results, their count) -> error or None`."""
+bare_func_call_async = _bare(_quick, "wasmtime_component_func_call_async", c_void_p)
+"""`(function, context, arguments, their count, results, their count, error out) -> call`; runs nothing yet."""
+call_poll = _declare(_waiting, "wasmtime_call_future_poll", c_bool, c_void_p)
+call_delete = _declare(_waiting, "wasmtime_call_future_delete", None, c_void_p)
 bare_val_delete = _bare(_quick, "wasmtime_component_val_delete", None)
 """`(value)`."""
 val_clone = _declare(_quick, "wasmtime_component_val_clone", None, c_void_p, c_void_p)

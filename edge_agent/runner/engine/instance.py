@@ -25,6 +25,7 @@ from edge_agent.runner.engine.linker import resolve
 from edge_agent.runner.engine.shim.moved import movable_bytes
 from edge_agent.runner.engine.slots import AgentSlot, QuotaError, slots
 from edge_agent.runner.engine.traps import Trap, classify, delete_store, delete_store_and_measure
+from edge_agent.runner.engine.waiting import STOPPED, stop_cause
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 
@@ -148,6 +149,8 @@ class Instance:
         if not self._acquire(False):
             raise RuntimeError("an instance is used by one thread at a time")
         try:
+            if self._depth and self._component.engine.asynchronous:
+                raise RuntimeError("a host function cannot call the asynchronous component that is calling it")
             bound = self._bound.get(function) or self._bind(function)
             slot = self._slot
             if slot.abandoned:
@@ -206,6 +209,9 @@ class Instance:
             raise RuntimeError("an instance is used by one thread at a time")
         try:
             failed = None
+            if self._depth and self._component.engine.asynchronous:
+                self._slot.abandoned.append(pointer)  # dropped with the next call: the engine is busy with this one
+                return
             if self._store and self._trap is None:
                 slot = self._slot
                 outer = slot.deadline
@@ -250,7 +256,7 @@ class Instance:
         if self._store == 0 or self._trap is not None:
             raise FleetError(Code.AGENT_NOT_RUNNING, "the instance has ended")
         plan = self._component.plan(function)
-        bound = BoundFunction(plan, self._context, self._result_address)
+        bound = BoundFunction(plan, self._context, self._result_address, self._slot)
         if not ffi.instance_func(address_of(self._instance), self._context, plan.index, bound.pointer):
             raise FleetError(Code.EXPORT_NOT_FOUND, f"the component exports no function '{function}'")
         self._bound[function] = bound
@@ -346,16 +352,13 @@ def _check_epoch(_context: int, number: int, delta: int, _kind: int) -> int:
     """Called by the engine while a guest runs and its ticks are used up: stop it, or give it more."""
     slot = slots[number]
     try:
-        if slot.interrupted:
-            slot.stopped_by = ExitCause.STOPPED
-        elif slot.clock() >= slot.deadline:
-            slot.stopped_by = ExitCause.DEADLINE
-        else:
+        slot.stopped_by = stop_cause(slot)
+        if slot.stopped_by is None:
             c_uint64.from_address(delta).value = _ticks_until(slot)
             return 0
     except BaseException as error:  # noqa: BLE001 - a signal may arrive here: kept for the caller, as in host functions
         slot.failure = error
-    return ffi.error_new(b"the host stopped the guest")  # type: ignore[no-any-return]
+    return ffi.error_new(STOPPED)  # type: ignore[no-any-return]
 
 
 _on_epoch = ffi.EpochCallback(_check_epoch)

@@ -2,8 +2,9 @@
 
 Owns: `ComponentTypes`, `InterfaceType` and the walk over the C API that makes them. Never converts a value.
 
-A type the binding cannot carry (stream, future, error-context, async functions, modules and components as values) is
-refused here for the whole component, because the engine ends the process when such a value crosses the boundary.
+A type the binding cannot carry (stream, future, error-context, modules and components as values) is refused here for
+the whole component, because the engine ends the process when such a value crosses the boundary. So are imported
+asynchronous functions, which no host function can be; adapters meet them before (see `shim.compose`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from ctypes import addressof, string_at
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from edge_agent.runner.engine import ffi
 from fleet.errors import Code, FleetError
@@ -45,6 +46,34 @@ _KIND_NAMES = {number: name.lower().replace("_", "-") for name, number in ffi.TY
 
 
 @dataclass(frozen=True, slots=True)
+class AsyncFuncType(FuncType):
+    """A function that may wait; differs from one with the same types that may not."""
+
+    def __str__(self) -> str:
+        return f"async {FuncType(self.params, self.result)}"
+
+    def accepts(self, other: FuncType) -> bool:
+        """True for an asynchronous function with the same types."""
+        return isinstance(other, AsyncFuncType) and FuncType(self.params, self.result).accepts(other)
+
+
+@dataclass(frozen=True, slots=True)
+class PassedType:
+    """A stream or a future, which parts of one component pass to each other; the host has no value for it.
+
+    Attributes:
+        keyword: `stream` or `future`.
+        element: what it carries; None for one that only ends.
+    """
+
+    keyword: str
+    element: WitType | None
+
+    def __str__(self) -> str:
+        return self.keyword if self.element is None else f"{self.keyword}<{self.element}>"
+
+
+@dataclass(frozen=True, slots=True)
 class InterfaceType:
     """Functions of one interface, and its resources.
 
@@ -67,22 +96,26 @@ class ComponentTypes:
     exports: Mapping[str, InterfaceType]
 
 
-def read_types(engine: int, component: int, *, named: bool = False) -> ComponentTypes:
+def read_types(engine: int, component: int, *, named: bool = False, inner: bool = False) -> ComponentTypes:
     """Read the types of a compiled component.
 
     Args:
         engine: pointer to the engine.
         component: pointer to the component.
-        named: read the types that imports name as well, which only a component that replaces the host needs.
+        named: read the types that imports name as well, which only a component that replaces the host needs; imports
+            may be asynchronous.
+        inner: streams and futures too, as parts pass them to each other.
 
     Raises:
         FleetError: COMPONENT_UNSUPPORTED when the component uses what the binding cannot carry.
     """
-    reader = _Reader(engine)
+    reader = _Reader(engine, inner=inner)
     component_type = ffi.component_type(component)
     try:
         reader.named = named
         imports = reader.section(component_type, ffi.import_count, ffi.import_nth)
+        if not named:
+            _check_imports(imports)
         reader.named = False
         exports = reader.section(component_type, ffi.export_count, ffi.export_nth)
     finally:
@@ -94,8 +127,9 @@ def read_types(engine: int, component: int, *, named: bool = False) -> Component
 class _Reader:
     """Walks the types of one component; holds the resource types met so far, to recognise them by equality."""
 
-    def __init__(self, engine: int) -> None:
+    def __init__(self, engine: int, *, inner: bool) -> None:
         self._engine = engine
+        self._inner = inner
         self._resources: list[tuple[int, str]] = []
         self._local: list[tuple[int, str]] = []
         self._left = MAX_TYPE_NODES
@@ -174,12 +208,11 @@ class _Reader:
             ffi.extern_delete(extern)
 
     def _function(self, pointer: int) -> FuncType:
-        if ffi.func_type_async(pointer):
-            raise _unsupported("async functions")
+        make = AsyncFuncType if ffi.func_type_async(pointer) else FuncType
         params = tuple(
             self._named(ffi.func_type_param_nth, pointer, index) for index in range(ffi.func_type_param_count(pointer))
         )
-        return FuncType(params, self._maybe(ffi.func_type_result, pointer))
+        return make(params, self._maybe(ffi.func_type_result, pointer))
 
     def _named(self, nth: Callable[..., bool], pointer: int, index: int) -> tuple[str, WitType]:
         name, length, part = ffi.Pointer(), ffi.Size(), ffi.ValType()
@@ -232,6 +265,12 @@ class _Reader:
                 return OwnType(self._resource(pointer))
             case "borrow":
                 return BorrowType(self._resource(pointer))
+            case "stream" if self._inner:
+                return _passed("stream", self._maybe(ffi.stream_element, pointer))
+            case "future" if self._inner:
+                return _passed("future", self._maybe(ffi.future_payload, pointer))
+            case "stream" | "future" | "error-context" as other:
+                raise _unsupported(f"a {other} in what they import or export: it has no value in the engine's C API")
             case other:
                 raise _unsupported(f"type {other}")
 
@@ -255,6 +294,19 @@ def _names(count: Callable[..., int], nth: Callable[..., bool], pointer: int) ->
         nth(pointer, index, addressof(name), addressof(length))
         found.append(string_at(name.value or 0, length.value).decode())
     return tuple(found)
+
+
+def _passed(keyword: str, element: WitType | None) -> WitType:
+    """A type of which the host never has a value, so that nothing that converts values has to know it."""
+    return cast("WitType", PassedType(keyword, element))
+
+
+def _check_imports(imports: Mapping[str, InterfaceType]) -> None:
+    for interface, declared in imports.items():
+        for name, function in declared.functions.items():
+            if isinstance(function, AsyncFuncType):
+                where = f"{interface}#{name}" if interface else f"{name}, outside interfaces"
+                raise _unsupported(f"the async import {where}, which no adapter can meet")
 
 
 def _unsupported(what: str) -> FleetError:

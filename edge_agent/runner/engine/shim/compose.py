@@ -9,8 +9,12 @@ Each shim is a component of its own: one has to be there before the original, th
 written as text and made binary by the engine's own reader; only the original is put in as bytes, since text cannot hold
 it.
 
+The same shim is the adapter for asynchronous imports, which no host function can be: the original gets an asynchronous
+function, which is lifted as one that never waits and calls the host's of the same types. The host sees no difference.
+
 Not moved, and left as they are: functions of the component's world (only interfaces have shims on the import side),
-and functions that take borrowed resources inside other values.
+functions that take borrowed resources inside other values, and asynchronous exports, of which one may not wait for
+another.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from edge_agent.runner.engine.shim.binary import binary, put_in
 from edge_agent.runner.engine.shim.convert import Converter
 from edge_agent.runner.engine.shim.moved import Moved, as_hex, contains, has_numbers, marks, mentions_resource, types_of
 from edge_agent.runner.engine.shim.scope import INVENTED, Scope, Style, names_in, resources_in
-from edge_agent.runner.engine.types import ROOT, ComponentTypes, InterfaceType
+from edge_agent.runner.engine.types import ROOT, AsyncFuncType, ComponentTypes, InterfaceType
 from fleet.wit_types import BorrowType, FuncType
 
 if TYPE_CHECKING:
@@ -32,20 +36,22 @@ if TYPE_CHECKING:
 
 _SAFE = re.compile(r"[A-Za-z0-9:/@.+\-\[\]]+", re.ASCII)
 _WORLD = "shim-world"
+_NOTHING: frozenset[str] = frozenset()
 
 
-def compose(component: bytes, types: ComponentTypes) -> tuple[bytes, Moved] | None:
+def compose(component: bytes, types: ComponentTypes, *, lists: bool = True) -> tuple[bytes, Moved] | None:
     """A component with the shim around it, and what the shim moves.
 
     Args:
         component: the original, valid component.
         types: its types, with the names of types that it imports.
+        lists: move lists of numbers; else only what cannot do without.
 
     Returns:
         None when there is nothing to move, or names that cannot be written down.
     """
-    imports = {name: _moved(declared) for name, declared in types.imports.items() if name != ROOT}
-    exports = {name: _moved(declared) for name, declared in types.exports.items()}
+    imports = {name: _moved_imports(declared, lists=lists) for name, declared in types.imports.items() if name != ROOT}
+    exports = {name: _moved(declared) if lists else _NOTHING for name, declared in types.exports.items()}
     if not any(imports.values()) and not any(exports.values()):
         return None
     if not _can_be_written(types):
@@ -55,16 +61,28 @@ def compose(component: bytes, types: ComponentTypes) -> tuple[bytes, Moved] | No
     return put_in(binary(text), component), moved
 
 
+def _moved_imports(declared: InterfaceType, *, lists: bool) -> frozenset[str]:
+    waiting = {name for name, function in declared.functions.items() if _waits(function) and _can_move(function)}
+    return frozenset(waiting) | _moved(declared) if lists else frozenset(waiting)
+
+
 def _moved(declared: InterfaceType) -> frozenset[str]:
     return frozenset(
         name
         for name, function in declared.functions.items()
-        if any(map(has_numbers, types_of(function)))
-        and not any(
-            contains(kind, lambda part: isinstance(part, BorrowType))
-            for _, kind in function.params
-            if not isinstance(kind, BorrowType)
-        )
+        if any(map(has_numbers, types_of(function))) and _can_move(function) and not _waits(function)
+    )
+
+
+def _waits(function: FuncType) -> bool:
+    return isinstance(function, AsyncFuncType)
+
+
+def _can_move(function: FuncType) -> bool:
+    return not any(
+        contains(kind, lambda part: isinstance(part, BorrowType))
+        for _, kind in function.params
+        if not isinstance(kind, BorrowType)
     )
 
 

@@ -44,7 +44,7 @@ MEMORY_PAGES = 2048
 _RESERVE = 4096
 """What of its memory the shim keeps for itself."""
 
-_FORMAT = 2
+_FORMAT = 3
 """Changes with the text around components or the marks: code that was compiled for another shim is not to be used."""
 
 _LENGTH = 8
@@ -74,10 +74,12 @@ class Moved:
         imports: marks of each imported function by `interface#function`: one character per string that the engine
             sees, `0` where it is one and otherwise the letter of the numbers it stands for (`NUMBER_FORMATS`).
         exports: the same of the exported functions; outside interfaces the interface is empty.
+        asynchronous: the code is for an engine with the asynchronous part of the component model.
     """
 
     imports: Mapping[str, str] = field(default_factory=dict)
     exports: Mapping[str, str] = field(default_factory=dict)
+    asynchronous: bool = False
 
     @property
     def memories(self) -> int:
@@ -181,7 +183,12 @@ def _declared(interfaces: Mapping[str, InterfaceType], given: Mapping[str, str])
 
 def append(compiled: bytes, moved: Moved) -> bytes:
     """Compiled code with its trailer."""
-    content = {"format": _FORMAT, "imports": dict(moved.imports), "exports": dict(moved.exports)}
+    content = {
+        "format": _FORMAT,
+        "imports": dict(moved.imports),
+        "exports": dict(moved.exports),
+        "asynchronous": moved.asynchronous,
+    }
     trailer = json.dumps(content).encode()
     return b"".join((compiled, trailer, len(trailer).to_bytes(_LENGTH, "little")))
 

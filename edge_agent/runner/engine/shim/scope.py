@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.engine.shim.moved import HexList, parts_of
+from edge_agent.runner.engine.types import AsyncFuncType, PassedType
 from fleet.wit_types import (
     BorrowType,
     EnumType,
@@ -77,7 +78,7 @@ class Scope:
         self._known.setdefault(kind, identifier)
         return identifier
 
-    def use(self, kind: WitType) -> str:
+    def use(self, kind: WitType | PassedType) -> str:
         """How to write a type where it is used."""
         match kind:
             case HexList():
@@ -89,11 +90,12 @@ class Scope:
         return self._text(kind)
 
     def signature(self, kind: FuncType) -> str:
-        """Parameters and result of a function type, without the word before them."""
+        """Parameters and result of a function type, without the word before them but with `async`."""
+        asynchronous = " async" if isinstance(kind, AsyncFuncType) else ""
         params = "".join(f' (param "{name}" {self.use(part)})' for name, part in kind.params)
-        return f"{params}{'' if kind.result is None else f' (result {self.use(kind.result)})'}"
+        return f"{asynchronous}{params}{'' if kind.result is None else f' (result {self.use(kind.result)})'}"
 
-    def _text(self, kind: WitType) -> str:
+    def _text(self, kind: WitType | PassedType) -> str:
         match kind:
             case Primitive():
                 return str(kind)
@@ -119,6 +121,8 @@ class Scope:
                 return f"(own ${self._resources[kind.resource]})"
             case BorrowType():
                 return f"(borrow ${self._resources[kind.resource]})"
+            case PassedType(keyword, element):
+                return f"({keyword}{'' if element is None else f' {self.use(element)}'})"
 
 
 def names_in(kind: WitType) -> Iterator[str]:
