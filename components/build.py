@@ -38,6 +38,7 @@ NAMES = (
     "hungry-agent",
     "nosy-agent",
     "restless-agent",
+    "sickly-agent",
     "spinner-agent",
 )
 

@@ -58,6 +58,7 @@ IMPORTS = {
         "wasi:keyvalue/atomics@0.2.0-draft2",
         "wasi:random/random@0.2.12",
     },
+    "sickly-agent": {LOGGING, "wasi:keyvalue/store@0.2.0-draft2"},
     "spinner-agent": {LOGGING},
 }
 OTHER_EXPORTS = {
@@ -68,8 +69,9 @@ OTHER_EXPORTS = {
         "wasi:messaging/incoming-handler@0.2.0-draft",
     },
     "http-agent": {"fleet:http-agent/client", "wasi:http/incoming-handler@0.2.12"},
+    "sickly-agent": {"syuthd:agent-mesh/sensor-handler", "fleet:agent/health@0.1.0"},
 }
-"""Exports of the components that take no readings."""
+"""Exports of the components that have others, or take no readings."""
 
 SMALL = 64 * 1024
 """Sample components travel to every node: most bytes one may have."""
