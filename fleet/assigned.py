@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING
 
 from fleet.documents import Reader
 from fleet.errors import Code
+from fleet.health import HealthPolicy
 from fleet.links import MAX_FUSED, MAX_LINKS, decode_link, encode_link
 from fleet.manifest import MAX_CONFIG, MAX_TRIGGERS
 from fleet.model import AssignedAgent, FusedAgent, QueuePolicy, TargetRef
 from fleet.names import is_agent_name, is_digest
 from fleet.targets import role_of
-from fleet.triggers import decode_restart, decode_trigger, encode_restart, encode_trigger, parse_queue_policy
+from fleet.triggers import (
+    decode_restart,
+    decode_trigger,
+    encode_health,
+    encode_restart,
+    encode_trigger,
+    parse_health,
+    parse_queue_policy,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +36,8 @@ if TYPE_CHECKING:
 def encode_agent(agent: AssignedAgent) -> dict[str, object]:
     """Write one agent.
 
-    Links, and what a full queue does, are written only where they are not the default, so that releases without them
-    read everything else.
+    Links, health and what a full queue does are written only where they are not the default, so that releases without
+    them read everything else.
     """
     encoded: dict[str, object] = {
         **_encode_part(agent),
@@ -38,6 +47,8 @@ def encode_agent(agent: AssignedAgent) -> dict[str, object]:
     }
     if agent.on_full_queue is not QueuePolicy.REJECT:
         encoded["on_full_queue"] = str(agent.on_full_queue)
+    if agent.health != HealthPolicy():
+        encoded["health"] = encode_health(agent.health)
     if agent.fused:
         encoded["fused"] = [_encode_part(part) for part in agent.fused]
     return encoded
@@ -75,6 +86,7 @@ def decode_agent(item: Value, place: str) -> AssignedAgent:
             ),
             restart=decode_restart(entry.take("restart"), Code.ASSIGNMENT_INVALID, entry.at("restart")),
             on_full_queue=parse_queue_policy(entry),
+            health=parse_health(entry),
         )
 
 

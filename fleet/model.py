@@ -13,6 +13,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from fleet.health import HealthPolicy, Vitals
+
 # Names belong to the nouns for every reader of this module; grants and components need them without the nouns.
 from fleet.names import DIGEST as DIGEST  # noqa: PLC0414
 from fleet.names import MAX_NAME as MAX_NAME  # noqa: PLC0414
@@ -56,6 +58,7 @@ class ExitCause(StrEnum):
     ENGINE_CRASH = "engine-crash"
     KILLED = "killed"
     ADMISSION_REFUSED = "admission-refused"
+    UNHEALTHY = "unhealthy"
     STOPPED = "stopped"
 
 
@@ -211,6 +214,7 @@ class AssignedAgent:
     triggers: tuple[Trigger, ...] = ()
     restart: RestartPolicy = RestartPolicy()
     on_full_queue: QueuePolicy = QueuePolicy.REJECT
+    health: HealthPolicy = field(default_factory=HealthPolicy)
     links: tuple[Link, ...] = ()
     fused: tuple[FusedAgent, ...] = ()
 
@@ -277,6 +281,7 @@ class ObservedAgent:
     memory_bytes: int = 0
     last_output: str = ""
     refusal: Refusal | None = None
+    vitals: Vitals = field(default_factory=Vitals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +347,7 @@ class ApplicationAgent:
     triggers: tuple[Trigger, ...] = ()
     restart: RestartPolicy = RestartPolicy()
     on_full_queue: QueuePolicy = QueuePolicy.REJECT
+    health: HealthPolicy = field(default_factory=HealthPolicy)
     links: tuple[Link, ...] = ()
 
 

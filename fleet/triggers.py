@@ -1,4 +1,4 @@
-"""Reading and writing of triggers, restart and queue policies, the same in fleet.yaml and in assignments.
+"""Reading and writing of triggers and of restart, queue and health policies, the same in fleet.yaml and in assignments.
 
 Owns: their document form, which holds in YAML and JSON alike, so that what an operator writes is what a node reads.
 Whether a trigger's function exists is checked against the component by the plan.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleet.documents import Reader, Value
 from fleet.errors import Code, FleetError
+from fleet.health import HealthPolicy
 from fleet.model import (
     EventTrigger,
     MessageTrigger,
@@ -33,6 +34,10 @@ SOURCES = ("cpu", "memory", "temperature")
 MIN_EVERY_MS = 10
 MAX_EVERY_MS = 30 * 86_400_000
 MAX_RESTART_MS = 86_400_000
+MIN_HEALTH_MS = 100
+"""Most often that an agent is asked how it does."""
+MAX_HEALTH_MS = 86_400_000
+MAX_HEALTH_FAILURES = 1_000
 MAX_ARGUMENTS = 16 * 1024
 """Characters of WAVE text in one trigger."""
 
@@ -129,6 +134,24 @@ def parse_queue_policy(reader: Reader) -> QueuePolicy:
     return QueuePolicy(text)
 
 
+def encode_health(policy: HealthPolicy) -> dict[str, Value]:
+    """Return a health policy as documents write it."""
+    return {
+        "every": format_duration(policy.every_ms),
+        "deadline": format_duration(policy.deadline_ms),
+        "failures": policy.failures,
+    }
+
+
+def parse_health(reader: Reader) -> HealthPolicy:
+    """Read the health policy under the key `health`; what is absent has its default.
+
+    Raises:
+        FleetError: the code of the document, at the offending place.
+    """
+    return reader.section("health", _parse_health) if reader.has("health") else HealthPolicy()
+
+
 def take_duration(reader: Reader, key: str, minimum: int, maximum: int, default: int | None = None) -> int:
     """Return milliseconds within bounds (inclusive).
 
@@ -177,6 +200,15 @@ def _parse_telemetry(reader: Reader) -> TelemetryTrigger:
     if not sources or len(set(sources)) < len(sources) or not set(sources) <= set(SOURCES):
         reader.fail("sources", f"expected some of {', '.join(SOURCES)}, each once")
     return TelemetryTrigger(_every(reader), _function(reader), sources)
+
+
+def _parse_health(reader: Reader) -> HealthPolicy:
+    default = HealthPolicy()
+    return HealthPolicy(
+        every_ms=take_duration(reader, "every", MIN_HEALTH_MS, MAX_HEALTH_MS, default.every_ms),
+        deadline_ms=take_duration(reader, "deadline", 1, MAX_HEALTH_MS, default.deadline_ms),
+        failures=reader.integer("failures", 1, MAX_HEALTH_FAILURES, default.failures),
+    )
 
 
 def _every(reader: Reader) -> int:

@@ -19,6 +19,7 @@ from fleet.checkpoint import MAX_NOTE
 from fleet.crash import ID as CRASH_ID
 from fleet.crash import CrashSummary
 from fleet.errors import Code, FleetError
+from fleet.health import MAX_INTERFACES, Vitals
 from fleet.model import (
     DesiredState,
     Event,
@@ -33,6 +34,7 @@ from fleet.model import (
 from fleet.names import is_agent_name, is_digest, is_name
 from fleet.times import MAX_MS, from_ms, to_ms
 from fleet.v1 import model_pb2
+from fleet.wit import is_interface
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -142,6 +144,7 @@ def to_pb_observed_agent(agent: ObservedAgent) -> model_pb2.ObservedAgent:
         memory_bytes=agent.memory_bytes,
         last_output=_cut(agent.last_output, MAX_OUTPUT),
         refusal=None if agent.refusal is None else _to_pb_refusal(agent.refusal),
+        vitals=_to_pb_vitals(agent.vitals),
     )
 
 
@@ -167,6 +170,7 @@ def from_pb_observed_agent(message: model_pb2.ObservedAgent, place: str) -> Obse
         memory_bytes=message.memory_bytes,
         last_output=_text(message.last_output, f"{place}.last_output", MAX_OUTPUT),
         refusal=_from_pb_refusal(message.refusal, f"{place}.refusal") if message.HasField("refusal") else None,
+        vitals=_from_pb_vitals(message.vitals, f"{place}.vitals"),
     )
 
 
@@ -295,6 +299,39 @@ def _from_pb_refusal(message: model_pb2.Refusal, place: str) -> Refusal:
         code=_text(message.code, f"{place}.code", MAX_WORD),
         message=_text(message.message, f"{place}.message", MAX_TEXT),
         remedy=_text(message.remedy, f"{place}.remedy", MAX_TEXT),
+    )
+
+
+def _to_pb_vitals(vitals: Vitals) -> model_pb2.Vitals:
+    return model_pb2.Vitals(
+        healthy=vitals.healthy,
+        ready=vitals.ready,
+        reason=_cut(vitals.reason, MAX_OUTPUT),
+        dropped=vitals.dropped,
+        p50_us=vitals.p50_us,
+        p99_us=vitals.p99_us,
+        memory_peak_bytes=vitals.memory_peak_bytes,
+        queue=vitals.queue,
+        host_calls=vitals.host_calls,
+    )
+
+
+def _from_pb_vitals(message: model_pb2.Vitals, place: str) -> Vitals:
+    """Read them; from a release that does not send any, nothing is known."""
+    if len(message.host_calls) > MAX_INTERFACES:
+        _fail(f"{place}.host_calls", f"{len(message.host_calls)} interfaces, the limit is {MAX_INTERFACES}")
+    return Vitals(
+        healthy=message.healthy if message.HasField("healthy") else None,
+        ready=message.ready if message.HasField("ready") else None,
+        reason=_text(message.reason, f"{place}.reason", MAX_OUTPUT),
+        dropped=message.dropped,
+        p50_us=message.p50_us,
+        p99_us=message.p99_us,
+        memory_peak_bytes=message.memory_peak_bytes,
+        queue=message.queue,
+        host_calls=MappingProxyType(
+            {_word(name, f"{place}.host_calls", is_interface): calls for name, calls in message.host_calls.items()}
+        ),
     )
 
 

@@ -234,6 +234,7 @@ class Deployments:
             triggers=wanted.triggers,
             restart=wanted.restart,
             on_full_queue=wanted.on_full_queue,
+            health=wanted.health,
             links=links,
         )
         return Resolved(agent, wanted.placement, bundle, grant)

@@ -48,8 +48,37 @@ class Refusal(_message.Message):
     remedy: str
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ...) -> None: ...
 
+class Vitals(_message.Message):
+    __slots__ = ("healthy", "ready", "reason", "dropped", "p50_us", "p99_us", "memory_peak_bytes", "queue", "host_calls")
+    class HostCallsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    HEALTHY_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    P50_US_FIELD_NUMBER: _ClassVar[int]
+    P99_US_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    HOST_CALLS_FIELD_NUMBER: _ClassVar[int]
+    healthy: bool
+    ready: bool
+    reason: str
+    dropped: int
+    p50_us: int
+    p99_us: int
+    memory_peak_bytes: int
+    queue: int
+    host_calls: _containers.ScalarMap[str, int]
+    def __init__(self, healthy: _Optional[bool] = ..., ready: _Optional[bool] = ..., reason: _Optional[str] = ..., dropped: _Optional[int] = ..., p50_us: _Optional[int] = ..., p99_us: _Optional[int] = ..., memory_peak_bytes: _Optional[int] = ..., queue: _Optional[int] = ..., host_calls: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
 class ObservedAgent(_message.Message):
-    __slots__ = ("name", "phase", "bundle_digest", "grant_digest", "restarts", "last_exit", "next_attempt_at_ms", "calls", "errors", "memory_bytes", "last_output", "refusal", "running_since_ms")
+    __slots__ = ("name", "phase", "bundle_digest", "grant_digest", "restarts", "last_exit", "next_attempt_at_ms", "calls", "errors", "memory_bytes", "last_output", "refusal", "running_since_ms", "vitals")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +92,7 @@ class ObservedAgent(_message.Message):
     LAST_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     RUNNING_SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    VITALS_FIELD_NUMBER: _ClassVar[int]
     name: str
     phase: Phase
     bundle_digest: str
@@ -76,7 +106,8 @@ class ObservedAgent(_message.Message):
     last_output: str
     refusal: Refusal
     running_since_ms: int
-    def __init__(self, name: _Optional[str] = ..., phase: _Optional[_Union[Phase, str]] = ..., bundle_digest: _Optional[str] = ..., grant_digest: _Optional[str] = ..., restarts: _Optional[int] = ..., last_exit: _Optional[_Union[Exit, _Mapping]] = ..., next_attempt_at_ms: _Optional[int] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., last_output: _Optional[str] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., running_since_ms: _Optional[int] = ...) -> None: ...
+    vitals: Vitals
+    def __init__(self, name: _Optional[str] = ..., phase: _Optional[_Union[Phase, str]] = ..., bundle_digest: _Optional[str] = ..., grant_digest: _Optional[str] = ..., restarts: _Optional[int] = ..., last_exit: _Optional[_Union[Exit, _Mapping]] = ..., next_attempt_at_ms: _Optional[int] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., last_output: _Optional[str] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., running_since_ms: _Optional[int] = ..., vitals: _Optional[_Union[Vitals, _Mapping]] = ...) -> None: ...
 
 class ObservedState(_message.Message):
     __slots__ = ("generation", "digest", "at_ms", "agents")

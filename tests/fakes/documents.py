@@ -39,6 +39,7 @@ agents:
       - timer: {every: 5s, function: handle-data, arguments: '{source: "t", value: 1.0, timestamp: 0}'}
     restart: {initial: 1s, cap: 2m, stable: 3m}
     on_full_queue: drop-oldest
+    health: {every: 5s, deadline: 200ms, failures: 2}
   - name: second
     bundle: second-agent@1.0.0-rc.1
 rollout: {waves: [1, 50%, 100%], healthy_for: 5s, deadline: 2m, max_failures: 1}

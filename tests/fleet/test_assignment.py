@@ -31,6 +31,7 @@ from fleet.assignment import (
 )
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
+from fleet.health import HealthPolicy
 from fleet.model import (
     AssignedAgent,
     Assignment,
@@ -148,6 +149,7 @@ RAW_AGENT = RAW["agents"][0]
         {"agents": [{**RAW_AGENT, "triggers": [{"cron": {}}]}]},
         {"agents": [{**RAW_AGENT, "restart": {"initial": "soon"}}]},
         {"agents": [{**RAW_AGENT, "on_full_queue": "wait"}]},
+        {"agents": [{**RAW_AGENT, "health": {"every": "soon"}}]},
         {"agents": [{**RAW_AGENT, "capabilities": ["everything"]}]},
         {"more": 1},
     ],
@@ -341,6 +343,12 @@ def test_links_and_parts_survive_the_journey():
 @pytest.mark.parametrize("policy", QueuePolicy)
 def test_what_a_full_queue_does_survives_the_journey(policy: QueuePolicy) -> None:
     assignment = dataclasses.replace(ASSIGNMENT, agents=(dataclasses.replace(AGENT, on_full_queue=policy),))
+    assert decode_assignment(encode_assignment(assignment)) == assignment
+
+
+@pytest.mark.parametrize("policy", [HealthPolicy(), HealthPolicy(100, 1, 1), HealthPolicy(failures=9)])
+def test_how_an_agent_is_asked_survives_the_journey(policy: HealthPolicy) -> None:
+    assignment = dataclasses.replace(ASSIGNMENT, agents=(dataclasses.replace(AGENT, health=policy),))
     assert decode_assignment(encode_assignment(assignment)) == assignment
 
 

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import Code, FleetError
+from fleet.health import HealthPolicy
 from fleet.manifest import encode_removal, parse_application
 from fleet.model import (
     Application,
@@ -46,6 +47,7 @@ def test_every_field_is_read():
                 ),
                 restart=RestartPolicy(1_000, 120_000, 180_000),
                 on_full_queue=QueuePolicy.DROP_OLDEST,
+                health=HealthPolicy(5_000, 200, 2),
             ),
             ApplicationAgent(name="second", bundle="second-agent@1.0.0-rc.1", placement=Placement()),
         ),
@@ -105,6 +107,11 @@ def test_a_manifest_without_agents_removes_the_application_and_says_so_explicitl
         (with_agent("triggers: [{event: {topic: a}}]"), "agents[0].triggers[0].event.function"),
         (with_agent("restart: {cap: 1ms}"), "agents[0].restart.cap"),
         (with_agent("on_full_queue: drop"), "agents[0].on_full_queue"),
+        (with_agent("health: often"), "agents[0].health"),
+        (with_agent("health: {every: 1ms}"), "agents[0].health.every"),
+        (with_agent("health: {deadline: 0s}"), "agents[0].health.deadline"),
+        (with_agent("health: {failures: 0}"), "agents[0].health.failures"),
+        (with_agent("health: {timeout: 1s}"), "agents[0].health.timeout"),
         (with_rollout("waves: []"), "rollout.waves"),
         (with_rollout("waves: [0]"), "rollout.waves[0]"),
         (with_rollout("waves: [true]"), "rollout.waves[0]"),

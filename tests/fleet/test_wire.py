@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fleet.assignment import MAX_AGENTS, MAX_ENVELOPE
 from fleet.checkpoint import MAX_NOTE
 from fleet.errors import Code, FleetError
+from fleet.health import Vitals
 from fleet.model import DesiredState, Event, Exit, ExitCause, LogLine, ObservedAgent, ObservedState, Phase, Refusal
 from fleet.oci import digest_of
 from fleet.times import MAX_MS, from_ms
@@ -50,6 +51,19 @@ MOMENTS = st.integers(1, MAX_MS).map(from_ms)
 COUNTERS = st.integers(0, 2**64 - 1)
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 EXITS = st.builds(Exit, st.sampled_from(ExitCause), TEXTS, MOMENTS)
+INTERFACES = st.sampled_from(["wasi:logging/logging@0.1.0-draft", "a:b/c", "fleet:sensors/reader@0.1.0"])
+VITALS = st.builds(
+    Vitals,
+    healthy=st.none() | st.booleans(),
+    ready=st.none() | st.booleans(),
+    reason=TEXTS,
+    dropped=COUNTERS,
+    p50_us=COUNTERS,
+    p99_us=COUNTERS,
+    memory_peak_bytes=COUNTERS,
+    queue=COUNTERS,
+    host_calls=st.dictionaries(INTERFACES, COUNTERS),
+)
 OBSERVED_AGENTS = st.builds(
     ObservedAgent,
     name=AGENT_NAMES,
@@ -65,6 +79,7 @@ OBSERVED_AGENTS = st.builds(
     memory_bytes=COUNTERS,
     last_output=TEXTS,
     refusal=st.none() | st.builds(Refusal, TEXTS, TEXTS, TEXTS),
+    vitals=VITALS,
 )
 OBSERVED = st.builds(
     ObservedState,
@@ -150,6 +165,26 @@ def test_desired_states_round_trip(envelope: bytes, proof: bytes) -> None:
 def test_a_desired_state_is_complete_and_small(change: dict[str, bytes], place: str) -> None:
     message = to_pb_desired(dataclasses.replace(DesiredState(b"e", b"p"), **change))
     refused(lambda: from_pb_desired(message), place)
+
+
+def test_what_an_older_node_does_not_tell_is_not_known() -> None:
+    message = to_pb_observed_agent(AGENT)
+    message.ClearField("vitals")
+    assert from_pb_observed_agent(message, "agent").vitals == Vitals()
+
+
+@pytest.mark.parametrize(
+    ("vitals", "place"),
+    [
+        (model_pb2.Vitals(reason="x" * (MAX_OUTPUT + 1)), "agent.vitals.reason"),
+        (model_pb2.Vitals(host_calls={"logging": 1}), "agent.vitals.host_calls"),
+        (model_pb2.Vitals(host_calls={f"a:b/c{n}": 1 for n in range(65)}), "agent.vitals.host_calls"),
+    ],
+)
+def test_an_agents_vitals(vitals: model_pb2.Vitals, place: str) -> None:
+    message = to_pb_observed_agent(AGENT)
+    message.vitals.CopyFrom(vitals)
+    refused(lambda: from_pb_observed_agent(message, "agent"), place)
 
 
 def changed(message: Message, /, **fields: object) -> Message:
