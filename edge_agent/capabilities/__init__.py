@@ -26,7 +26,9 @@ SERVED: Mapping[str, str] = MappingProxyType(
     {
         "fleet:sensors/reader@0.1.0": "sensor_reader",
         "wasi:cli/environment@0.2.12": "wasi_cli",
+        "wasi:cli/environment@0.3.0": "wasi_cli",
         "wasi:cli/exit@0.2.12": "wasi_cli",
+        "wasi:cli/exit@0.3.0": "wasi_cli",
         "wasi:cli/stderr@0.2.12": "wasi_cli",
         "wasi:cli/stdin@0.2.12": "wasi_cli",
         "wasi:cli/stdout@0.2.12": "wasi_cli",
@@ -36,6 +38,9 @@ SERVED: Mapping[str, str] = MappingProxyType(
         "wasi:cli/terminal-stdin@0.2.12": "wasi_cli",
         "wasi:cli/terminal-stdout@0.2.12": "wasi_cli",
         "wasi:clocks/monotonic-clock@0.2.12": "clocks",
+        "wasi:clocks/monotonic-clock@0.3.0": "clocks",
+        "wasi:clocks/system-clock@0.3.0": "clocks",
+        "wasi:clocks/types@0.3.0": "clocks",
         "wasi:clocks/wall-clock@0.2.12": "clocks",
         "wasi:config/store@0.2.0-draft": "config_store",
         "wasi:config/store@0.2.0-rc.1": "config_store",
@@ -59,8 +64,11 @@ SERVED: Mapping[str, str] = MappingProxyType(
         "wasi:nn/inference@0.2.0-rc-2024-10-28": "nn",
         "wasi:nn/tensor@0.2.0-rc-2024-10-28": "nn",
         "wasi:random/insecure-seed@0.2.12": "randomness",
+        "wasi:random/insecure-seed@0.3.0": "randomness",
         "wasi:random/insecure@0.2.12": "randomness",
+        "wasi:random/insecure@0.3.0": "randomness",
         "wasi:random/random@0.2.12": "randomness",
+        "wasi:random/random@0.3.0": "randomness",
     }
 )
 """Interface -> module of this package that serves it."""

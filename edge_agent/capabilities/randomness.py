@@ -1,4 +1,4 @@
-"""`wasi:random` 0.2: random bytes for keys, and others for hash tables.
+"""`wasi:random` 0.2 and 0.3: random bytes for keys, and others for hash tables.
 
 Owns: how much a guest may ask for at once. All three interfaces give the same: bytes of the context's `entropy`. The
 text allows the insecure ones to be better than they promise, and a second generator would be one more thing to get
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 RANDOM = "wasi:random/random@0.2.12"
 INSECURE = "wasi:random/insecure@0.2.12"
 INSECURE_SEED = "wasi:random/insecure-seed@0.2.12"
+RANDOM_3 = "wasi:random/random@0.3.0"
+INSECURE_3 = "wasi:random/insecure@0.3.0"
+INSECURE_SEED_3 = "wasi:random/insecure-seed@0.3.0"
 
 MAX_BYTES = 64 * 1024
 """Bytes of one call."""
@@ -31,10 +34,20 @@ _INSECURE_SIGNATURES = declare_functions(
     {}, {"get-insecure-random-bytes": "func(len: u64) -> list<u8>", "get-insecure-random-u64": "func() -> u64"}
 )
 _SEED_SIGNATURES = declare_functions({}, {"insecure-seed": "func() -> tuple<u64, u64>"})
+_RANDOM_3_SIGNATURES = declare_functions(
+    {}, {"get-random-bytes": "func(max-len: u64) -> list<u8>", "get-random-u64": "func() -> u64"}
+)
+_INSECURE_3_SIGNATURES = declare_functions(
+    {}, {"get-insecure-random-bytes": "func(max-len: u64) -> list<u8>", "get-insecure-random-u64": "func() -> u64"}
+)
+_SEED_3_SIGNATURES = declare_functions({}, {"get-insecure-seed": "func() -> tuple<u64, u64>"})
 
 
 def interfaces(context: AgentContext) -> tuple[HostInterface, ...]:
-    """The three interfaces for one agent. No function has an error side: without a grant a call ends the agent."""
+    """The interfaces of both versions for one agent.
+
+    No function has an error side: without a grant a call ends the agent.
+    """
     random, insecure, seed = (_Source(context, name) for name in (RANDOM, INSECURE, INSECURE_SEED))
     return (
         HostInterface(
@@ -48,6 +61,18 @@ def interfaces(context: AgentContext) -> tuple[HostInterface, ...]:
             ),
         ),
         HostInterface(INSECURE_SEED, bind(_SEED_SIGNATURES, {"insecure-seed": seed.pair})),
+        HostInterface(
+            RANDOM_3,
+            bind(_RANDOM_3_SIGNATURES, {"get-random-bytes": random.some_bytes, "get-random-u64": random.number}),
+        ),
+        HostInterface(
+            INSECURE_3,
+            bind(
+                _INSECURE_3_SIGNATURES,
+                {"get-insecure-random-bytes": insecure.some_bytes, "get-insecure-random-u64": insecure.number},
+            ),
+        ),
+        HostInterface(INSECURE_SEED_3, bind(_SEED_3_SIGNATURES, {"get-insecure-seed": seed.pair})),
     )
 
 
@@ -64,6 +89,10 @@ class _Source:
         if count > MAX_BYTES:
             raise FleetError(Code.LIMIT_EXCEEDED, f"one call gives {MAX_BYTES} random bytes, not {count}")
         return self._entropy(count)
+
+    def some_bytes(self, most: int) -> bytes:
+        """Up to so many random bytes."""
+        return self.bytes(min(most, MAX_BYTES))
 
     def number(self) -> int:
         """A random u64."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = "wasi:cli/environment@0.2.12"
 EXIT = "wasi:cli/exit@0.2.12"
+ENVIRONMENT_3 = "wasi:cli/environment@0.3.0"
+EXIT_3 = "wasi:cli/exit@0.3.0"
 STDIN = "wasi:cli/stdin@0.2.12"
 STDOUT = "wasi:cli/stdout@0.2.12"
 STDERR = "wasi:cli/stderr@0.2.12"
@@ -51,6 +53,14 @@ _ENVIRONMENT_SIGNATURES = declare_functions(
         "initial-cwd": "func() -> option<string>",
     },
 )
+_ENVIRONMENT_3_SIGNATURES = declare_functions(
+    {},
+    {
+        "get-environment": "func() -> list<tuple<string, string>>",
+        "get-arguments": "func() -> list<string>",
+        "get-initial-cwd": "func() -> option<string>",
+    },
+)
 _EXIT_SIGNATURES = declare_functions({}, {"exit": "func(status: result)", "exit-with-code": "func(status-code: u8)"})
 
 
@@ -70,7 +80,17 @@ def interfaces(context: AgentContext) -> tuple[HostInterface, ...]:
                 {"get-environment": list, "get-arguments": list, "initial-cwd": _none},
             ),
         ),
-        HostInterface(EXIT, bind(_EXIT_SIGNATURES, {"exit": _exit, "exit-with-code": _exit_with_code})),
+        HostInterface(
+            ENVIRONMENT_3,
+            bind(
+                _ENVIRONMENT_3_SIGNATURES,
+                {"get-environment": list, "get-arguments": list, "get-initial-cwd": _none},
+            ),
+        ),
+        *(
+            HostInterface(name, bind(_EXIT_SIGNATURES, {"exit": _exit, "exit-with-code": _exit_with_code}))
+            for name in (EXIT, EXIT_3)
+        ),
         _getter(STDIN, "get-stdin", "input-stream", lambda: handles.inputs.insert(EmptyInput())),
         _getter(STDOUT, "get-stdout", "output-stream", lambda: handles.outputs.insert(Sink(stdout.write))),
         _getter(STDERR, "get-stderr", "output-stream", lambda: handles.outputs.insert(Sink(stderr.write))),

@@ -63,3 +63,19 @@ def test_each_needs_its_rule(node: Node, interface: str, function: str) -> None:
         draw(*([8] if (interface, function) in BYTES else []))
     assert refused.value.code is Code.CALL_DENIED
     assert refused.value.detail["interface"] == interface
+
+
+@pytest.mark.parametrize(
+    ("interface", "function"),
+    [(randomness.RANDOM_3, "get-random-bytes"), (randomness.INSECURE_3, "get-insecure-random-bytes")],
+)
+def test_in_0_3_a_call_gives_no_more_than_it_may(node: Node, interface: str, function: str) -> None:
+    assert len(call(node, interface, function)(32)) == 32
+    assert len(call(node, interface, function)((1 << 64) - 1)) == randomness.MAX_BYTES
+    with pytest.raises(FleetError) as refused:
+        call(node, interface, function, granted=False)(1)
+    assert refused.value.code is Code.CALL_DENIED
+
+
+def test_the_seed_of_0_3(node: Node) -> None:
+    assert len(call(node, randomness.INSECURE_SEED_3, "get-insecure-seed")()) == 2
