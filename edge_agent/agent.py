@@ -242,6 +242,7 @@ async def run(settings: Settings) -> None:
             data / "cache" / "compiled",
             data / "keys" / "cache.key",
             data / HTTP_AUTHORITIES,
+            settings.inference,
         )
         runtime = RunnerHost(paths, node=identity.node, clock=clock)
         await runtime.open()

@@ -10,6 +10,15 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.inference import (
+    DEFAULT_MEMORY,
+    GPU_PROVIDERS,
+    MAX_THREADS,
+    MIN_MEMORY,
+    TPU_PROVIDERS,
+    Inference,
+    parse_providers,
+)
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
@@ -39,6 +48,11 @@ class Settings:
         log_lines_per_agent: lines of each agent's log that are kept for `fleetctl logs`.
         max_concurrent_admissions: admissions, and so compilations, at once.
         telemetry_poll_ms: shortest period of a telemetry trigger; faster ones are slowed down to it.
+        inference_threads: of one inference; 0 for half of the processors, at most 4.
+        inference_memory_bytes: what ONNX Runtime may hold in the runner of an application.
+        inference_gpu: execution providers that serve the device `gpu`, as `edge_agent.inference` reads them.
+        inference_tpu: likewise for `tpu`.
+        inference_cpu_fallback: whether a model whose granted device is not there may run on the processor.
     """
 
     data_dir: Path
@@ -53,6 +67,22 @@ class Settings:
     log_lines_per_agent: int = 500
     max_concurrent_admissions: int = 2
     telemetry_poll_ms: int = 100
+    inference_threads: int = 0
+    inference_memory_bytes: int = DEFAULT_MEMORY
+    inference_gpu: str = GPU_PROVIDERS
+    inference_tpu: str = TPU_PROVIDERS
+    inference_cpu_fallback: bool = False
+
+    @property
+    def inference(self) -> Inference:
+        """What these settings say about models."""
+        return Inference(
+            self.inference_threads,
+            self.inference_memory_bytes,
+            parse_providers(self.inference_gpu),
+            parse_providers(self.inference_tpu),
+            self.inference_cpu_fallback,
+        )
 
 
 BOUNDS: Mapping[str, tuple[int, int]] = {
@@ -66,6 +96,8 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "log_lines_per_agent": (1, 100_000),
     "max_concurrent_admissions": (1, 64),
     "telemetry_poll_ms": (1, 3_600_000),
+    "inference_threads": (0, MAX_THREADS),
+    "inference_memory_bytes": (MIN_MEMORY, 2**40),
 }
 """Setting -> smallest and largest value."""
 
@@ -125,6 +157,8 @@ def _set(settings: Settings, known: set[str], name: str, value: object, place: s
         if not isinstance(value, bool):
             raise FleetError(Code.CONFIG_INVALID, "expected true or false", place=place)
         return _replaced(settings, name, value)
+    if isinstance(getattr(settings, name), str):
+        return _replaced(settings, name, _providers(value, place))
     if isinstance(value, bool) or not isinstance(value, int):
         raise FleetError(Code.CONFIG_INVALID, "expected a whole number", place=place)
     low, high = BOUNDS[name]
@@ -133,6 +167,17 @@ def _set(settings: Settings, known: set[str], name: str, value: object, place: s
     return _replaced(settings, name, value)
 
 
-def _replaced(settings: Settings, name: str, value: bool | int) -> Settings:  # noqa: FBT001 - a setting's value
+def _providers(value: object, place: str) -> str:
+    """The text of the settings that are one: execution providers."""
+    if not isinstance(value, str):
+        raise FleetError(Code.CONFIG_INVALID, "expected text", place=place)
+    try:
+        parse_providers(value)
+    except FleetError as error:
+        raise FleetError(error.code, error.private, place=place) from error
+    return value
+
+
+def _replaced(settings: Settings, name: str, value: bool | int | str) -> Settings:  # noqa: FBT001 - a setting's value
     change: dict[str, Any] = {name: value}
     return replace(settings, **change)

@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
 
 from edge_agent.capabilities.exchange import NO_EXCHANGE
+from edge_agent.inference import Inference
 from fleet.errors import Code, FleetError
 from fleet.wit_text import parse_signature, parse_type
 
@@ -109,6 +110,11 @@ def _nobody_waits() -> None:
     """Wake nobody: for contexts whose capabilities have no threads."""
 
 
+def _never_overdue() -> EndAgentError | None:
+    """Let every call go on: for contexts without deadlines."""
+    return None
+
+
 class GuestClock(Protocol):
     """Time as a guest may see it; the standard library's `time` module is one."""
 
@@ -137,6 +143,8 @@ class AgentContext:
         wait: returns after so many nanoseconds, or earlier once `wake` is called. Raises `EndAgentError` at the
             deadline of the running call, and as soon as the agent is told to stop.
         entropy: gives so many random bytes, fit for keys.
+        overdue: why the running call must end now, None while it may go on; from any thread. For what cannot `wait`.
+        inference: what the node's operator decided about models.
         wake: ends a `wait`, from any thread: what the guest may be waiting for has changed.
         exchange: what the agent shares with the node around its runner; nothing unless one is given.
         http_authorities: certificates of authorities that the node trusts beside the system's, where it serves HTTP.
@@ -153,6 +161,8 @@ class AgentContext:
     clock: GuestClock
     wait: Callable[[int], None]
     entropy: Callable[[int], bytes]
+    overdue: Callable[[], EndAgentError | None] = _never_overdue
+    inference: Inference = field(default_factory=Inference)
     wake: Callable[[], None] = _nobody_waits
     exchange: Exchange = NO_EXCHANGE
     http_authorities: Path | None = None

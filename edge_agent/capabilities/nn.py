@@ -3,8 +3,10 @@
 Owns: what the functions of `tensor`, `graph`, `inference` and `errors` mean, who may load which model, and the limits
 on what a guest makes the host hold. Never touches ONNX Runtime: `nn_session.py` does.
 
-- Models are loaded by name only. A model that the guest brings itself would be code that nobody signed.
-- A rule names a model as the guest does, or by the digest of its file. The one device is `cpu`.
+- A model is loaded by its name in the bundle, or by its bytes where these are a model of the bundle. One that the guest
+  brings itself would be code that nobody signed.
+- A rule names a model as the guest does, or by the digest of its file. By name a model runs on the best device that the
+  grant allows and the node has (`gpu`, `tpu`, `cpu`), by its bytes on the one that the guest asks for.
 - A tensor whose parts disagree is found when it is used: its constructor has no way to answer with an error.
 """
 
@@ -13,15 +15,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from edge_agent.capabilities.base import HostInterface, Table, bind, declare_functions, declare_types
-from edge_agent.capabilities.nn_session import MAX_RANK, Session, Sessions, Tensor, TensorType
+from edge_agent.capabilities.base import HostInterface, LogRecord, Table, bind, declare_functions, declare_types
+from edge_agent.capabilities.nn_session import Session, Sessions, Wish
+from edge_agent.capabilities.nn_tensor import MAX_RANK, Tensor, TensorType
+from edge_agent.inference import Device
 from fleet.errors import Code, FleetError
+from fleet.oci import digest_of
 from fleet.wit_types import Err, Ok, OwnType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edge_agent.capabilities.base import AgentContext
+    from edge_agent.runtime import ModelFile
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,9 +52,13 @@ MAX_ERRORS = 256
 
 _SECOND_NS = 1_000_000_000
 
+_ENCODINGS = ("onnx", "autodetect")
+_PREFERENCE = (Device.GPU, Device.TPU, Device.CPU)
+
 _CODES = {
     Code.VALUE_INVALID: "invalid-argument",
     Code.MODEL_INVALID: "unsupported-operation",
+    Code.DEVICE_UNAVAILABLE: "unsupported-operation",
     Code.LIMIT_EXCEEDED: "too-large",
     Code.NOT_FOUND: "not-found",
     Code.BLOB_MISSING: "not-found",
@@ -119,18 +129,23 @@ class _Error:
     data: str
 
 
+class _EncodingError(Exception):
+    """The guest names an encoding that is not served."""
+
+
 class _Nn:
     """The package for one agent, with the handles that its guest holds."""
 
     def __init__(self, context: AgentContext) -> None:
+        self._context = context
         self._authority = context.authority
-        self._models = context.models
         self._rate = _Rate(context)
         self._tensors: Table[Tensor] = Table("tensors", MAX_TENSORS, MAX_TENSOR_BYTES)
         self._graphs: Table[Session] = Table("graphs", MAX_GRAPHS)
         self._contexts: Table[Session] = Table("execution contexts", MAX_GRAPHS)
         self._errors: Table[_Error] = Table("errors", MAX_ERRORS)
-        self._loaded: dict[str, Session] = {}
+        self._reported: set[tuple[str, str]] = set()
+        context.releases.callback(_SESSIONS.release, self)
 
     def interfaces(self) -> tuple[HostInterface, ...]:
         return (
@@ -185,6 +200,8 @@ class _Nn:
         def answer(*args: P.args, **kwargs: P.kwargs) -> Ok[T] | Err[int]:
             try:
                 return Ok(call(*args, **kwargs))
+            except _EncodingError:
+                return Err(self._errors.insert(_Error("invalid-encoding", f"models here are {_ENCODINGS[0]}")))
             except FleetError as error:
                 return Err(self._errors.insert(_Error(_CODES.get(error.code, "unknown"), error.private)))
 
@@ -197,33 +214,49 @@ class _Nn:
             raise FleetError(Code.LIMIT_EXCEEDED, f"a tensor may have {MAX_RANK} dimensions", interface=TENSOR)
         return self._tensors.insert(Tensor(tuple(dimensions), TensorType(kind), bytes(data)), len(data))
 
-    def _load(self, _builder: Sequence[bytes], _encoding: str, _target: str) -> int:
+    def _load(self, builder: Sequence[bytes], encoding: str, target: str) -> int:
+        if encoding not in _ENCODINGS:
+            raise _EncodingError
+        digest = digest_of(builder[0]) if len(builder) == 1 else ""
+        for name, model in self._context.models.items():
+            if model.digest == digest:
+                return self._graphs.insert(self._session(name, (Device(target),)))
         raise FleetError(Code.CALL_DENIED, "models come with the agent's bundle: use load-by-name")
 
     def _load_by_name(self, name: str) -> int:
-        return self._graphs.insert(self._session(name))
+        return self._graphs.insert(self._session(name, _PREFERENCE))
 
-    def _session(self, name: str) -> Session:
-        """The session of a model that the agent may use; kept until the agent ends, so that it is loaded once.
+    def _session(self, name: str, devices: Sequence[Device]) -> Session:
+        """The session of a model that the agent may use, on the first of these devices that is granted and there.
 
         Raises:
             FleetError: CALL_DENIED, NOT_FOUND, and what loading raises.
         """
-        session = self._loaded.get(name)
-        if session is not None:
-            return session
-        by_name = self._allows(name)
-        model = self._models.get(name)
-        if not by_name and (model is None or not self._allows(model.digest)):
-            raise FleetError(Code.CALL_DENIED, "the grant does not include this model")
+        model = self._context.models.get(name)
+        granted = tuple(device for device in devices if self._allows(name, model, device))
+        if not granted:
+            raise FleetError(Code.CALL_DENIED, "the grant does not include this model, or not on this device")
         if model is None:
             raise FleetError(Code.NOT_FOUND, "the bundle has no model of this name")
-        session = _SESSIONS.open(model)
-        self._loaded[name] = session
+        session = _SESSIONS.open(Wish(model, granted, self._context.inference), self, self._context.overdue)
+        self._report(name, session)
         return session
 
-    def _allows(self, model: str) -> bool:
-        return self._authority.allows("wasi:nn/graph", model=model, device="cpu")
+    def _allows(self, name: str, model: ModelFile | None, device: Device) -> bool:
+        names = (name,) if model is None else (name, model.digest)
+        return any(self._authority.allows("wasi:nn/graph", model=known, device=device) for known in names)
+
+    def _report(self, name: str, session: Session) -> None:
+        """Say in the agent's log where a model runs, once for each place."""
+        placement = session.placement
+        if (key := (name, str(placement))) in self._reported:
+            return
+        self._reported.add(key)
+        missing = placement.instead_of
+        instead = "" if missing is None else f": this node has no {missing} for it"
+        text = f"model {name} runs on {placement.device} by {placement.provider.name}{instead}"
+        level = "info" if missing is None else "warn"
+        self._context.log(LogRecord(self._context.clock.time_ns(), level, "wasi:nn", text))
 
     def _new_context(self, graph: int) -> int:
         return self._contexts.insert(self._graphs.get(graph))
@@ -232,7 +265,7 @@ class _Nn:
         # The guest has given its tensors away: they go, whatever happens next.
         tensors = [(name, self._tensors.take(handle)) for name, handle in inputs]
         self._rate.count()
-        outputs = self._contexts.get(context).run(tensors)
+        outputs = self._contexts.get(context).run(tensors, self._context.overdue)
         if not self._tensors.has_room(len(outputs), sum(len(tensor.data) for _, tensor in outputs)):
             raise FleetError(
                 Code.LIMIT_EXCEEDED, f"the agent's tensors may have {MAX_TENSOR_BYTES} bytes; drop those no longer used"

@@ -1,7 +1,7 @@
 """Models on ONNX Runtime: the only module that touches it.
 
-Owns: loading a model into a `Session`, sharing sessions between the agents of a runner, and checking tensors against
-what the model expects before the native code sees them. Never decides who may use a model: that is `nn.py`.
+Owns: loading a model into a `Session` on a device, sharing sessions between the agents of a runner, and the bounds on
+the threads, the memory and the number of them. Never decides who may use a model, or where: that is `nn.py`.
 
 Importing this module costs tens of megabytes, so `edge_agent.capabilities` does it only for an agent that imports
 `wasi:nn`.
@@ -10,10 +10,11 @@ Importing this module costs tens of megabytes, so `edge_agent.capabilities` does
 from __future__ import annotations
 
 import ctypes
-import math
+import os
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
-from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,9 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
+from edge_agent.capabilities.nn_tensor import ONNX_NAMES, Port, Tensor, TensorType, arrays
+from edge_agent.capabilities.nn_watch import PERIOD_S, Watch
+from edge_agent.inference import CPU_PROVIDER, Placement, placements, unavailable
 from fleet.errors import Code, FleetError
 from fleet.oci import digest_of
 
@@ -30,20 +34,28 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edge_agent.capabilities.nn_watch import Overdue
+    from edge_agent.inference import Device, Inference
     from edge_agent.runtime import ModelFile
 
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 """Bytes of a model file."""
 
-MAX_RANK = 16
-"""Dimensions of a tensor."""
+MAX_SESSIONS = 32
+"""Sessions of one runner, each with threads of its own where an inference has several."""
+
+MAX_SESSIONS_BYTES = 1024 * 1024 * 1024
+"""Sum of the sizes of the model files behind the sessions of one runner."""
 
 _FAULTS = (
     native.EPFail,
+    native.EngineError,
     native.Fail,
     native.InvalidArgument,
     native.InvalidGraph,
     native.InvalidProtobuf,
+    native.ModelLoadCanceled,
+    native.NoModel,
     native.NoSuchFile,
     native.NotImplemented,
     native.RuntimeException,
@@ -52,137 +64,100 @@ _FAULTS = (
     MemoryError,
 )
 
-
-class TensorType(StrEnum):
-    """Element types by their names in `wasi:nn`."""
-
-    FP16 = "FP16"
-    FP32 = "FP32"
-    FP64 = "FP64"
-    BF16 = "BF16"
-    U8 = "U8"
-    I32 = "I32"
-    I64 = "I64"
-
-
-# NumPy has no bfloat16: its bits travel as u16. wasi:nn data is little-endian whatever the host.
-_DTYPES: dict[TensorType, np.dtype[np.generic]] = {
-    TensorType.FP16: np.dtype("<f2"),
-    TensorType.FP32: np.dtype("<f4"),
-    TensorType.FP64: np.dtype("<f8"),
-    TensorType.BF16: np.dtype("<u2"),
-    TensorType.U8: np.dtype("u1"),
-    TensorType.I32: np.dtype("<i4"),
-    TensorType.I64: np.dtype("<i8"),
-}
-
-_ONNX_NAMES = {
-    "tensor(float16)": TensorType.FP16,
-    "tensor(float)": TensorType.FP32,
-    "tensor(double)": TensorType.FP64,
-    "tensor(bfloat16)": TensorType.BF16,
-    "tensor(uint8)": TensorType.U8,
-    "tensor(int32)": TensorType.I32,
-    "tensor(int64)": TensorType.I64,
-}
+_ARENA = "bfc_arena"
+"""In the texts of faults of the allocator whose memory is bounded."""
 
 _ONNX_BFLOAT16 = 16
 """`TensorProto.DataType.BFLOAT16` (onnx.proto3)."""
 
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """Elements in row-major order, little-endian. Whether the parts agree is checked where a tensor is used.
-
-    The data of an output is a view of ONNX Runtime's own memory: copying it again can cost as much as the inference.
-    """
-
-    dimensions: tuple[int, ...]
-    type: TensorType
-    data: bytes | memoryview
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """An input or output of a model; a dimension that may vary is None."""
-
-    name: str
-    type: TensorType
-    dimensions: tuple[int | None, ...]
+_WATCH = Watch()
 
 
 class Session:
     """A loaded model; any number of threads may run it at the same time.
 
     Args:
-        model: the model as an ONNX file holds it.
+        model: the model as an ONNX file holds it. What a model keeps in other files is not read.
         digest: `sha256:...` of those bytes.
+        placement: where it runs; operators that its provider does not have run on the processor.
+        inference: bounds of threads and memory.
+        overdue: why the call that loads it must end now, None while it may go on; asked in another thread.
 
     Raises:
-        FleetError: MODEL_INVALID when ONNX Runtime refuses the model, or wasi:nn cannot express its inputs or outputs.
+        FleetError: MODEL_INVALID when ONNX Runtime refuses the model, or wasi:nn cannot express its inputs or outputs;
+            LIMIT_EXCEEDED when it needs more memory than it may have; DEVICE_UNAVAILABLE when the provider is there
+            and its device is not.
+        EndAgentError: what `overdue` says.
     """
 
-    def __init__(self, model: bytes, digest: str) -> None:
+    def __init__(self, model: bytes, digest: str, placement: Placement, inference: Inference, overdue: Overdue) -> None:
         self.digest = digest
-        options = onnxruntime.SessionOptions()
-        # An agent has one thread, and no model may take more of the node than that.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
-        options.log_severity_level = 4
+        self.placement = placement
+        self.model_bytes = len(model)
+        self._memory_bytes = inference.memory_bytes
+        _bound_memory(inference.memory_bytes)
+        options, provider = _options(inference), placement.provider
         try:
-            # Without the fallback, which would load a broken model a second time and print that it does.
-            self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"], enable_fallback=0
-            )
+            with _WATCH.watching(overdue, lambda: options.set_load_cancellation_flag(True)):
+                # Without the fallback, which would load a broken model a second time and print that it does.
+                self._session = onnxruntime.InferenceSession(
+                    model, options, providers=[(provider.name, dict(provider.options))], enable_fallback=0
+                )
+            if provider.name not in self._session.get_providers():
+                raise FleetError(Code.DEVICE_UNAVAILABLE, f"{provider} does not work on this machine")
             self.inputs = tuple(_port(node, digest) for node in self._session.get_inputs())
             self.outputs = tuple(_port(node, digest) for node in self._session.get_outputs())
         except _FAULTS as error:
+            if _ARENA in str(error):
+                raise self._too_much_memory() from error
             raise FleetError(
                 Code.MODEL_INVALID, f"ONNX Runtime refuses the model: {_first_line(error)}", place=digest
             ) from error
         self._output_names = [port.name for port in self.outputs]
         self._has_bfloat16 = any(port.type is TensorType.BF16 for port in (*self.inputs, *self.outputs))
 
-    def run(self, inputs: Sequence[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:
+    def run(self, inputs: Sequence[tuple[str, Tensor]], overdue: Overdue) -> list[tuple[str, Tensor]]:
         """Run the model once and return its outputs in its own order.
 
+        Args:
+            inputs: by name, in any order.
+            overdue: as for the session itself.
+
         Raises:
-            FleetError: VALUE_INVALID when the inputs do not fit the model; INTERNAL when ONNX Runtime fails.
+            FleetError: VALUE_INVALID when the inputs do not fit the model; LIMIT_EXCEEDED when it needs more memory
+                than it may have; INTERNAL when ONNX Runtime fails.
+            EndAgentError: what `overdue` says.
         """
-        arrays = self._arrays(inputs)
+        given = arrays(self.inputs, inputs)
+        options = onnxruntime.RunOptions()
         try:
-            if self._has_bfloat16:
-                return self._run_values(arrays)
-            found = self._session.run(self._output_names, arrays)
+            with _WATCH.watching(overdue, lambda: setattr(options, "terminate", True)):
+                if self._has_bfloat16:
+                    return self._run_values(given, options)
+                found = self._session.run(self._output_names, given, options)
         except native.InvalidArgument as error:
             raise FleetError(Code.VALUE_INVALID, f"the model refuses its inputs: {_first_line(error)}") from error
         except _FAULTS as error:
+            if _ARENA in str(error):
+                raise self._too_much_memory() from error
             raise FleetError(Code.INTERNAL, f"the model failed: {_first_line(error)}") from error
         return [
             (port.name, Tensor(array.shape or (1,), port.type, array.reshape(-1).view(np.uint8).data))
             for port, array in zip(self.outputs, found, strict=True)
         ]
 
-    def _arrays(self, inputs: Sequence[tuple[str, Tensor]]) -> dict[str, NDArray[np.generic]]:
-        given = dict(inputs)
-        names = [port.name for port in self.inputs]
-        if len(given) != len(inputs) or given.keys() != set(names):
-            raise FleetError(
-                Code.VALUE_INVALID, f"the model's inputs are {names}, given were {[name for name, _ in inputs]}"
-            )
-        return {port.name: _array(port, given[port.name]) for port in self.inputs}
-
-    def _run_values(self, arrays: dict[str, NDArray[np.generic]]) -> list[tuple[str, Tensor]]:
+    def _run_values(
+        self, given: dict[str, NDArray[np.generic]], options: onnxruntime.RunOptions
+    ) -> list[tuple[str, Tensor]]:
         """Run on ONNX Runtime's own values, which know the type that NumPy lacks; slower for small models."""
         make = onnxruntime.OrtValue
         values = {
-            port.name: make.ortvalue_from_numpy_with_onnx_type(arrays[port.name], _ONNX_BFLOAT16)
+            port.name: make.ortvalue_from_numpy_with_onnx_type(given[port.name], _ONNX_BFLOAT16)
             if port.type is TensorType.BF16
-            else make.ortvalue_from_numpy(arrays[port.name])
+            else make.ortvalue_from_numpy(given[port.name])
             for port in self.inputs
         }
-        found = self._session.run_with_ort_values(self._output_names, values)
+        found = self._session.run_with_ort_values(self._output_names, values, options)
         return [
             (
                 port.name,
@@ -195,33 +170,125 @@ class Session:
             for port, value in zip(self.outputs, found, strict=True)
         ]
 
+    def _too_much_memory(self) -> FleetError:
+        return FleetError(
+            Code.LIMIT_EXCEEDED, f"the models of this runner may use {self._memory_bytes} bytes", place=self.digest
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an agent wants to run.
+
+    Attributes:
+        model: the admitted file.
+        devices: where it may run, the preferred device first.
+        inference: what the node's operator decided.
+    """
+
+    model: ModelFile
+    devices: tuple[Device, ...]
+    inference: Inference
+
 
 class Sessions:
-    """Sessions that agents share, by the digest of their model. A session goes when no agent holds it any more."""
+    """Sessions that agents share, by the digest of their model and where it runs.
+
+    A session goes when no agent holds it any more. When there are too many, those go first that an agent loaded and
+    has no handle of, the ones that were asked for longest ago before the others.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: WeakValueDictionary[str, Session] = WeakValueDictionary()
+        self._open: WeakValueDictionary[tuple[str, Placement], Session] = WeakValueDictionary()
+        self._kept: OrderedDict[tuple[object, str, Placement], Session] = OrderedDict()
 
-    def open(self, model: ModelFile) -> Session:
-        """The session of an admitted model. Others wait while one loads.
+    def open(self, wish: Wish, holder: object, overdue: Overdue) -> Session:
+        """The session of an admitted model; kept for `holder` as long as there is room. Others wait while one loads.
 
         Raises:
-            FleetError: BLOB_MISSING, LIMIT_EXCEEDED, MODEL_INVALID; DIGEST_MISMATCH when the file changed since the
-                model was admitted.
+            FleetError: BLOB_MISSING, LIMIT_EXCEEDED, MODEL_INVALID, DEVICE_UNAVAILABLE; DIGEST_MISMATCH when the file
+                changed since the model was admitted.
+            EndAgentError: what `overdue` says.
         """
-        with self._lock:
-            session = self._open.get(model.digest)
-            if session is None:
-                # Read once: what is hashed is what is loaded.
-                data = _read(model.path)
-                if digest_of(data) != model.digest:
-                    raise FleetError(
-                        Code.DIGEST_MISMATCH, "the model's file is not what was admitted", place=model.digest
-                    )
-                session = Session(data, model.digest)
-                self._open[model.digest] = session
+        while not self._lock.acquire(timeout=PERIOD_S):
+            if (reason := overdue()) is not None:
+                raise reason
+        try:
+            session = self._opened(wish, overdue)
+            key = holder, session.digest, session.placement
+            self._kept[key] = session
+            self._kept.move_to_end(key)
             return session
+        finally:
+            self._lock.release()
+
+    def release(self, holder: object) -> None:
+        """Keep nothing for `holder` any more."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] is holder]:
+                del self._kept[key]
+
+    def _opened(self, wish: Wish, overdue: Overdue) -> Session:
+        available = onnxruntime.get_available_providers()
+        ways = placements(wish.devices, available, wish.inference)
+        for placement in ways:
+            if (session := self._open.get((wish.model.digest, placement))) is not None:
+                return session
+        if not ways:
+            raise unavailable(wish.devices, available)
+        # Read once: what is hashed is what is loaded.
+        data = _read(wish.model.path)
+        if digest_of(data) != wish.model.digest:
+            raise FleetError(Code.DIGEST_MISMATCH, "the model's file is not what was admitted", place=wish.model.digest)
+        self._make_room(len(data))
+        faults: list[str] = []
+        for placement in ways:
+            try:
+                session = Session(data, wish.model.digest, placement, wish.inference, overdue)
+            except FleetError as error:
+                # What the processor refuses is no model; another provider may lack its device, or an operator.
+                if placement.provider == CPU_PROVIDER or error.code is Code.LIMIT_EXCEEDED:
+                    raise
+                faults.append(error.private)
+            else:
+                self._open[wish.model.digest, placement] = session
+                return session
+        raise unavailable(wish.devices, available, faults)
+
+    def _make_room(self, size: int) -> None:
+        while not self._has_room(size):
+            if not self._kept:
+                raise FleetError(
+                    Code.LIMIT_EXCEEDED,
+                    f"a runner may have {MAX_SESSIONS} models in use, of {MAX_SESSIONS_BYTES} bytes in sum",
+                )
+            self._kept.popitem(last=False)
+
+    def _has_room(self, size: int) -> bool:
+        sizes = [session.model_bytes for session in self._open.values()]
+        return len(sizes) < MAX_SESSIONS and sum(sizes) + size <= MAX_SESSIONS_BYTES
+
+
+@lru_cache(maxsize=1)
+def _bound_memory(limit: int) -> None:
+    """Let all sessions that are made from now on share so many bytes of memory on the processor."""
+    place = native.OrtMemoryInfo("Cpu", native.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, native.OrtMemType.DEFAULT)
+    # Growing by what is asked for, and no more: the limit counts what is taken from the system.
+    settings = {"max_mem": limit, "arena_extend_strategy": 1}
+    onnxruntime.create_and_register_allocator(place, native.OrtArenaCfg(settings))
+
+
+def _options(inference: Inference) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = inference.threads_on(len(os.sched_getaffinity(0)))
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    # Threads that spin for their next work would take processor time from the agents.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
 
 
 def _read(path: Path) -> bytes:
@@ -236,36 +303,12 @@ def _read(path: Path) -> bytes:
 
 
 def _port(node: onnxruntime.NodeArg, digest: str) -> Port:
-    kind = _ONNX_NAMES.get(node.type)
+    kind = ONNX_NAMES.get(node.type)
     if kind is None:
         raise FleetError(
             Code.MODEL_INVALID, f"{node.name!r} is a {node.type}, which wasi:nn cannot express", place=digest
         )
-    return Port(node.name, kind, tuple(size if isinstance(size, int) else None for size in node.shape))
-
-
-def _array(port: Port, tensor: Tensor) -> NDArray[np.generic]:
-    """Look at the tensor's bytes as what the port expects."""
-    if tensor.type is not port.type:
-        raise FleetError(Code.VALUE_INVALID, f"input {port.name!r} takes {port.type}, given was {tensor.type}")
-    dtype = _DTYPES[port.type]
-    given, size = len(tensor.data), math.prod(tensor.dimensions) * dtype.itemsize
-    if size != given:
-        raise FleetError(
-            Code.VALUE_INVALID,
-            f"input {port.name!r}: {list(tensor.dimensions)} of {port.type} is {size} bytes, given were {given}",
-        )
-    # wasi:nn writes a single value with the dimensions [1]; ONNX knows it without any.
-    dimensions = () if not port.dimensions and tensor.dimensions == (1,) else tensor.dimensions
-    if len(dimensions) != len(port.dimensions) or any(
-        size is not None and size != given for size, given in zip(port.dimensions, dimensions, strict=True)
-    ):
-        expected = ", ".join("?" if size is None else str(size) for size in port.dimensions)
-        raise FleetError(
-            Code.VALUE_INVALID, f"input {port.name!r} has the dimensions [{expected}], given were {list(dimensions)}"
-        )
-    array: NDArray[np.generic] = np.frombuffer(tensor.data, dtype).reshape(dimensions)
-    return array
+    return Port(node.name, kind, tuple(size if isinstance(size, int) and size >= 0 else None for size in node.shape))
 
 
 def _first_line(error: BaseException) -> str:

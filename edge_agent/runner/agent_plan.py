@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from edge_agent.inference import Inference
 from edge_agent.runner.exchange import Watchers
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class AgentPlan:
     on_full_queue: QueuePolicy
     links: dict[str, str] = field(default_factory=dict)
     http_authorities: Path | None = None
+    inference: Inference = field(default_factory=Inference)
 
 
 @dataclass(frozen=True, slots=True)

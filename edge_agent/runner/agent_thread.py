@@ -216,6 +216,8 @@ class AgentThread:
             log=self._log,
             clock=time,
             wait=self._wait,
+            overdue=self._overdue,
+            inference=plan.inference,
             entropy=os.urandom,
             wake=self._stirred.set,
             http_authorities=plan.http_authorities,
@@ -227,10 +229,16 @@ class AgentThread:
         left = self._deadline - time.monotonic()
         self._stirred.wait(max(0.0, min(nanoseconds / 1e9, left)))
         self._stirred.clear()
+        if (reason := self._overdue()) is not None:
+            raise reason
+
+    def _overdue(self) -> EndAgentError | None:
+        """Why what runs in the host must end now; for any thread."""
         if self._interrupted.is_set():
-            raise EndAgentError(ExitCause.STOPPED, "the call was interrupted while it waited")
+            return EndAgentError(ExitCause.STOPPED, "the call was interrupted while it waited")
         if time.monotonic() >= self._deadline:
-            raise EndAgentError(ExitCause.DEADLINE, "the call was still waiting at its deadline")
+            return EndAgentError(ExitCause.DEADLINE, "the call was still waiting at its deadline")
+        return None
 
     def _log(self, record: LogRecord) -> None:
         self._words.note(record)

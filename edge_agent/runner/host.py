@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from edge_agent.inference import Inference
 from edge_agent.runner.compilation import Compilation
 from edge_agent.runner.event_queue import EventQueue
 from edge_agent.runner.messages import AgentEnded, Counters, ModelEntry, StartAgent, StartFailed
@@ -37,19 +38,21 @@ IDLE_RUNNER_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RunnerPaths:
-    """Where the runtime keeps its files, all inside the node's data directory.
+    """Where the runtime keeps its files, all inside the node's data directory, and what it lets models have.
 
     Attributes:
         socket: the zygote's socket.
         cache: compiled components.
         cache_key: their authentication key.
         http_authorities: certificates of authorities that requests of agents trust beside the system's; None for none.
+        inference: what the operator decided about models.
     """
 
     socket: Path
     cache: Path
     cache_key: Path
     http_authorities: Path | None = None
+    inference: Inference = field(default_factory=Inference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class RunnerHost:
 
     def __init__(self, paths: RunnerPaths, *, node: str, clock: Clock, spawn_zygote: bool = True) -> None:
         self._node = node
-        self._authorities = paths.http_authorities
+        self._paths = paths
         self._clock = clock
         self._zygote = ZygoteClient(paths.socket, spawn=spawn_zygote)
         self._compilation = Compilation(self._zygote, paths.cache, paths.cache_key)
@@ -134,7 +137,7 @@ class RunnerHost:
         )
         runner = await self._runner(agent.application)
         try:
-            await runner.start(_order(agent, self._authorities), module)
+            await runner.start(_order(agent, self._paths), module)
         finally:
             self._schedule_idle(runner)
 
@@ -151,7 +154,7 @@ class RunnerHost:
         module_key = agent.code_digest, fuel
         self._known[agent.name] = replace(older, module=module_key, deadline_ms=limits.deadline_ms, older=older)
         try:
-            await runner.replace(_order(agent, self._authorities), probation, module)
+            await runner.replace(_order(agent, self._paths), probation, module)
         except BaseException:
             self._fall_back(agent.name)
             raise
@@ -371,7 +374,7 @@ class RunnerHost:
             os.close(self._modules.pop(key))
 
 
-def _order(agent: AgentStart, authorities: Path | None) -> StartAgent:
+def _order(agent: AgentStart, paths: RunnerPaths) -> StartAgent:
     return StartAgent(
         agent=agent.name,
         component=agent.code_digest,
@@ -382,7 +385,8 @@ def _order(agent: AgentStart, authorities: Path | None) -> StartAgent:
         state_dir=str(agent.state_dir),
         on_full_queue=agent.on_full_queue,
         links=dict(agent.links),
-        http_authorities="" if authorities is None else str(authorities),
+        http_authorities=str(paths.http_authorities or ""),
+        inference=paths.inference.encode(),
     )
 
 

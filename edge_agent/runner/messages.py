@@ -140,7 +140,8 @@ class CompileFailed(_Message):
 class StartAgent(_Message):
     """Start an agent; the descriptor is the sealed memory file with the machine code of `component` (a digest).
 
-    `links` says which agent of the same runner answers an import; `http_authorities` is a file, or empty.
+    `links` says which agent of the same runner answers an import; `http_authorities` is a file, or empty;
+    `inference` is what the operator decided about models, empty for the default.
     """
 
     FDS: ClassVar[int] = 1
@@ -154,6 +155,7 @@ class StartAgent(_Message):
     on_full_queue: QueuePolicy = QueuePolicy.REJECT
     links: Mapping[str, str] = field(default_factory=dict)
     http_authorities: str = ""
+    inference: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

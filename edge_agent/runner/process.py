@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
+from edge_agent.inference import Inference
 from edge_agent.runner import memory_file
 from edge_agent.runner.agent_links import Links
 from edge_agent.runner.agent_plan import AgentPlan, RunnerServices
@@ -172,6 +173,7 @@ class Runner:
         """What an instance runs with, and how it comes by its component; closes `module` when that is refused."""
         try:
             authority = Authority.decode(message.authority.encode())
+            inference = Inference.decode(message.inference)
         except FleetError:
             os.close(module)
             raise
@@ -185,6 +187,7 @@ class Runner:
             on_full_queue=message.on_full_queue,
             links=dict(message.links),
             http_authorities=Path(message.http_authorities) if message.http_authorities else None,
+            inference=inference,
         )
         kind = EngineKind(authority.limits.fuel_per_call is not None, authority.limits.stack_bytes)
         return plan, partial(self._components.load, message.component, module, kind)

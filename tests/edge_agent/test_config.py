@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.config import BOUNDS, Settings, load_settings
+from edge_agent.inference import Inference, Provider
 from fleet.errors import Code, FleetError
 
 
@@ -34,6 +35,10 @@ def test_the_environment_beats_the_file_and_a_flag_beats_both(tmp_path: Path) ->
         ("", {}, {"coalesce_ms": "fast"}, "--set coalesce_ms"),
         ("", {}, {"coalesce_ms": "99999999"}, "--set coalesce_ms"),
         ("", {}, {"reconnect_initial_ms": "600000"}, "reconnect_initial_ms"),
+        ("inference_gpu = 1", {}, {}, "agent.toml: inference_gpu"),
+        ("inference_gpu = 'CUDA'", {}, {}, "agent.toml: inference_gpu"),
+        ("", {"EDGE_AGENT_INFERENCE_TPU": "NPU"}, {}, "EDGE_AGENT_INFERENCE_TPU"),
+        ("", {}, {"inference_memory_bytes": "1"}, "--set inference_memory_bytes"),
     ],
 )
 def test_what_is_not_valid_is_named(
@@ -44,6 +49,15 @@ def test_what_is_not_valid_is_named(
         load_settings(tmp_path, environment, flags)
     assert caught.value.code is Code.CONFIG_INVALID
     assert str(caught.value.detail["place"]).endswith(place)
+
+
+def test_what_is_decided_about_models(tmp_path: Path) -> None:
+    assert load_settings(tmp_path, {}, {}).inference == Inference()
+    (tmp_path / "agent.toml").write_text('inference_threads = 2\ninference_gpu = ""\ninference_cpu_fallback = true\n')
+    flags = {"inference_tpu": "OpenVINOExecutionProvider:device_type=NPU", "inference_memory_bytes": "50000000"}
+    assert load_settings(tmp_path, {}, flags).inference == Inference(
+        2, 50_000_000, (), (Provider("OpenVINOExecutionProvider", (("device_type", "NPU"),)),), cpu_fallback=True
+    )
 
 
 def test_a_huge_file_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ The field numbers are those of onnx.proto3 (ONNX 1.17, IR version 8).
 from __future__ import annotations
 
 from enum import IntEnum
+from itertools import pairwise
 
 
 class ElementType(IntEnum):
@@ -35,8 +36,43 @@ def one_operator(
     graph = _field(1, node) + _field(2, "graph")
     graph += b"".join(_field(11, _value(name, element, dimensions)) for name in inputs)
     graph += _field(12, _value("y", result or element, dimensions))
-    operator_set = _field(1, "") + _field(2, 17)
-    return _field(1, 8) + _field(8, operator_set) + _field(7, graph)
+    return _model(graph)
+
+
+def loop(side: int) -> bytes:
+    """A model `y = x^(2^n)` of square matrices, which multiplies `n` times: as long as anybody wants."""
+    matrix: list[int | str] = [side, side]
+    body = _field(1, _field(1, "v") + _field(1, "v") + _field(2, "w") + _field(4, "MatMul"))
+    body += _field(1, _field(1, "c") + _field(2, "d") + _field(4, "Identity")) + _field(2, "body")
+    inside = (("i", ElementType.I64, []), ("c", ElementType.BOOL, []), ("v", ElementType.FP32, matrix))
+    body += b"".join(_field(11, _value(*value)) for value in inside)
+    body += _field(12, _value("d", ElementType.BOOL, [])) + _field(12, _value("w", ElementType.FP32, matrix))
+    attribute = _field(1, "body") + _field(6, body) + _field(20, 5)
+    node = _field(1, "n") + _field(1, "") + _field(1, "x") + _field(2, "y") + _field(4, "Loop") + _field(5, attribute)
+    graph = _field(1, node) + _field(2, "graph") + _field(11, _value("n", ElementType.I64, []))
+    graph += _field(11, _value("x", ElementType.FP32, matrix)) + _field(12, _value("y", ElementType.FP32, matrix))
+    return _model(graph)
+
+
+def outside(place: str) -> bytes:
+    """A model whose output is four numbers that a file at `place` holds."""
+    entry = _field(1, "location") + _field(2, place)
+    tensor = _field(1, 4) + _field(2, 1) + _field(8, "w") + _field(13, entry) + _field(14, 1)
+    graph = _field(1, _field(1, "w") + _field(2, "y") + _field(4, "Identity")) + _field(2, "graph")
+    return _model(graph + _field(5, tensor) + _field(12, _value("y", ElementType.FP32, [4])))
+
+
+def chain(length: int) -> bytes:
+    """A model `y = x * (length + 1)`, one operator after the other."""
+    names = ["x", *(f"a{number}" for number in range(length - 1)), "y"]
+    nodes = (_field(1, a) + _field(1, "x") + _field(2, b) + _field(4, "Add") for a, b in pairwise(names))
+    graph = b"".join(_field(1, node) for node in nodes) + _field(2, "graph")
+    graph += _field(11, _value("x", ElementType.FP32, [1])) + _field(12, _value("y", ElementType.FP32, [1]))
+    return _model(graph)
+
+
+def _model(graph: bytes) -> bytes:
+    return _field(1, 8) + _field(8, _field(1, "") + _field(2, 17)) + _field(7, graph)
 
 
 def _value(name: str, element: ElementType, dimensions: list[int | str]) -> bytes:

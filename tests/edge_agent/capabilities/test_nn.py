@@ -6,72 +6,20 @@ import math
 import struct
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 from onnxruntime.datasets import get_example
 
 from edge_agent.capabilities import nn, nn_session
 from edge_agent.capabilities.nn import MAX_ERRORS, MAX_GRAPHS, MAX_TENSOR_BYTES, MAX_TENSORS
-from edge_agent.capabilities.nn_session import MAX_RANK, Sessions, Tensor, TensorType
+from edge_agent.capabilities.nn_tensor import MAX_RANK, TensorType
 from edge_agent.runtime import ModelFile
 from fleet.errors import Code, FleetError
-from fleet.oci import digest_of
 from fleet.wit_types import Err, Ok
-from tests.fakes.agents import Node, functions
+from tests.fakes.agents import Node
+from tests.fakes.inference import GRANT, MODEL_RULE, Guest, admitted, model_file
 from tests.fakes.onnx_models import ElementType, one_operator
-
-MODEL_RULE = {"models": ["*"], "devices": ["cpu"]}
-GRANT = {"wasi:nn/graph": [MODEL_RULE], "wasi:nn/tensor": [{}], "wasi:nn/inference": [{}]}
-
-
-class Guest:
-    """An agent's view of the package."""
-
-    def __init__(
-        self, node: Node, models: dict[str, ModelFile] | None = None, capabilities: dict | None = None
-    ) -> None:
-        agent = node.agent(GRANT if capabilities is None else capabilities, models=models)
-        offered = nn.interfaces(agent)
-        self.drop = {name: drop for interface in offered for name, drop in interface.resources.items()}
-        calls = {}
-        for name in (nn.TENSOR, nn.GRAPH, nn.INFERENCE, nn.ERRORS):
-            calls |= functions(offered, name)
-        self.new_tensor = calls["[constructor]tensor"]
-        self.dimensions = calls["[method]tensor.dimensions"]
-        self.ty = calls["[method]tensor.ty"]
-        self.data = calls["[method]tensor.data"]
-        self.load = calls["load"]
-        self.load_by_name = calls["load-by-name"]
-        self.new_context = calls["[method]graph.init-execution-context"]
-        self.compute = calls["[method]graph-execution-context.compute"]
-        self.code = calls["[method]error.code"]
-        self.error_data = calls["[method]error.data"]
-
-    def context(self, model: str = "m") -> int:
-        graph = self.load_by_name(model)
-        assert isinstance(graph, Ok), self.fault(graph)
-        return self.new_context(graph.value).value
-
-    def floats(self, values: list[float], *dimensions: int) -> int:
-        return self.new_tensor(list(dimensions), "FP32", struct.pack(f"<{len(values)}f", *values))
-
-    def fault(self, answer: object) -> tuple[str, str]:
-        assert isinstance(answer, Err), answer
-        return self.code(answer.value), self.error_data(answer.value)
-
-
-def admitted(path: Path) -> ModelFile:
-    return ModelFile(path, digest_of(path.read_bytes()))
-
-
-def model_file(folder: Path, model: bytes, name: str = "model.onnx") -> ModelFile:
-    path = folder / name
-    path.write_bytes(model)
-    return admitted(path)
-
 
 SIGMOID = admitted(Path(get_example("sigmoid.onnx")))
 
@@ -243,11 +191,6 @@ def test_grants_name_models(node: Node, models: list[str], asked: str, code: str
     assert isinstance(answer, Ok) if code is None else guest.fault(answer)[0] == code
 
 
-def test_the_device_is_part_of_the_grant(node: Node) -> None:
-    guest = Guest(node, {"m": SIGMOID}, {**GRANT, "wasi:nn/graph": [{"models": ["*"], "devices": ["gpu"]}]})
-    assert guest.fault(guest.load_by_name("m"))[0] == "security"
-
-
 def test_nothing_works_without_a_grant(node: Node) -> None:
     guest = Guest(node, {"m": SIGMOID}, {})
     assert guest.fault(guest.load_by_name("m"))[0] == "security"
@@ -325,40 +268,6 @@ def test_graphs_contexts_and_errors_are_bounded(node: Node) -> None:
     with pytest.raises(FleetError) as refused:
         hoarder.load_by_name("m")
     assert refused.value.code is Code.LIMIT_EXCEEDED
-
-
-def test_agents_share_a_session_as_long_as_one_holds_it(tmp_path: Path) -> None:
-    sessions = Sessions()
-    model = model_file(tmp_path, SIGMOID.path.read_bytes())
-    found: list[object] = []
-    threads = [threading.Thread(target=lambda: found.append(sessions.open(model))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(map(id, found))) == 1
-    assert found[0].digest == SIGMOID.digest
-    found.clear()
-    assert not sessions._open
-
-
-def test_a_shared_session_runs_in_many_threads(tmp_path: Path) -> None:
-    session = Sessions().open(model_file(tmp_path, one_operator("Neg", ElementType.I32, ["n"])))
-    wrong: list[object] = []
-
-    def work(number: int) -> None:
-        data = np.full(1000, number, "<i4")
-        for _ in range(50):
-            ((_, tensor),) = session.run([("x", Tensor((1000,), TensorType.I32, data.tobytes()))])
-            if tensor.data != (-data).tobytes():
-                wrong.append(tensor)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
 
 
 def test_onnxruntime_is_loaded_only_for_agents_that_import_wasi_nn() -> None:

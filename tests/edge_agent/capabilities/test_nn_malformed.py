@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge_agent.capabilities.nn_session import Session
+from edge_agent.inference import CPU_PROVIDER, Device, Inference, Placement
 from fleet.errors import Code, FleetError
 from tests.fakes.onnx_models import ElementType, one_operator
 from tests.fakes.refusals import refusal
@@ -35,8 +36,12 @@ def edited(model: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
     return model
 
 
+def load(model: bytes) -> Session:
+    return Session(model, DIGEST, Placement(Device.CPU, CPU_PROVIDER), Inference(), lambda: None)
+
+
 def check(model: bytes) -> None:
-    error = refusal(lambda: Session(model, DIGEST))
+    error = refusal(lambda: load(model))
     if error is not None:
         assert (error.code, error.detail["place"]) == (Code.MODEL_INVALID, DIGEST)
 
@@ -55,7 +60,7 @@ def test_edited_models_raise_nothing_else(model: bytes, edits: list[tuple[int, i
 
 def test_a_refused_model_is_quiet_and_named(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(FleetError) as caught:
-        Session(SMALL.replace(b"Add", b"\xdddd"), DIGEST)
+        load(SMALL.replace(b"Add", b"\xdddd"))
     assert caught.value.code is Code.MODEL_INVALID
     assert caught.value.detail["place"] == DIGEST
     assert capfd.readouterr() == ("", "")
@@ -63,5 +68,5 @@ def test_a_refused_model_is_quiet_and_named(capfd: pytest.CaptureFixture[str]) -
 
 def test_a_type_that_wasi_nn_lacks_is_named() -> None:
     with pytest.raises(FleetError, match="'x' is a tensor\\(bool\\)") as caught:
-        Session(one_operator("Identity", ElementType.BOOL, [1]), DIGEST)
+        load(one_operator("Identity", ElementType.BOOL, [1]))
     assert (caught.value.code, caught.value.detail["place"]) == (Code.MODEL_INVALID, DIGEST)
