@@ -31,6 +31,7 @@ _CAUSES = {
 _SPOKEN = frozenset({ExitCause.UNREACHABLE, ExitCause.QUOTA, ExitCause.GUEST_EXIT})
 """Causes behind which a guest may have had a reason of its own."""
 
+_TWO_BORROWS = "deferred host scope has no call context"
 _QUOTA_TEXTS = ("exceeds memory limits", "exceeds table limits", "resource limit exceeded")
 
 _SHIM_FULL = re.compile(r"^\s*0:\s+0x[0-9a-f]+ - shim-memory!allocate$", re.MULTILINE)
@@ -75,6 +76,9 @@ def classify(error: EngineError) -> Trap:
         return Trap(
             ExitCause.QUOTA, "the lists of numbers in one call are more than the memory limit lets pass", error.text
         )
+    if _TWO_BORROWS in error.text:
+        message = "the engine cannot run a host function that takes two borrowed handles in an asynchronous component"
+        return Trap(ExitCause.HOST_ERROR, message, error.text)
     if any(text in root for text in _QUOTA_TEXTS):
         cause = ExitCause.QUOTA
     return Trap(cause, root, error.text)

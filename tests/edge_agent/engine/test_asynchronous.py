@@ -6,13 +6,14 @@ import time
 
 import pytest
 
+from edge_agent.fusion import Wire
 from edge_agent.runner.engine import Engine, HostFunction, HostInterface, Instance, Limits, Trap
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 from fleet.wit_text import parse_signature
-from fleet.wit_types import Err, Ok
-from tests.fakes.asynchronous import NUMBERS, importer, waiter
-from tests.fakes.components import ticking
+from fleet.wit_types import BorrowType, Err, FuncType, Ok, OwnType
+from tests.fakes.asynchronous import HANDLES, NUMBERS, PIPE, handles, importer, receiver, sender, waiter
+from tests.fakes.components import ticking, wasm
 
 ENGINE = Engine()
 LIMITS = Limits(call_seconds=5.0)
@@ -138,3 +139,66 @@ def test_memory_limits_hold_in_asynchronous_components():
 def test_the_fingerprint_covers_both_engines():
     assert Engine().fingerprint == Engine().fingerprint
     assert Engine().fingerprint != Engine(asynchronous=True).fingerprint
+
+
+def piped(engine=ENGINE):
+    return engine.fuse([("p/receiver", receiver()), ("p/sender", sender())], [Wire(0, PIPE, 1)])
+
+
+@pytest.mark.parametrize("count", [0, 1, 5_000, 100_000])
+def test_streams_and_futures_pass_between_fused_components(count):
+    guest = instance_of(piped(), limits=Limits(memories=4))
+    assert guest.call("total", count) == 2 * count
+    guest.close()
+
+
+def test_fused_components_have_to_agree_about_streams():
+    other = sender().replace(b"\x66\x01\x7d", b"\x66\x01\x7b")  # stream<u16>
+    assert other != sender()
+    with pytest.raises(FleetError) as caught:
+        ENGINE.fuse([("p/receiver", receiver()), ("p/sender", other)], [Wire(0, PIPE, 1)])
+    assert caught.value.code is Code.LINK_INVALID
+    assert "stream<u16>" in caught.value.private
+
+
+@pytest.mark.parametrize("component", [sender(), receiver()], ids=["export", "import"])
+def test_streams_and_futures_do_not_cross_to_the_host(component):
+    """The engine ends the process on a value of theirs, so they are refused before anything runs."""
+    with pytest.raises(FleetError, match="a stream in what they import or export") as caught:
+        ENGINE.compile(component)
+    assert caught.value.code is Code.COMPONENT_UNSUPPORTED
+
+
+def test_asynchronous_imports_outside_interfaces_are_refused():
+    component = wasm('(component (import "slow" (func async (param "x" u32) (result u32))))')
+    with pytest.raises(FleetError, match="the async import slow, outside interfaces") as caught:
+        ENGINE.compile(component)
+    assert caught.value.code is Code.COMPONENT_UNSUPPORTED
+
+
+def test_asynchronous_imports_of_fused_components_have_adapters_too():
+    user, other = importer(), waiter()
+    whole = ENGINE.fuse([("p/a", user), ("p/b", other)], [])
+    guest = instance_of(whole, [numbers()], Limits(memories=4))
+    assert guest.call("sum", 4, 5) == 91
+    guest.close()
+
+
+def test_two_handles_at_a_time_end_an_asynchronous_agent():
+    """What Wasmtime 50 cannot do with asynchronous components, and can with all others."""
+    pair = HostInterface(
+        HANDLES,
+        {
+            "make": HostFunction(FuncType((), OwnType("thing")), lambda: 1),
+            "one": HostFunction(FuncType((("a", BorrowType("thing")),)), lambda _: None),
+            "two": HostFunction(FuncType((("a", BorrowType("thing")), ("b", BorrowType("thing")))), lambda *_: None),
+        },
+        resources={"thing": lambda _: None},
+    )
+    guest = instance_of(handles(), [pair])
+    guest.call("with-one")
+    with pytest.raises(Trap, match="takes two borrowed handles"):
+        guest.call("with-two")
+    plain = instance_of(handles(asynchronous=False), [pair])
+    plain.call("with-two")
+    plain.close()
