@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.runner.engine.shim.binary import binary, put_in
 from edge_agent.runner.engine.shim.convert import Converter
-from edge_agent.runner.engine.shim.moved import Moved, as_hex, contains, has_numbers, marks, mentions_resource, types_of
+from edge_agent.runner.engine.shim.moved import Moved, as_hex, contains, has_numbers, marks, types_of
 from edge_agent.runner.engine.shim.scope import INVENTED, Scope, Style, names_in, resources_in
 from edge_agent.runner.engine.types import ROOT, AsyncFuncType, ComponentTypes, InterfaceType
 from fleet.wit_types import BorrowType, FuncType
@@ -86,12 +86,6 @@ def _can_move(function: FuncType) -> bool:
     )
 
 
-def _is_plain(declared: InterfaceType) -> bool:
-    return not declared.resources and not any(
-        mentions_resource(kind) for function in declared.functions.values() for kind in types_of(function)
-    )
-
-
 def _marks(interfaces: Mapping[str, InterfaceType], moved: Mapping[str, frozenset[str]]) -> dict[str, str]:
     return {
         f"{interface}#{name}": marks(interfaces[interface].functions[name])
@@ -148,15 +142,9 @@ class _Composition:
         ]
         lines += self._world_imports(agent, resources)
         lines.append(f"(instance $agent (instantiate 0 {' '.join(agent)}))")
-        bridged = {
-            name: moved for name, moved in self._moved_exports.items() if moved or _is_plain(self._types.exports[name])
-        }
-        lines += self._exports_shim(bridged)
-        for interface in self._types.exports:
-            if interface != ROOT:
-                source = "$exports" if interface in bridged else "$agent"
-                lines.append(f'(export "{interface}" (instance {source} "{interface}"))')
-        return "\n".join([*lines, *self._world_exports(bridged, resources), ")"])
+        lines += self._exports_shim()
+        lines += [f'(export "{name}" (instance $exports "{name}"))' for name in self._types.exports if name != ROOT]
+        return "\n".join([*lines, *self._world_exports(resources), ")"])
 
     def _fresh(self, prefix: str) -> str:
         return f"{prefix}{next(self._numbers)}"
@@ -229,15 +217,18 @@ class _Composition:
             f"(instance $imports (instantiate $imports-code {arguments}))",
         ]
 
-    def _exports_shim(self, bridged: Mapping[str, frozenset[str]]) -> list[str]:
-        """Between the host and the component: takes the component's functions, gives interfaces to the host."""
-        if not bridged:
+    def _exports_shim(self) -> list[str]:
+        """Between the host and the component: takes the component's functions, gives interfaces to the host.
+
+        It holds every export, moved or not: what the component exports itself speaks of the types inside the shims, and
+        a record, variant, enum or flags type must be one that the whole component names.
+        """
+        if not self._types.exports:
             return []
         resources: dict[str, str] = {}
         sources: dict[tuple[str, str], str] = {}
         outside, head, given = [], [], []
-        for interface in bridged:
-            declared = self._types.exports[interface]
+        for interface, declared in self._types.exports.items():
             path, outer = "$agent", {}
             if interface != ROOT:
                 path = f"${self._fresh('i')}"
@@ -264,22 +255,20 @@ class _Composition:
             *outside,
             "(component $exports-code",
             *head,
-            *self._body(_Shim(self._types.exports, bridged, sources, resources, inward=False)),
+            *self._body(_Shim(self._types.exports, self._moved_exports, sources, resources, inward=False)),
             ")",
             f"(instance $exports (instantiate $exports-code {' '.join(given)}))",
         ]
 
-    def _world_exports(self, bridged: Mapping[str, frozenset[str]], resources: Mapping[str, str]) -> list[str]:
+    def _world_exports(self, resources: Mapping[str, str]) -> list[str]:
         declared = self._types.exports.get(ROOT)
         if declared is None:
             return []
         scope = Scope(Style.EXPORT, self._numbers, resources)
         functions = []
         for name, function in declared.functions.items():
-            moved = name in bridged.get(ROOT, ())
-            source = f'$exports "{_WORLD}"' if ROOT in bridged else "$agent"
-            signature = scope.signature(as_hex(function) if moved else function)
-            functions.append(f'(export "{name}" (func {source} "{name}") (func{signature}))')
+            signature = scope.signature(as_hex(function) if name in self._moved_exports[ROOT] else function)
+            functions.append(f'(export "{name}" (func $exports "{_WORLD}" "{name}") (func{signature}))')
         return [*scope.lines, *functions]
 
     def _body(self, shim: _Shim) -> list[str]:

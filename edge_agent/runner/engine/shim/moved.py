@@ -16,11 +16,9 @@ from edge_agent.runner.engine.types import ComponentTypes, InterfaceType
 from fleet.errors import Code, FleetError
 from fleet.wit_types import (
     NUMBER_FORMATS,
-    BorrowType,
     FuncType,
     ListType,
     OptionType,
-    OwnType,
     Primitive,
     RecordType,
     ResultType,
@@ -112,11 +110,6 @@ def is_numbers(kind: WitType) -> bool:
 def has_numbers(kind: WitType) -> bool:
     """True when values of the type hold a list of numbers, moved or not."""
     return contains(kind, is_numbers)
-
-
-def mentions_resource(kind: WitType) -> bool:
-    """True when values of the type hold a resource."""
-    return contains(kind, lambda part: isinstance(part, OwnType | BorrowType))
 
 
 def types_of(function: FuncType) -> list[WitType]:
