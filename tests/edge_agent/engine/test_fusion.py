@@ -84,7 +84,7 @@ def test_the_whole_imports_what_is_left_once(engine, tmp_path):
     whole = engine.fuse([("p/a", asker(imports=RANDOM)), ("p/b", scorer(imports=RANDOM))], ONE)
     names = validated(whole, tmp_path)
     assert names.imports == ("wasi:random/random@0.2.12",)
-    assert set(names.exports) == {"run", "run-plain"}
+    assert set(names.exports) == {"run", "run-many", "run-plain"}
 
 
 def test_it_does_what_another_composer_makes_of_the_same_parts(engine, tmp_path):
