@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edge_agent.runner.kept_values import numbered
 from fleet.errors import Code, FleetError
 from fleet.wave import parse_call
 from fleet.wave_print import print_value
@@ -57,8 +58,11 @@ def evaluate(instance: Instance, invocation: str, seconds: float) -> str:
     json = invocation.startswith("{")
     call = (parse_json_call if json else parse_call)(invocation, lambda name: exports[resolve_export(exports, name)])
     function = resolve_export(exports, call.function)
-    result = instance.call(function, *call.arguments, seconds=seconds)
     kind = exports[function].result
+    if kind is not None and numbered(kind) != kind:
+        # A handle means something inside the instance only. Said now, since afterwards the guest would have run.
+        raise FleetError(Code.VALUE_INVALID, f"{function} returns {kind}: a resource has no text", function=function)
+    result = instance.call(function, *call.arguments, seconds=seconds)
     if json:
         return print_json_result(result, kind)
     return "" if kind is None else print_value(result, kind)

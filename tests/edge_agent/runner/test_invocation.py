@@ -79,6 +79,19 @@ def test_a_malformed_call_never_reaches_the_guest(text):
     assert adder.asked == []
 
 
+@pytest.mark.parametrize("text", ["make()", '{"function": "make", "arguments": []}'])
+@pytest.mark.parametrize("result", ["own<thing>", "result<option<own<thing>>, string>", "list<tuple<u8, own<thing>>>"])
+def test_a_function_that_returns_a_resource_is_refused_before_it_runs(text, result):
+    adder = Adder()
+    adder.exports["a:b/c@1.0.0#make"] = parse_signature(f"func() -> {result}")
+    with pytest.raises(FleetError) as caught:
+        evaluate(adder, text, 0.5)
+    assert caught.value.code is Code.VALUE_INVALID
+    assert caught.value.detail["function"] == "a:b/c@1.0.0#make"
+    assert result in str(caught.value)
+    assert adder.asked == []
+
+
 def test_a_process_without_guests_has_no_linear_memory():
     """In a process of its own: other tests have run guests in this one."""
     program = "from edge_agent.runner.memory_meter import linear_memories as found; print(found())"
