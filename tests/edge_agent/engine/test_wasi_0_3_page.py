@@ -1,0 +1,364 @@
+"""docs/wasi-0.3.md says what agents can use of WASI 0.3: each of its rows is here, beside what proves it.
+
+`python -m tests.edge_agent.engine.test_wasi_0_3_page` writes the page.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from wasmtime import _ffi
+
+from edge_agent.capabilities import find
+from edge_agent.fusion import Wire
+from edge_agent.runner.engine import Engine, HostFunction, HostInterface, Instance, Limits, Trap
+from fleet.errors import Code, FleetError
+from fleet.grants import BASELINE, VOCABULARY
+from fleet.wit_text import parse_signature
+from fleet.wit_types import Ok
+from tests.fakes.asynchronous import NUMBERS, PIPE, importer, receiver, sender, waiter
+from tests.fakes.components import ticking, wasm
+
+ENGINE = Engine()
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs/wasi-0.3.md"
+
+INTRODUCTION = """# WASI 0.3 and asynchronous components
+
+What agents can use of WASI 0.3 and of the component model's asynchronous part. The node's engine is Wasmtime behind its
+C API, which has none of WASI 0.3 and knows asynchronous functions only where they are exported; what is possible beyond
+that, components do that the node generates around the agent when it compiles it. An agent is built and deployed as any
+other: that it is asynchronous shows in its binary, and it is then compiled for an engine with that part switched on.
+
+Every row is a test (`tests/edge_agent/engine/test_wasi_0_3_page.py`), and the page is generated from them.
+"""
+
+
+class Row(NamedTuple):
+    feature: str
+    possible: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Proved:
+    row: Row
+    proof: Callable[[], None]
+
+
+PROVED: dict[str, list[Proved]] = {"Functions": [], "Streams and futures": [], "Interfaces": []}
+
+
+def row(section: str, feature: str, possible: str, how: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    def add(proof: Callable[[], None]) -> Callable[[], None]:
+        PROVED[section].append(Proved(Row(feature, possible, how), proof))
+        return proof
+
+    return add
+
+
+def instance_of(component, *interfaces, limits=Limits(memories=4)):
+    return Instance(ENGINE.load(ENGINE.compile(component)), list(interfaces), limits)
+
+
+def numbers(slow=lambda x: x * 10):
+    def function(signature, call):
+        return HostFunction(parse_signature(signature), call)
+
+    return HostInterface(
+        NUMBERS,
+        {
+            "slow": function("func(x: u32) -> u32", slow),
+            "named": function("func(names: list<string>) -> result<list<u8>, string>", lambda _: Ok(b"")),
+            "quick": function("func(x: u32) -> u32", lambda x: x),
+        },
+    )
+
+
+def refused(component) -> str:
+    with pytest.raises(FleetError) as caught:
+        ENGINE.compile(component)
+    assert caught.value.code is Code.COMPONENT_UNSUPPORTED
+    return caught.value.private
+
+
+@row(
+    "Functions",
+    "Asynchronous exports",
+    "yes",
+    "Called like any other, with deadline, stop, fuel and crash report. What a guest does after it has returned its "
+    "result goes on with its next call.",
+)
+def asynchronous_exports():
+    guest = instance_of(waiter())
+    assert guest.call("double", 21) == 42
+    assert guest.call("turns", 100) == 7
+    with ticking(ENGINE.for_asynchronous), pytest.raises(Trap, match="deadline"):
+        guest.call("yielding", 1, seconds=0.05)
+
+
+@row(
+    "Functions",
+    "Asynchronous and other exports in one component",
+    "yes",
+    "Lists of numbers cross item by item in asynchronous exports, without the quick way of other functions.",
+)
+def mixed_exports():
+    guest = instance_of(waiter())
+    assert guest.call("plain", 1) == 2
+    assert guest.call("double", 1) == 2
+    guest.close()
+    guest = instance_of(importer(), numbers())
+    assert guest.call("named", ["a"]) == Ok(b"")
+    guest.close()
+
+
+@row(
+    "Functions",
+    "Asynchronous imports",
+    "yes, by adapters",
+    "The C API has only host functions that answer at once. A generated component around the agent gives it an "
+    "asynchronous function that calls the host's; every interface of the node can so be imported asynchronously.",
+)
+def asynchronous_imports():
+    guest = instance_of(importer(), numbers())
+    assert guest.call("sum", 4, 5) == 91
+    guest.close()
+    assert [name for name in dir(_ffi) if "concurrent" in name] == []
+
+
+@row(
+    "Functions",
+    "Asynchronous imports outside interfaces",
+    "no",
+    "Adapters are put around interfaces. Refused with COMPONENT_UNSUPPORTED when it is compiled.",
+)
+def imports_outside_interfaces():
+    assert "outside interfaces" in refused(wasm('(component (import "slow" (func async)))'))
+
+
+@row(
+    "Functions",
+    "Several imports waited for at once",
+    "one after the other",
+    "All of them are answered, but while the host works on one call of an agent, nothing else of this agent runs.",
+)
+def imports_at_once():
+    running, most = [0], [0]
+
+    def slow(number):
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.01)
+        running[0] -= 1
+        return number
+
+    guest = instance_of(importer(), numbers(slow))
+    assert guest.call("sum", 4, 5) == 10
+    assert most == [1]
+    guest.close()
+
+
+@row(
+    "Functions",
+    "Several calls in flight in one agent",
+    "no",
+    "The C API lends the whole store to a call until it ends, and has no second way in. Calls wait in the agent's queue.",
+)
+def calls_at_once():
+    refusals = []
+
+    def slow(number):
+        def other():
+            with pytest.raises(RuntimeError, match="one thread at a time") as caught:
+                guest.call("sum", 1, 1)
+            refusals.append(caught.value)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        return number
+
+    guest = instance_of(importer(), numbers(slow))
+    assert guest.call("sum", 4, 5) == 10
+    assert len(refusals) == 2
+    guest.close()
+
+
+@row(
+    "Functions",
+    "Asynchronous calls of several agents at once",
+    "yes",
+    "Each agent has its thread and its store.",
+)
+def agents_at_once():
+    together = threading.Barrier(2, timeout=10)
+    component = ENGINE.load(ENGINE.compile(importer()))
+
+    def slow(number):
+        together.wait()
+        return number
+
+    def run(results):
+        guest = Instance(component, [numbers(slow)], Limits())
+        results.append(guest.call("sum", 4, 5))
+        guest.close()
+
+    results: list[object] = []
+    threads = [threading.Thread(target=run, args=(results,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [10, 10]
+
+
+@row(
+    "Functions",
+    "Imports that take two borrowed handles, such as `wasi:io/poll#poll` of two pollables",
+    "no",
+    "In asynchronous components only: Wasmtime 50 traps the call. The agent ends with cause host-error, which says so.",
+)
+def two_handles():
+    from tests.edge_agent.engine.test_asynchronous import test_two_handles_at_a_time_end_an_asynchronous_agent
+
+    test_two_handles_at_a_time_end_an_asynchronous_agent()
+
+
+@row(
+    "Streams and futures",
+    "Between components that are fused (`isolation: none`)",
+    "yes",
+    "The host takes no part in it. Both ends must have the same type, or the fusion is refused with LINK_INVALID.",
+)
+def streams_inside():
+    whole = ENGINE.fuse([("p/receiver", receiver()), ("p/sender", sender())], [Wire(0, PIPE, 1)])
+    guest = instance_of(whole)
+    assert guest.call("total", 10_000) == 20_000
+    guest.close()
+
+
+@row(
+    "Streams and futures",
+    "In what an agent imports from the node or exports to it, links with `isolation: store` included",
+    "no",
+    "The C API has no value for them, and the engine ends the process when one crosses. Refused with "
+    "COMPONENT_UNSUPPORTED when the component is compiled, before anything runs.",
+)
+def streams_to_the_host():
+    assert "a stream" in refused(sender())
+    assert "a stream" in refused(receiver())
+    future = '(component (type $f (future u8)) (import "a:b/c" (instance (export "f" (func (param "x" $f))))))'
+    assert "a future" in refused(wasm(future.replace("(type $f (future u8))", "").replace("$f", "(future u8)")))
+    unprotected = subprocess.run([sys.executable, "-c", UNPROTECTED], cwd=ROOT, capture_output=True, check=False)
+    assert unprotected.returncode == -signal.SIGABRT
+
+
+UNPROTECTED = """
+from functools import partial
+import edge_agent.runner.engine.component as component, edge_agent.runner.engine.engine as engine
+from edge_agent.runner.engine import Instance, Limits, types
+from edge_agent.runner.engine.lower import lowering
+from edge_agent.runner.engine.leaves import template
+from fleet.wit_types import Primitive
+from tests.fakes.asynchronous import PIPE, sender
+component.read_types = engine.read_types = partial(types.read_types, inner=True)
+made = engine.Engine()
+loaded = made.load(made.compile(sender()))
+index = loaded._index(loaded._index(None, PIPE), "open")
+kind = loaded.exports[PIPE + "#open"]
+count = (("count", lowering(Primitive.U32, {})),)
+loaded._plans["open"] = component.ExportPlan(kind, index, count, template(Primitive.U32), lambda *_: None, True)
+Instance(loaded, [], Limits()).call("open", 3)
+"""
+"""Calls what returns a stream, without the check that refuses it."""
+
+
+def _served(*names: str) -> bool:
+    known = {*BASELINE, *VOCABULARY}
+    return all(find(f"{name}@0.3.0") == f"{name}@0.3.0" and name in known for name in names)
+
+
+@row(
+    "Interfaces",
+    "`wasi:clocks@0.3.0` `monotonic-clock`",
+    "yes",
+    "`wait-until` and `wait-for` end with the call's deadline. They hold up everything else of the agent.",
+)
+def monotonic_clock():
+    assert _served("wasi:clocks/monotonic-clock", "wasi:clocks/types")
+
+
+@row("Interfaces", "`wasi:clocks@0.3.0` `system-clock`", "yes", "Needs a grant, as `wall-clock` of 0.2 does.")
+def system_clock():
+    assert _served("wasi:clocks/system-clock")
+    assert "wasi:clocks/system-clock" not in BASELINE
+
+
+@row("Interfaces", "`wasi:random@0.3.0`", "yes", "All three interfaces; each needs a grant, as in 0.2.")
+def random():
+    assert _served("wasi:random/random", "wasi:random/insecure", "wasi:random/insecure-seed")
+
+
+@row("Interfaces", "`wasi:cli@0.3.0` `environment` and `exit`", "yes", "As in 0.2: nothing to see, and a way out.")
+def environment_and_exit():
+    assert _served("wasi:cli/environment", "wasi:cli/exit")
+
+
+@row(
+    "Interfaces",
+    "`wasi:cli@0.3.0` `stdout`, `stderr` and `stdin`",
+    "no",
+    "They are streams to and from the host. `wasi:cli@0.2` has them, and a component may import both versions.",
+)
+def standard_streams():
+    text = wasm(
+        '(component (import "wasi:cli/stdout@0.3.0" (instance '
+        '(export "write-via-stream" (func (param "data" (stream u8)))))))'
+    )
+    assert "a stream" in refused(text)
+    assert find("wasi:cli/stdout@0.3.0") is None
+    assert find("wasi:cli/stdout@0.2.0") is not None
+
+
+@row(
+    "Interfaces",
+    "`wasi:http@0.3.0`, `wasi:filesystem@0.3.0`, `wasi:sockets@0.3.0`",
+    "no",
+    "Bodies, files and connections are streams there.",
+)
+def interfaces_of_streams():
+    for name in ("http/handler", "http/client", "filesystem/types", "sockets/types"):
+        assert find(f"wasi:{name}@0.3.0") is None
+
+
+def page() -> str:
+    parts = [INTRODUCTION]
+    for section, proved in PROVED.items():
+        parts.append(f"\n## {section}\n\n| feature | possible | how, or why not |\n|---|---|---|\n")
+        parts += [f"| {' | '.join(one.row)} |\n" for one in proved]
+    return "".join(parts)
+
+
+@pytest.mark.parametrize(
+    "proved", [one for section in PROVED.values() for one in section], ids=lambda one: one.proof.__name__
+)
+def test_every_row_is_true(proved: Proved) -> None:
+    proved.proof()
+
+
+def test_the_page_is_what_the_rows_say() -> None:
+    assert PAGE.read_text() == page(), f"write it anew: {__doc__}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
