@@ -25,6 +25,7 @@ from fleet.errors import Code, FleetError
 from fleet.grants import BASELINE, VOCABULARY
 from fleet.wit_text import parse_signature
 from fleet.wit_types import Ok
+from tests.edge_agent.engine import test_asynchronous
 from tests.fakes.asynchronous import NUMBERS, PIPE, importer, receiver, sender, waiter
 from tests.fakes.components import ticking, wasm
 
@@ -66,8 +67,8 @@ def row(section: str, feature: str, possible: str, how: str) -> Callable[[Callab
     return add
 
 
-def instance_of(component, *interfaces, limits=Limits(memories=4)):
-    return Instance(ENGINE.load(ENGINE.compile(component)), list(interfaces), limits)
+def instance_of(component, *interfaces):
+    return Instance(ENGINE.load(ENGINE.compile(component)), list(interfaces), Limits(memories=4))
 
 
 def numbers(slow=lambda x: x * 10):
@@ -172,7 +173,8 @@ def imports_at_once():
     "Functions",
     "Several calls in flight in one agent",
     "no",
-    "The C API lends the whole store to a call until it ends, and has no second way in. Calls wait in the agent's queue.",
+    "The C API lends the whole store to a call until it ends, and has no second way in. Calls wait in the agent's "
+    "queue.",
 )
 def calls_at_once():
     refusals = []
@@ -229,9 +231,7 @@ def agents_at_once():
     "In asynchronous components only: Wasmtime 50 traps the call. The agent ends with cause host-error, which says so.",
 )
 def two_handles():
-    from tests.edge_agent.engine.test_asynchronous import test_two_handles_at_a_time_end_an_asynchronous_agent
-
-    test_two_handles_at_a_time_end_an_asynchronous_agent()
+    test_asynchronous.test_two_handles_at_a_time_end_an_asynchronous_agent()
 
 
 @row(
@@ -257,8 +257,8 @@ def streams_inside():
 def streams_to_the_host():
     assert "a stream" in refused(sender())
     assert "a stream" in refused(receiver())
-    future = '(component (type $f (future u8)) (import "a:b/c" (instance (export "f" (func (param "x" $f))))))'
-    assert "a future" in refused(wasm(future.replace("(type $f (future u8))", "").replace("$f", "(future u8)")))
+    future = wasm('(component (import "a:b/c" (instance (export "f" (func (param "x" (future u8)))))))')
+    assert "a future" in refused(future)
     unprotected = subprocess.run([sys.executable, "-c", UNPROTECTED], cwd=ROOT, capture_output=True, check=False)
     assert unprotected.returncode == -signal.SIGABRT
 
