@@ -36,7 +36,21 @@ class ModelFile:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class VolumeFolder:
+    """A folder that the node's operator lets agents use, under a name.
+
+    Attributes:
+        path: where it is; agents are never told.
+        writable: whether any of them may write to it.
+    """
+
+    path: Path
+    writable: bool = False
+
+
 _NO_MODELS: Mapping[str, ModelFile] = MappingProxyType({})
+_NO_VOLUMES: Mapping[str, VolumeFolder] = MappingProxyType({})
 
 
 _NO_LINKS: Mapping[str, str] = MappingProxyType({})

@@ -95,6 +95,7 @@ class Code(StrEnum):
     RUNNER_LOST = "RUNNER_LOST"
     STORAGE_FULL = "STORAGE_FULL"
     PORT_UNAVAILABLE = "PORT_UNAVAILABLE"
+    VOLUME_UNAVAILABLE = "VOLUME_UNAVAILABLE"
     DEVICE_UNAVAILABLE = "DEVICE_UNAVAILABLE"
     INTERNAL = "INTERNAL"
 
@@ -186,6 +187,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.STORAGE_FULL: _row("RESOURCE_EXHAUSTED", _E.ERROR, "There is no room left on the device.", "Free space on the node's data directory.", retryable=True),
     Code.PORT_UNAVAILABLE: _row("UNAVAILABLE", _E.ERROR, "A port that the agent is granted cannot be opened.", "End what listens there (`ss -ltnp` on the node), or grant another port.", retryable=True),
     Code.DEVICE_UNAVAILABLE: _row("FAILED_PRECONDITION", _E.ERROR, "The node has no such device for models.", "Grant another device, or see `inference_gpu`, `inference_tpu` and `inference_cpu_fallback` in the node's settings."),
+    Code.VOLUME_UNAVAILABLE: _row("UNAVAILABLE", _E.ERROR, "A volume that the agent is granted is not there.", "Declare it under `[volumes.NAME]` in the node's agent.toml and start edge-agent again, or grant another one.", retryable=True),
     Code.INTERNAL: _row("INTERNAL", _E.ERROR, "Something went wrong inside.", "See the log of the process under the request id."),
 }
 # fmt: on

@@ -44,6 +44,8 @@ SERVED: Mapping[str, str] = MappingProxyType(
         "wasi:clocks/wall-clock@0.2.12": "clocks",
         "wasi:config/store@0.2.0-draft": "config_store",
         "wasi:config/store@0.2.0-rc.1": "config_store",
+        "wasi:filesystem/preopens@0.2.12": "filesystem",
+        "wasi:filesystem/types@0.2.12": "filesystem",
         "wasi:http/outgoing-handler@0.2.12": "wasi_http",
         "wasi:http/types@0.2.12": "wasi_http",
         "wasi:io/error@0.2.12": "wasi_io",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.capabilities.exchange import Exchange
-    from edge_agent.runtime import ModelFile
+    from edge_agent.runtime import ModelFile, VolumeFolder
     from fleet.grants import Authority
     from fleet.model import ExitCause
     from fleet.wit_types import FuncType, WitType, WitValue
@@ -41,6 +41,7 @@ MAX_HANDLE = (1 << 32) - 1
 """Largest number of a resource: the engine keeps a host's number in 32 bits."""
 
 _NO_RESOURCES: Mapping[str, Callable[[int], None]] = MappingProxyType({})
+_NO_VOLUMES: Mapping[str, VolumeFolder] = MappingProxyType({})
 _NO_USES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -148,6 +149,7 @@ class AgentContext:
         wake: ends a `wait`, from any thread: what the guest may be waiting for has changed.
         exchange: what the agent shares with the node around its runner; nothing unless one is given.
         http_authorities: certificates of authorities that the node trusts beside the system's, where it serves HTTP.
+        volumes: folders that the node's operator has declared for agents, by name; a grant names them `node/NAME`.
         releases: what to close when the agent ends; capabilities register there.
     """
 
@@ -166,6 +168,7 @@ class AgentContext:
     wake: Callable[[], None] = _nobody_waits
     exchange: Exchange = NO_EXCHANGE
     http_authorities: Path | None = None
+    volumes: Mapping[str, VolumeFolder] = field(default_factory=lambda: _NO_VOLUMES)
     releases: ExitStack = field(default_factory=ExitStack)
     _shared: dict[object, object] = field(default_factory=dict, init=False, repr=False)
 

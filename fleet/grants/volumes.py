@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fleet.grants.constraints import Patterns
+
+if TYPE_CHECKING:
+    from fleet.grants.lattice import Authority
 
 SCRATCH = "scratch/"
 NODE = "node/"
@@ -29,6 +33,16 @@ def is_volume_name(text: str) -> bool:
 def is_volume(text: str) -> bool:
     """Whether this names one volume: `scratch/NAME` or `node/NAME`."""
     return _VOLUME.fullmatch(text) is not None
+
+
+PREOPENS = "wasi:filesystem/preopens"
+"""The interface whose rules name volumes."""
+
+
+def named_volumes(authority: Authority) -> frozenset[str]:
+    """Return the volumes that an agent may read and that its rules name in full, not by a prefix."""
+    rules = authority.rules_for(PREOPENS, later=("volume",), mode="read")
+    return frozenset(word for rule in rules for word in rule.words("volumes") if is_volume(word))
 
 
 @dataclass(frozen=True, slots=True)

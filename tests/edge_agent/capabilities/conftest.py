@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.capabilities import keyvalue_store
+from edge_agent.capabilities import filesystem_paths, keyvalue_store
 from tests.fakes.agents import Node
+from tests.fakes.file_guest import Guest, rule
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +37,31 @@ def new_node(tmp_path: Path) -> Iterator[Callable[[], Node]]:
     yield make
     for node in nodes:
         node.close()
+
+
+@pytest.fixture(params=["kernel", "steps"])
+def resolver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to resolve a path give the same answers."""
+    if request.param == "steps":
+        monkeypatch.setattr(filesystem_paths, "_resolver", lambda: filesystem_paths.resolve_by_steps)
+
+
+@pytest.fixture
+def guest(node: Node) -> Guest:
+    """An agent with one volume."""
+    return Guest(node, rule("scratch/data"))
+
+
+@pytest.fixture
+def folder(guest: Guest, node: Node) -> Path:
+    """Where the guest's volume is."""
+    return node.state_dir / "files" / "data"
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder that no guest may reach."""
+    secret = tmp_path / "outside"
+    secret.mkdir()
+    (secret / "secret").write_text("secret")
+    return secret

@@ -16,6 +16,7 @@ from fleet.wit import parse_interface
 from fleet.wit_types import (
     BorrowType,
     EnumType,
+    FlagsType,
     FuncType,
     ListType,
     OptionType,
@@ -100,6 +101,8 @@ class Package:
                 return VariantType(tuple((case["name"], self.type(case["type"])) for case in inside["cases"]))
             case "enum":
                 return EnumType(tuple(case["name"] for case in inside["cases"]))
+            case "flags":
+                return FlagsType(tuple(flag["name"] for flag in inside["flags"]))
             case "handle":
                 ((mode, index),) = inside.items()
                 resource = self.type(index)

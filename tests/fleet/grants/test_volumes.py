@@ -6,7 +6,7 @@ from fleet.documents import dump_json
 from fleet.errors import Code
 from fleet.grants import Authority, check_imports
 from fleet.grants.lattice import meet
-from fleet.grants.volumes import Volumes, is_volume, is_volume_name
+from fleet.grants.volumes import Volumes, is_volume, is_volume_name, named_volumes
 from tests.fakes.refusals import refusal
 
 PREOPENS = "wasi:filesystem/preopens"
@@ -89,6 +89,15 @@ def test_a_ceiling_takes_writing_away():
     lower = authority({"volumes": ["scratch/*"], "mode": ["read", "write"], "max_bytes": "1MiB"})
     assert meet(grant, lower).maximum(PREOPENS, "max_bytes", volume="scratch/a", mode="write") == 1 << 20
     assert not meet(grant, lower).allows(PREOPENS, volume="node/a", mode="read")
+
+
+def test_volumes_that_are_named_in_full():
+    rules = (
+        {"volumes": ["scratch/a", "node/*"], "mode": ["read"]},
+        {"volumes": ["node/b", "*"], "mode": ["write"], "max_bytes": "1B"},
+    )
+    assert named_volumes(authority(*rules)) == {"scratch/a"}
+    assert named_volumes(Authority({})) == frozenset()
 
 
 def test_the_import_is_granted_with_a_rule_and_baseline_without():
