@@ -8,7 +8,7 @@ starts anything, never fetches: what is missing is an error with a code.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from fleet.grants import (
     fuse,
     parse_grant,
 )
+from fleet.grants.volumes import NODE, PREOPENS, named_volumes
 from fleet.model import Isolation
 from fleet.wit import parse_interface
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.blobs import Blobs
-    from edge_agent.runtime import Runtime
+    from edge_agent.runtime import Runtime, VolumeFolder
     from fleet.grants import Authority, Grant, ImportDecision
     from fleet.model import AssignedAgent, FusedAgent, TargetRef
     from fleet.trust import Release
@@ -56,6 +57,7 @@ class NodeContext:
         labels: from the node's own identity.
         ceiling: the most that any agent of this node may have; None restricts nothing.
         state_root: folder of the applications' own data.
+        volumes: folders that the operator has declared for agents, by name.
         now: the time, never earlier than `fresh_at`.
     """
 
@@ -66,6 +68,7 @@ class NodeContext:
     ceiling: Authority | None
     state_root: Path
     now: datetime
+    volumes: Mapping[str, VolumeFolder] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
            digests.
         2. Digest: the documents and files that the assignment names are stored and match.
         3. The grant applies to this agent, bundle, node and moment.
-        4. Effective authority: the grant under the node's ceiling, and under its lease.
+        4. Effective authority: the grant under the node's ceiling, and under its lease. The node has the volumes that
+           it names.
         5. Imports: every import of the component's bytes is granted, baseline or optional, and every export that a
            node serves is granted; links name agents that the
            grant allows, and triggers topics and sources.
@@ -101,9 +105,9 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
 
     Raises:
         FleetError: 1 TARGET_UNSIGNED, DIGEST_MISMATCH; 2 BLOB_MISSING, BLOB_CORRUPT, DIGEST_MISMATCH, BUNDLE_INVALID;
-            3 GRANT_NOT_APPLICABLE, GRANT_EXPIRED, GRANT_INVALID; 4 GRANT_EXPIRED; 5 IMPORT_NOT_GRANTED,
-            LINK_INVALID, EXPORT_NOT_FOUND, COMPONENT_UNSUPPORTED, COMPONENT_INVALID; 6 whatever `Runtime.prepare`
-            raises.
+            3 GRANT_NOT_APPLICABLE, GRANT_EXPIRED, GRANT_INVALID; 4 GRANT_EXPIRED, VOLUME_UNAVAILABLE; 5
+            IMPORT_NOT_GRANTED, LINK_INVALID, EXPORT_NOT_FOUND, COMPONENT_UNSUPPORTED, COMPONENT_INVALID; 6 whatever
+            `Runtime.prepare` raises.
     """
     # Hashing a model takes as long as reading it, so it must not hold up the event loop.
     admitted = await asyncio.to_thread(_check, spec, context)
@@ -131,11 +135,12 @@ def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
     own = parts[0]
     check_triggers(spec.triggers, own.exports, own.authority, spec.name, own.bundle)  # 5
     stubs = {name for part in parts for name in part.decision.deny_stubs}
+    authority = fuse([(part.authority, part.imports) for part in parts])
     start = AgentStart(
         name=spec.name,
         component=own.component.component,
         component_digest=own.component.digest,
-        authority=fuse([(part.authority, part.imports) for part in parts]).encode(),
+        authority=authority.encode(),
         state_dir=context.state_root / spec.application,
         deny_stubs=tuple(sorted(stubs)) if spec.fused else own.decision.deny_stubs,
         config=spec.config,
@@ -143,6 +148,7 @@ def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
         on_full_queue=spec.on_full_queue,
         links=_links(spec.name, parts, stubs),
         fusion=_fusion(parts) if spec.fused else None,
+        volumes=_volumes(spec.name, authority, context.volumes),
     )
     return AdmittedAgent(start, min(part.valid_until for part in parts))
 
@@ -214,6 +220,26 @@ def _links(agent: str, parts: Sequence[_Part], stubs: Collection[str]) -> Mappin
                     remedy="Link it to the same agent for each of them, or keep one apart with `isolation: store`.",
                 )
     return links
+
+
+def _volumes(agent: str, authority: Authority, declared: Mapping[str, VolumeFolder]) -> Mapping[str, VolumeFolder]:
+    """Of the operator's volumes those that the agent may use; each that its grant names in full must be there."""
+    for volume in named_volumes(authority):
+        name = volume.removeprefix(NODE)
+        if name == volume:
+            continue  # a scratch volume, which is made when first needed
+        if name not in declared or not declared[name].path.is_dir():
+            raise FleetError(
+                Code.VOLUME_UNAVAILABLE,
+                f"{agent} is granted {volume}, which this node has not",
+                agent=agent,
+                volume=volume,
+            )
+    return {
+        name: folder
+        for name, folder in declared.items()
+        if authority.allows(PREOPENS, volume=f"{NODE}{name}", mode="read")
+    }
 
 
 def _fusion(parts: Sequence[_Part]) -> Fusion:

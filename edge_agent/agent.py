@@ -137,6 +137,7 @@ class Node:
             labels=self._identity.labels,
             ceiling=self._ceiling,
             state_root=self._settings.data_dir / "state",
+            volumes=self._settings.volumes,
             now=self._trust.floor(self._clock.now()),
         )
         return await admit(spec, context, self._runtime)

@@ -7,7 +7,9 @@ Owns the names, units, defaults and bounds of everything that an operator may se
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.inference import (
@@ -19,11 +21,13 @@ from edge_agent.inference import (
     Inference,
     parse_providers,
 )
+from edge_agent.runtime import VolumeFolder
+from fleet.documents import Reader
 from fleet.errors import Code, FleetError
+from fleet.grants.volumes import is_volume_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 ENVIRONMENT_PREFIX = "EDGE_AGENT_"
 """`report_interval_ms` is `EDGE_AGENT_REPORT_INTERVAL_MS` in the environment."""
@@ -48,6 +52,8 @@ class Settings:
         log_lines_per_agent: lines of each agent's log that are kept for `fleetctl logs`.
         max_concurrent_admissions: admissions, and so compilations, at once.
         telemetry_poll_ms: shortest period of a telemetry trigger; faster ones are slowed down to it.
+        volumes: folders of the node that agents may be granted as `node/NAME`, by name; only in the file, as
+            `[volumes.NAME]` with `path` and, where agents may also write, `writable = true`.
         inference_threads: of one inference; 0 for half of the processors, at most 4.
         inference_memory_bytes: what ONNX Runtime may hold in the runner of an application.
         inference_gpu: execution providers that serve the device `gpu`, as `edge_agent.inference` reads them.
@@ -67,6 +73,7 @@ class Settings:
     log_lines_per_agent: int = 500
     max_concurrent_admissions: int = 2
     telemetry_poll_ms: int = 100
+    volumes: Mapping[str, VolumeFolder] = field(default_factory=lambda: MappingProxyType({}))
     inference_threads: int = 0
     inference_memory_bytes: int = DEFAULT_MEMORY
     inference_gpu: str = GPU_PROVIDERS
@@ -114,9 +121,12 @@ def load_settings(data_dir: Path, environment: Mapping[str, str], flags: Mapping
         FleetError: CONFIG_INVALID with the place of an unknown name or a value out of bounds.
     """
     settings = Settings(data_dir)
-    known = {field.name for field in fields(Settings)} - {"data_dir"}
+    known = {setting.name for setting in fields(Settings)} - {"data_dir", "volumes"}
     path = data_dir / "agent.toml"
     for name, value in _read(path).items():
+        if name == "volumes":
+            settings = replace(settings, volumes=_volumes(value, data_dir, f"{path}: {name}"))
+            continue
         settings = _set(settings, known, name, value, f"{path}: {name}")
     for variable, text in sorted(environment.items()):
         if variable.startswith(ENVIRONMENT_PREFIX):
@@ -141,6 +151,27 @@ def _read(path: Path) -> dict[str, object]:
         return tomllib.loads(data.decode())
     except ValueError as error:
         raise FleetError(Code.CONFIG_INVALID, f"not valid TOML: {error}", place=str(path)) from error
+
+
+def _volumes(value: object, data_dir: Path, place: str) -> Mapping[str, VolumeFolder]:
+    """Read the volumes of the file. No folder may hold the node's own data, or lie in it."""
+    if not isinstance(value, dict):
+        raise FleetError(Code.CONFIG_INVALID, "expected tables [volumes.NAME]", place=place)
+    volumes: dict[str, VolumeFolder] = {}
+    for name, entry in value.items():
+        where = f"{place}.{name}"
+        if not is_volume_name(name):
+            raise FleetError(Code.CONFIG_INVALID, "a name has lower-case letters, digits and hyphens", place=where)
+        with Reader(entry, Code.CONFIG_INVALID, where) as reader:
+            folder = Path(reader.text("path"))
+            writable = reader.flag("writable", default=False)
+            if not folder.is_absolute():
+                reader.fail("path", "expected an absolute path")
+            real, own = folder.resolve(), data_dir.resolve()
+            if real.is_relative_to(own) or own.is_relative_to(real):
+                reader.fail("path", "the folder holds the node's own data, or lies in it")
+        volumes[name] = VolumeFolder(folder, writable)
+    return MappingProxyType(volumes)
 
 
 def _parse(text: str) -> object:

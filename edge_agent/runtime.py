@@ -72,6 +72,7 @@ class AgentStart:
         on_full_queue: what happens to one more call when as many wait as the grant allows.
         links: imports, as the component names them, that another agent of the application answers, and its name.
         fusion: what runs instead of the component alone, where other agents are fused into this one.
+        volumes: volume name -> folder of the node; those that the grant names, and no others.
     """
 
     name: str
@@ -85,6 +86,7 @@ class AgentStart:
     on_full_queue: QueuePolicy = QueuePolicy.REJECT
     links: Mapping[str, str] = field(default_factory=lambda: _NO_LINKS)
     fusion: Fusion | None = None
+    volumes: Mapping[str, VolumeFolder] = field(default_factory=lambda: _NO_VOLUMES)
 
     @property
     def application(self) -> str:

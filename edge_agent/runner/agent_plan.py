@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge_agent.runner.memory_meter import MemoryMeter
     from edge_agent.runner.outbox import Outbox
     from edge_agent.runner.ticker import Ticker
-    from edge_agent.runtime import ModelFile
+    from edge_agent.runtime import ModelFile, VolumeFolder
     from fleet.grants import Authority
     from fleet.model import QueuePolicy
 
@@ -36,6 +36,7 @@ class AgentPlan:
     on_full_queue: QueuePolicy
     links: dict[str, str] = field(default_factory=dict)
     http_authorities: Path | None = None
+    volumes: dict[str, VolumeFolder] = field(default_factory=dict)
     inference: Inference = field(default_factory=Inference)
 
 

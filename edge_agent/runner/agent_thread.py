@@ -221,6 +221,7 @@ class AgentThread:
             entropy=os.urandom,
             wake=self._stirred.set,
             http_authorities=plan.http_authorities,
+            volumes=plan.volumes,
             exchange=AgentExchange(plan.name, self._services.outbox, self.mailbox, self._services.watchers, self._wait),
         )
 

@@ -386,6 +386,8 @@ def _order(agent: AgentStart, paths: RunnerPaths) -> StartAgent:
         on_full_queue=agent.on_full_queue,
         links=dict(agent.links),
         http_authorities=str(paths.http_authorities or ""),
+        volumes={name: str(volume.path) for name, volume in agent.volumes.items()},
+        writable_volumes=tuple(name for name, volume in agent.volumes.items() if volume.writable),
         inference=paths.inference.encode(),
     )
 

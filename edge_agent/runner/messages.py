@@ -140,6 +140,7 @@ class CompileFailed(_Message):
 class StartAgent(_Message):
     """Start an agent; the descriptor is the sealed memory file with the machine code of `component` (a digest).
 
+    `volumes` are folders that the node's operator declared, by name.
     `links` says which agent of the same runner answers an import; `http_authorities` is a file, or empty;
     `inference` is what the operator decided about models, empty for the default.
     """
@@ -155,6 +156,8 @@ class StartAgent(_Message):
     on_full_queue: QueuePolicy = QueuePolicy.REJECT
     links: Mapping[str, str] = field(default_factory=dict)
     http_authorities: str = ""
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    writable_volumes: tuple[str, ...] = ()
     inference: Mapping[str, str] = field(default_factory=dict)
 
 

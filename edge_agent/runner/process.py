@@ -42,7 +42,7 @@ from edge_agent.runner.messages import (
 )
 from edge_agent.runner.outbox import Outbox
 from edge_agent.runner.ticker import Ticker
-from edge_agent.runtime import ModelFile, Probation
+from edge_agent.runtime import ModelFile, Probation, VolumeFolder
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
 
@@ -187,6 +187,10 @@ class Runner:
             on_full_queue=message.on_full_queue,
             links=dict(message.links),
             http_authorities=Path(message.http_authorities) if message.http_authorities else None,
+            volumes={
+                name: VolumeFolder(Path(path), name in message.writable_volumes)
+                for name, path in message.volumes.items()
+            },
             inference=inference,
         )
         kind = EngineKind(authority.limits.fuel_per_call is not None, authority.limits.stack_bytes)
