@@ -266,3 +266,36 @@ def handles(*, asynchronous: bool = True) -> bytes:
  (func (export "with-one") (canon lift (core func $i "with-one")))
  (func (export "with-two") (canon lift (core func $i "with-two")))
  {wait})""")
+
+
+CLOCK = "wasi:clocks/monotonic-clock@0.3.0"
+
+
+def sleeper() -> bytes:
+    """`sleep` waits with the clock of WASI 0.3; `deep` calls itself so often, and then the clock."""
+    return wasm(f"""(component
+ (import "wasi:clocks/types@0.3.0" (instance $types (type $d u64) (export "duration" (type (eq $d)))))
+ (import "{CLOCK}" (instance $c
+  (export "now" (func (result u64)))
+  (export "wait-for" (func async (param "how-long" u64)))))
+ (core func $wait-for (canon lower (func $c "wait-for") async))
+ (core func $now (canon lower (func $c "now")))
+ (core func $return (canon task.return (result u64)))
+ (core module $m
+  (import "" "wait-for" (func $wait-for (param i64) (result i32)))
+  (import "" "now" (func $now (result i64)))
+  (import "" "return" (func $return (param i64)))
+  (func (export "sleep") (param i64) (result i32) (local $before i64)
+   (local.set $before (call $now))
+   (drop (call $wait-for (local.get 0)))
+   (call $return (i64.sub (call $now) (local.get $before)))
+   (i32.const 0))
+  (func $dive (param i64) (result i64)
+   (if (result i64) (i64.eqz (local.get 0)) (then (call $now))
+    (else (i64.add (i64.const 1) (call $dive (i64.sub (local.get 0) (i64.const 1)))))))
+  (func (export "deep") (param i64) (result i32) (call $return (call $dive (local.get 0))) (i32.const 0))
+  (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
+ (core instance $i (instantiate $m (with "" (instance
+  (export "wait-for" (func $wait-for)) (export "now" (func $now)) (export "return" (func $return))))))
+ (func (export "sleep") async (param "ns" u64) (result u64) (canon lift (core func $i "sleep") {_LIFT}))
+ (func (export "deep") async (param "calls" u64) (result u64) (canon lift (core func $i "deep") {_LIFT})))""")
