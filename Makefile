@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-stop demo-check test system sensors simulation check format lint types imports protos protos-check components components-check \
-        languages fuzz soak coverage hammer bench lock clean
+        languages conformance fuzz soak coverage hammer bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ protos-check: setup
 
 languages: setup ## the language matrix: build the agent of each language and run it (needs Node.js, Go and Rust, and their registries)
 	@$(BIN)/pytest tests/languages -m slow
+
+conformance: setup ## the backend tests of the `onnx` package, called as an agent does
+	@$(BIN)/pytest tests/conformance -m slow
 
 coverage: setup ## tests of the pure modules, 100 % branch coverage; one seed, so that the gate repeats
 	@$(BIN)/pytest tests/fleet --hypothesis-seed=0 --cov=fleet --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100

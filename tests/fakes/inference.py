@@ -54,17 +54,22 @@ class Guest:
 
     def run(self, context: int, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Make the tensors, compute, and read what comes out."""
-        given = [
+        answer = self.compute(context, self.tensors(inputs))
+        assert isinstance(answer, Ok), self.fault(answer)
+        return {name: self.tensor(handle) for name, handle in answer.value}
+
+    def tensors(self, inputs: Mapping[str, Tensor]) -> list[tuple[str, int]]:
+        """Make the tensors of an inference."""
+        return [
             (name, self.new_tensor(list(tensor.dimensions), tensor.type.value, tensor.data))
             for name, tensor in inputs.items()
         ]
-        answer = self.compute(context, given)
-        assert isinstance(answer, Ok), self.fault(answer)
-        found = {}
-        for name, handle in answer.value:
-            kind = TensorType(self.ty(handle))
-            found[name] = Tensor(tuple(self.dimensions(handle)), kind, bytes(self.data(handle)))
-            self.drop["tensor"](handle)
+
+    def tensor(self, handle: int) -> Tensor:
+        """Read a tensor and drop it."""
+        kind = TensorType(self.ty(handle))
+        found = Tensor(tuple(self.dimensions(handle)), kind, bytes(self.data(handle)))
+        self.drop["tensor"](handle)
         return found
 
     def floats(self, values: Sequence[float], *dimensions: int) -> int:

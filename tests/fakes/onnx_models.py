@@ -62,6 +62,13 @@ def outside(place: str) -> bytes:
     return _model(graph + _field(5, tensor) + _field(12, _value("y", ElementType.FP32, [4])))
 
 
+def made_up(size: int) -> bytes:
+    """A model of some bytes whose output has `size` floats, none of which it holds."""
+    tensor = _field(1, 1) + _field(2, int(ElementType.I64)) + _field(8, "s") + _field(9, size.to_bytes(8, "little"))
+    graph = _field(1, _field(1, "s") + _field(2, "y") + _field(4, "ConstantOfShape")) + _field(2, "graph")
+    return _model(graph + _field(5, tensor) + _field(12, _value("y", ElementType.FP32, ["n"])))
+
+
 def chain(length: int) -> bytes:
     """A model `y = x * (length + 1)`, one operator after the other."""
     names = ["x", *(f"a{number}" for number in range(length - 1)), "y"]

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from onnx import TensorProto, helper
 
 from edge_agent.capabilities.base import EndAgentError
 from edge_agent.capabilities.nn_tensor import Tensor, TensorType
@@ -20,7 +19,7 @@ from fleet.model import ExitCause
 from fleet.wit_types import Err, Ok
 from tests.fakes.agents import Node
 from tests.fakes.inference import Guest, model_file
-from tests.fakes.onnx_models import ElementType, chain, loop, one_operator, outside
+from tests.fakes.onnx_models import ElementType, chain, loop, made_up, one_operator, outside
 
 SIDE = 32
 ENDLESS = 1 << 40
@@ -143,22 +142,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def test_weights_that_a_model_makes_up_are_bounded(tmp_path: Path) -> None:
     """A model of some bytes whose constants have gigabytes, when they are worked out while it is loaded."""
 
-    def model(size: int) -> bytes:
-        made = helper.make_node("ConstantOfShape", ["s"], ["y"])
-        graph = helper.make_graph(
-            [made],
-            "g",
-            [],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
-            [helper.make_tensor("s", TensorProto.INT64, [1], [size])],
-        )
-        written = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-        written.ir_version = 8
-        return written.SerializeToString()
-
     path = tmp_path / "model.onnx"
     for size in (1 << 30, 1 << 36):
-        path.write_bytes(model(size))
+        path.write_bytes(made_up(size))
         ran = subprocess.run(
             [sys.executable, "-c", HOSTILE, str(path)], check=True, timeout=90, capture_output=True, text=True
         )
