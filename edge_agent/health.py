@@ -1,14 +1,23 @@
 """Whether an agent is alive and whether it is ready, from what is known about it.
 
-Pure. Owns: the words for health and the tables that lead to them. Asking a guest is `edge_agent.runner.probes`; what
-follows from a bad answer is the lifecycle's business. Never starts, ends or calls anything.
+Pure. Owns: the counters of an agent, the words for health and the tables that lead to them. Asking a guest is
+`edge_agent.runner.probes`; what follows from a bad answer is the lifecycle's business. Never starts, ends or calls
+anything.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from fleet.model import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NO_HOST_CALLS: Mapping[str, int] = MappingProxyType({})
 
 
 class Health(StrEnum):
@@ -40,6 +49,41 @@ class Readiness(StrEnum):
     UNASKED = "unasked"
     FAILING = "failing"
     QUEUE_FULL = "queue-full"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStats:
+    """Counters of one agent by its last report; all zero before its first start and after `stop`.
+
+    Attributes:
+        calls: calls that began since its first start, restarts and the failed ones included.
+        errors: those that trapped or passed their deadline.
+        memory_bytes: linear memory that the agent holds; 0 while it does not run.
+        dropped: calls that were refused because the queue was full, or gave way to newer ones there.
+        p50_us: microseconds that half of its calls took at most, of the last minutes and of the run that goes on.
+        p99_us: the same for 99 of 100 calls.
+        memory_peak_bytes: most linear memory that a report has told since the first start.
+        queue: calls that wait.
+        queue_limit: how many may; 0 while it does not run.
+        returned: calls of this instance that returned.
+        health: what this instance says about itself.
+        health_message: its own words, where it is not well.
+        host_calls: calls into each interface since the first start.
+    """
+
+    calls: int = 0
+    errors: int = 0
+    memory_bytes: int = 0
+    dropped: int = 0
+    p50_us: int = 0
+    p99_us: int = 0
+    memory_peak_bytes: int = 0
+    queue: int = 0
+    queue_limit: int = 0
+    returned: int = 0
+    health: Health = Health.UNSERVED
+    health_message: str = ""
+    host_calls: Mapping[str, int] = field(default_factory=lambda: _NO_HOST_CALLS)
 
 
 _BY_WORD = {Health.OK: Liveness.ALIVE, Health.FAILING: Liveness.FAILING, Health.UNASKED: Liveness.UNKNOWN}

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
+from edge_agent.health import AgentStats as AgentStats  # noqa: PLC0414, TC001 - part of what a runtime exchanges
+from fleet.health import HealthPolicy
 from fleet.model import QueuePolicy
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class AgentStart:
         models: model name -> file with the digest that the bytes given to the engine must have.
         state_dir: directory of the application's own data; made when missing.
         on_full_queue: what happens to one more call when as many wait as the grant allows.
+        health: how it is asked, where it exports `fleet:agent/health`.
         links: imports, as the component names them, that another agent of the application answers, and its name.
         fusion: what runs instead of the component alone, where other agents are fused into this one.
         volumes: volume name -> folder of the node; those that the grant names, and no others.
@@ -84,6 +87,7 @@ class AgentStart:
     config: Mapping[str, str] = field(default_factory=lambda: _NO_CONFIG)
     models: Mapping[str, ModelFile] = field(default_factory=lambda: _NO_MODELS)
     on_full_queue: QueuePolicy = QueuePolicy.REJECT
+    health: HealthPolicy = field(default_factory=HealthPolicy)
     links: Mapping[str, str] = field(default_factory=lambda: _NO_LINKS)
     fusion: Fusion | None = None
     volumes: Mapping[str, VolumeFolder] = field(default_factory=lambda: _NO_VOLUMES)
@@ -121,28 +125,18 @@ class CallResult:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentStats:
-    """Counters of one agent since its first start, restarts included; all zero before it and after `stop`.
-
-    Attributes:
-        calls: calls that began, the failed ones included.
-        errors: calls that trapped or passed their deadline.
-        memory_bytes: linear memory that the agent holds, by its last report; 0 while it does not run.
-        dropped: calls that were refused because the queue was full, or gave way to newer ones there.
-    """
-
-    calls: int = 0
-    errors: int = 0
-    memory_bytes: int = 0
-    dropped: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class AgentExited:
     """An agent ended by itself: its instance is gone, its runner and the runner's other agents go on."""
 
     agent: str
     exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class AgentHealthChanged:
+    """An agent that runs does better or worse than it did; `Runtime.stats` says how."""
+
+    agent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +276,9 @@ class AgentAskedSensors:
 Said = AgentPublished | AgentRequested | AgentReplied | AgentAskedSensors
 """What agents have to say to their node."""
 
-RuntimeEvent = AgentExited | AgentConfirmed | AgentRestored | AgentCrashed | RunnerLost | AgentLogged | Said
+RuntimeEvent = (
+    AgentExited | AgentHealthChanged | AgentConfirmed | AgentRestored | AgentCrashed | RunnerLost | AgentLogged | Said
+)
 
 Answer = BusMessage | tuple[SensorState, ...]
 """What an agent waits for inside a call: one answer to its request, or what is known about sources."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.inference import Inference
 from edge_agent.runner.exchange import Watchers
+from fleet.health import HealthPolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +35,7 @@ class AgentPlan:
     models: dict[str, ModelFile]
     state_dir: Path
     on_full_queue: QueuePolicy
+    health: HealthPolicy = field(default_factory=HealthPolicy)
     links: dict[str, str] = field(default_factory=dict)
     http_authorities: Path | None = None
     volumes: dict[str, VolumeFolder] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from edge_agent.runner.messages import Counters
+from edge_agent.runner.message_values import Counters, Measures
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,6 +34,7 @@ class AgentRecord:
 
     started: asyncio.Future[None]
     counters: Counters = field(default_factory=Counters)
+    measures: Measures = field(default_factory=Measures)
     calls: dict[int, CallRecord] = field(default_factory=dict)
     """Calls that have not ended, in the order in which the agent takes them."""
     watched: int | None = None

@@ -22,7 +22,8 @@ from edge_agent.runner.host_calls import limit_rate
 from edge_agent.runner.instantiation import START_SECONDS, instantiate
 from edge_agent.runner.last_words import LastWords
 from edge_agent.runner.linking import link
-from edge_agent.runner.messages import AgentEnded, Fault, LogEntry, StartFailed
+from edge_agent.runner.message_values import LogEntry
+from edge_agent.runner.messages import AgentEnded, Fault, StartFailed
 from edge_agent.runner.recorder import RecordedInstance, Recorder
 from fleet.crash import MAX_BACKTRACE
 from fleet.errors import FleetError
@@ -117,6 +118,11 @@ class AgentThread:
         """Whether a job ended the instance."""
         return self._instance is not None and self._instance.trapped
 
+    @property
+    def host_calls(self) -> Mapping[str, int]:
+        """How often the instance has called each interface of the host; for any thread."""
+        return self._recorder.host_calls
+
     def context(self) -> AgentContext:
         """Return what the agent's capabilities work with; in the agent's thread, once it has started."""
         if self._agent_context is None:
@@ -159,8 +165,9 @@ class AgentThread:
 
     def _ended_by(self, trap: Trap) -> AgentEnded | StartFailed:
         name, backtrace, instance = self._plan.name, trap.backtrace[:MAX_BACKTRACE], self._instance
-        is_order = trap.cause is ExitCause.STOPPED
-        recording = "" if is_order else self._recorder.recording(instance.exports if instance else {}).decode()
+        # Neither is a fault that a replay could show.
+        is_verdict = trap.cause in (ExitCause.STOPPED, ExitCause.UNHEALTHY)
+        recording = "" if is_verdict else self._recorder.recording(instance.exports if instance else {}).decode()
         if instance is None:
             return StartFailed(name, Fault.of(trap), backtrace, recording)
         return AgentEnded(name, trap.cause, trap.message, backtrace, recording)

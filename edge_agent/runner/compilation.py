@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 from edge_agent.runner import memory_file
 from edge_agent.runner.channel import Channel
 from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES, CompiledCache, load_key
+from edge_agent.runner.message_values import PartEntry, Role
 from edge_agent.runner.messages import (
     Compile,
     Compiled,
@@ -22,8 +23,6 @@ from edge_agent.runner.messages import (
     Describe,
     EngineDescribed,
     Fuse,
-    PartEntry,
-    Role,
 )
 from fleet.component import MAX_COMPONENT
 from fleet.errors import Code, FleetError

@@ -15,11 +15,21 @@ from typing import TYPE_CHECKING
 from edge_agent.inference import Inference
 from edge_agent.runner.compilation import Compilation
 from edge_agent.runner.event_queue import EventQueue
-from edge_agent.runner.messages import AgentEnded, Counters, ModelEntry, StartAgent, StartFailed
+from edge_agent.runner.known_agent import KnownAgent
+from edge_agent.runner.message_values import Counters, Measures, ModelEntry
+from edge_agent.runner.messages import AgentEnded, StartAgent, StartFailed
 from edge_agent.runner.queue_room import QueueRoom
 from edge_agent.runner.runner_client import RunnerClient
 from edge_agent.runner.zygote_client import ZygoteClient
-from edge_agent.runtime import AgentConfirmed, AgentCrashed, AgentExited, AgentRestored, AgentStats, RunnerLost
+from edge_agent.runtime import (
+    AgentConfirmed,
+    AgentCrashed,
+    AgentExited,
+    AgentHealthChanged,
+    AgentRestored,
+    AgentStats,
+    RunnerLost,
+)
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
 from fleet.model import Exit, ExitCause, LogLine, QueuePolicy
@@ -55,24 +65,6 @@ class RunnerPaths:
     inference: Inference = field(default_factory=Inference)
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What is kept about an agent from `start` to `stop`, also while it waits for its restart.
-
-    `calls`, `errors` and `dropped` are totals of its earlier runs. `room` is there for an agent whose full queue makes
-    its sources wait: who calls it holds one of as many places as calls may wait in the queue. `older` is what the agent
-    falls back to during a probation.
-    """
-
-    module: tuple[str, bool]
-    deadline_ms: int
-    calls: int = 0
-    errors: int = 0
-    dropped: int = 0
-    room: QueueRoom = field(default_factory=lambda: QueueRoom(None))
-    older: _Known | None = None
-
-
 class RunnerHost:
     """The `Runtime` over real processes.
 
@@ -92,7 +84,7 @@ class RunnerHost:
         self._runners: dict[str, RunnerClient] = {}
         self._forking = asyncio.Lock()
         self._idle: dict[str, asyncio.TimerHandle] = {}
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, KnownAgent] = {}
         self._modules: dict[tuple[str, bool], int] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._events = EventQueue()
@@ -131,7 +123,7 @@ class RunnerHost:
         module = await self._module(agent, fuel=fuel)
         module_key = agent.code_digest, fuel
         room = QueueRoom(limits.queue if agent.on_full_queue is QueuePolicy.BLOCK else None)
-        before = self._known.get(agent.name) or _Known(module_key, limits.deadline_ms)
+        before = self._known.get(agent.name) or KnownAgent(module_key, limits.deadline_ms)
         self._known[agent.name] = replace(
             before, module=module_key, deadline_ms=limits.deadline_ms, room=room, older=None
         )
@@ -215,13 +207,7 @@ class RunnerHost:
         if known is None:
             return AgentStats()
         runner = self._runners.get(agent.partition("/")[0])
-        counters = runner.counters(agent) if runner is not None else Counters()
-        return AgentStats(
-            calls=known.calls + counters.calls,
-            errors=known.errors + counters.errors,
-            memory_bytes=counters.memory_bytes,
-            dropped=known.dropped + counters.dropped,
-        )
+        return known.stats(*(runner.numbers(agent) if runner is not None else (Counters(), Measures())))
 
     async def next_event(self) -> RuntimeEvent:
         """Next thing that happened (see `Runtime.next_event`)."""
@@ -268,16 +254,15 @@ class RunnerHost:
         self._events.put(AgentRestored(message.agent, ended))
         self._tell_crash(message, ended)
 
-    def agent_gone(self, agent: str, counters: Counters) -> None:
+    def agent_changed(self, agent: str) -> None:
+        """Queue the news that an agent does better or worse."""
+        self._events.put(AgentHealthChanged(agent))
+
+    def agent_gone(self, agent: str, counters: Counters, measures: Measures) -> None:
         """Keep the totals of an agent that may be started again."""
         known = self._known.get(agent)
         if known is not None:
-            self._known[agent] = replace(
-                known,
-                calls=known.calls + counters.calls,
-                errors=known.errors + counters.errors,
-                dropped=known.dropped + counters.dropped,
-            )
+            self._known[agent] = known.ended(counters, measures)
 
     def agents_logged(self, batch: Logged) -> None:
         """Queue log lines."""
@@ -384,6 +369,7 @@ def _order(agent: AgentStart, paths: RunnerPaths) -> StartAgent:
         models=tuple(ModelEntry(name, str(model.path), model.digest) for name, model in agent.models.items()),
         state_dir=str(agent.state_dir),
         on_full_queue=agent.on_full_queue,
+        health=agent.health,
         links=dict(agent.links),
         http_authorities=str(paths.http_authorities or ""),
         volumes={name: str(volume.path) for name, volume in agent.volumes.items()},

@@ -4,7 +4,8 @@ Owns: `HostedAgent`. It decides which instance takes the next job: the only one,
 there are two. The new instance is made beside the old one, takes the queue over as it stands, and begins when the job
 that the old one runs has ended: no job is lost, none runs twice, and never do two run at the same time, so a guest that
 reads a value and writes it back later is as safe as ever. The old instance then waits until the new one has proved
-itself; should the new one end before, the old one takes the queue back. Never calls a guest: `AgentThread` does.
+itself; should the new one end before, the old one takes the queue back. An instance without a job is asked how it does
+from time to time, where it can tell. Never calls a guest: `AgentThread` does.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING
 from edge_agent.runner.agent_thread import AgentThread
 from edge_agent.runner.http_requests import open_server
 from edge_agent.runner.job_queue import JobQueue
+from edge_agent.runner.measurements import Measurements
 from edge_agent.runner.messages import (
     AgentConfirmed,
     AgentEnded,
+    AgentMeasured,
     AgentReplaced,
     AgentRestored,
     AgentStarted,
@@ -29,6 +32,7 @@ from edge_agent.runner.messages import (
     ReplaceFailed,
     StartFailed,
 )
+from edge_agent.runner.probes import ProbeJob, Probes, find_health
 from fleet.errors import Code
 from fleet.model import QueuePolicy
 
@@ -90,9 +94,11 @@ class HostedAgent:
         self._candidate: tuple[AgentThread, Probation] | None = None
         self._waiting: _Waiting | None = None
         self._busy: AgentThread | None = None
-        self._calls = 0
-        self._errors = 0
-        self._dropped = 0
+        self._numbers = Measurements()
+        self._probes: dict[AgentThread, Probes] = {}
+        """Questions to the instances that can tell how they do."""
+        self._asking = False
+        """Whether what runs is such a question."""
         self._server: HttpServer | None = None
 
     @property
@@ -123,9 +129,10 @@ class HostedAgent:
     def counters(self) -> Counters:
         """Return what the agent has done since its start; for any thread."""
         threads = tuple(self._threads)
-        errors = self._errors + sum(thread.trapped for thread in threads)
+        errors = self._numbers.errors + sum(thread.trapped for thread in threads)
         memory = sum(self._services.memory.bytes_of(thread) for thread in threads)
-        return Counters(self._calls, errors, memory, self._dropped + self._queue.dropped)
+        self._numbers.note_memory(memory)
+        return Counters(self._numbers.calls, errors, memory, self._numbers.dropped + self._queue.dropped)
 
     def submit(self, job: Job, patience_s: float = 0.0) -> None:
         """Queue a job, or refuse one: this, or an older one for it. From any thread.
@@ -140,6 +147,8 @@ class HostedAgent:
                 self._changed.wait_for(lambda: self._ordered or self._over or self._queue.has_room, patience_s)
             gone = job if self._ordered or self._over else self._queue.offer(job, waited=patience_s > 0)
             fault = self._refusal(is_own=gone is job)
+            if not self._queue.has_room:
+                self._report(time.monotonic())
             self._changed.notify_all()
         if gone is not None:
             gone.refuse(fault)
@@ -184,11 +193,14 @@ class HostedAgent:
     # --- in the instances' threads ---
 
     def serve(self, thread: AgentThread, exports: Mapping[str, FuncType]) -> None:
-        """Listen for requests to the agent: once for all of its instances, which share the address.
+        """Find out what the instance can tell; listen for requests, once for all instances, which share the address.
 
         Raises:
-            FleetError: what `open_server` raises.
+            FleetError: what `find_health` and `open_server` raise.
         """
+        function = find_health(exports)
+        if function is not None:
+            self._probes[thread] = Probes(function, thread.plan.health, time.monotonic())
         if thread is self._first:
             self._server = open_server(self.name, self.authority, exports, self.submit, self.context)
 
@@ -201,6 +213,8 @@ class HostedAgent:
                 self._active = thread
                 if self._server is not None:
                     self._server.start()
+                if thread in self._probes:  # before it counts as ready
+                    self._report(time.monotonic(), at_once=True)
                 self._services.outbox.post(AgentStarted(self.name, self.counters()))
                 return
             older = self._active
@@ -208,6 +222,7 @@ class HostedAgent:
                 return
             probation, self._candidate = self._candidate[1], None
             self._take_over(thread)
+            self._report(time.monotonic(), at_once=True)
             self._services.outbox.post(AgentReplaced(self.name, self.counters()))
             if probation.jobs:
                 self._waiting = _Waiting(older, probation.jobs, time.monotonic() + probation.ms / 1000)
@@ -222,12 +237,10 @@ class HostedAgent:
             while not self._ordered:
                 self._end_probation()
                 if thread is self._active:
-                    if self._busy is None and self._queue:
+                    if self._busy is None and (job := self._take(thread)) is not None:
                         self._busy = thread
-                        self._calls += 1
-                        self._changed.notify_all()  # there is room for those who wait for it
-                        return self._queue.take()
-                    self._changed.wait()
+                        return job
+                    self._changed.wait(self._idle_s(thread))
                 elif self._waiting is not None and thread is self._waiting.thread:
                     self._changed.wait(self._waiting.until - time.monotonic())
                 else:
@@ -237,19 +250,22 @@ class HostedAgent:
     def served(self, thread: AgentThread) -> None:
         """Hear that a job has ended and the instance lives."""
         with self._changed:
-            self._busy = None
-            if thread is self._active and self._waiting is not None:
+            was_question = self._end_job(returned=True)
+            if thread is self._active and self._waiting is not None and not was_question:
                 self._waiting.jobs_left -= 1
                 self._end_probation()
+            if was_question:
+                self._report(time.monotonic(), at_once=True)
             self._changed.notify_all()
 
     def ended(self, thread: AgentThread, last_word: AgentEnded | StartFailed | None) -> None:
         """Hear that an instance is gone; `last_word` is None for one that was sent away."""
         with self._changed:
             self._threads.discard(thread)
-            self._errors += thread.trapped
+            self._probes.pop(thread, None)
+            self._numbers.bury(thread.host_calls, trapped=thread.trapped)
             if self._busy is thread:
-                self._busy = None
+                self._end_job(returned=False)
             if self._candidate is not None and thread is self._candidate[0]:
                 self._give_up(last_word.fault if isinstance(last_word, StartFailed) else self._gone())
             elif self._waiting is not None and thread is self._waiting.thread:
@@ -270,11 +286,49 @@ class HostedAgent:
             self._services.watchers.remove(self.name)
             self._ended(self)
 
+    def _take(self, thread: AgentThread) -> Job | None:
+        """Return what the instance has to do now: the next job; else the question how it does, when it is time."""
+        now = time.monotonic()
+        if (job := self._queue.take()) is not None:
+            self._numbers.begin(now)
+            self._report(now)
+            self._changed.notify_all()  # there is room for those who wait for it
+            return job
+        probes = self._probes.get(thread)
+        self._asking = probes is not None and probes.wait_s(now) == 0
+        return ProbeJob(probes) if probes is not None and self._asking else None
+
+    def _end_job(self, *, returned: bool) -> bool:
+        """Note the end of what runs; return whether it was no job but a question."""
+        was_question, self._asking, self._busy = self._asking, False, None
+        self._numbers.end(time.monotonic(), returned=returned)
+        return was_question
+
+    def _idle_s(self, thread: AgentThread) -> float | None:
+        """Report when it is time; return the seconds after which there is something to do without a job."""
+        now = time.monotonic()
+        self._report(now)
+        waits = [self._numbers.wait_s(now)]
+        if self._busy is None and (probes := self._probes.get(thread)) is not None:
+            waits.append(probes.wait_s(now))
+        return min((seconds for seconds in waits if seconds is not None), default=None)
+
+    def _report(self, now: float, *, at_once: bool = False) -> None:
+        """Tell the supervisor how the agent does, if it is time for that."""
+        if not at_once and self._numbers.wait_s(now) != 0:
+            return
+        probes = None if self._active is None else self._probes.get(self._active)
+        living = [thread.host_calls for thread in tuple(self._threads)]
+        counters = self.counters()
+        measures = self._numbers.report(now, len(self._queue), self._plan.authority.limits.queue, probes, living)
+        self._services.outbox.post(AgentMeasured(self.name, counters, measures))
+
     def _take_over(self, thread: AgentThread) -> None:
         """Give the jobs that wait to an instance, whose grant may let fewer or more of them wait."""
         self._active, self._plan = thread, thread.plan
+        self._numbers.renew()
         waiting, self._queue = self._queue, _queue_for(thread.plan, self._queue.drain())
-        self._dropped += waiting.dropped
+        self._numbers.dropped += waiting.dropped
 
     def _lose(self, last_word: AgentEnded | StartFailed | None) -> None:
         """Go back to the old instance where there is one; the supervisor hears of the end last, when nothing waits."""
@@ -288,6 +342,8 @@ class HostedAgent:
         if last_word is not None:
             if self._candidate is not None:
                 self._give_up(self._gone())
+            if isinstance(last_word, AgentEnded):
+                self._report(time.monotonic(), at_once=True)
             self._services.outbox.post(last_word)
 
     def _give_up(self, fault: Fault) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from edge_agent.health import Health
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
@@ -48,6 +49,41 @@ class Counters:
     errors: int = 0
     memory_bytes: int = 0
     dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HostCalls:
+    """How often an agent has called functions of one interface."""
+
+    interface: str
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """How an agent does; what does not say otherwise counts from its start in this runner.
+
+    Attributes:
+        p50_us: microseconds that half of its recent calls took at most (`edge_agent.runner.latencies` says how recent).
+        p99_us: the same for 99 of 100.
+        peak_bytes: most linear memory that was seen.
+        queue: calls that wait.
+        queue_limit: how many may.
+        returned: calls of the instance that takes them now, which returned.
+        health: what that instance says about itself.
+        health_message: its words, where it is not well.
+        host_calls: by interface, each once.
+    """
+
+    p50_us: int = 0
+    p99_us: int = 0
+    peak_bytes: int = 0
+    queue: int = 0
+    queue_limit: int = 0
+    returned: int = 0
+    health: Health = Health.UNSERVED
+    health_message: str = ""
+    host_calls: tuple[HostCalls, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

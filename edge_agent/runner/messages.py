@@ -1,4 +1,4 @@
-"""Messages between supervisor, zygote, runners and compile workers.
+"""Messages between the supervisor and, in this order, zygote, compile workers and runners.
 
 Owns: one frozen dataclass per message; the values inside them are in `message_values`. How they are written is in
 `edge_agent.runner.protocol`. `FDS` is the number of file descriptors that travel with a message.
@@ -9,19 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, TypeAlias, get_args
 
-# Whoever reads or writes messages has these from here.
+# Whoever reads or writes messages has the first two from here.
 from edge_agent.runner.message_values import Counters as Counters  # noqa: PLC0414, TC001
 from edge_agent.runner.message_values import Fault as Fault  # noqa: PLC0414, TC001
-from edge_agent.runner.message_values import LogEntry as LogEntry  # noqa: PLC0414, TC001
-from edge_agent.runner.message_values import ModelEntry as ModelEntry  # noqa: PLC0414, TC001
-from edge_agent.runner.message_values import PartEntry as PartEntry  # noqa: PLC0414, TC001
-from edge_agent.runner.message_values import Role as Role  # noqa: PLC0414, TC001
+from fleet.health import HealthPolicy
 from fleet.model import QueuePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edge_agent.fusion import Wire
+    from edge_agent.runner.message_values import LogEntry, Measures, ModelEntry, PartEntry, Role
     from edge_agent.runtime import BusMessage, SensorState
     from fleet.model import ExitCause
 
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class _Message:
     FDS: ClassVar[int] = 0
-
-
-# --- supervisor <-> zygote ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +78,6 @@ class ChildExited(_Message):
     signal: int
 
 
-# --- supervisor <-> compile worker ---
-
-
 @dataclass(frozen=True, slots=True)
 class Describe(_Message):
     """Ask what the engine compiles to."""
@@ -133,9 +125,6 @@ class CompileFailed(_Message):
     fault: Fault
 
 
-# --- supervisor <-> runner ---
-
-
 @dataclass(frozen=True, slots=True)
 class StartAgent(_Message):
     """Start an agent; the descriptor is the sealed memory file with the machine code of `component` (a digest).
@@ -154,6 +143,7 @@ class StartAgent(_Message):
     models: tuple[ModelEntry, ...]
     state_dir: str
     on_full_queue: QueuePolicy = QueuePolicy.REJECT
+    health: HealthPolicy = field(default_factory=HealthPolicy)
     links: Mapping[str, str] = field(default_factory=dict)
     http_authorities: str = ""
     volumes: Mapping[str, str] = field(default_factory=dict)
@@ -283,6 +273,15 @@ class AgentRestored(_Message):
 
 
 @dataclass(frozen=True, slots=True)
+class AgentMeasured(_Message):
+    """How an agent does, once in a while and before its end."""
+
+    agent: str
+    counters: Counters
+    measures: Measures
+
+
+@dataclass(frozen=True, slots=True)
 class Logged(_Message):
     """What agents logged, oldest first; `dropped` lines were lost because the supervisor was slow."""
 
@@ -381,6 +380,7 @@ Message: TypeAlias = (
     | StopAgent
     | AgentStopped
     | AgentEnded
+    | AgentMeasured
     | Logged
     | Published
     | Requested

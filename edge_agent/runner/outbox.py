@@ -10,11 +10,12 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from edge_agent.runner.messages import LogEntry, Logged
+from edge_agent.runner.messages import Logged
 from edge_agent.runner.protocol import encode
 
 if TYPE_CHECKING:
     from edge_agent.runner.connection import Connection
+    from edge_agent.runner.message_values import LogEntry
     from edge_agent.runner.messages import Message
 
 MAX_WAITING_LINES = 1024

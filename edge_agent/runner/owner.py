@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from edge_agent.runner.message_values import Measures
     from edge_agent.runner.messages import (
         AgentEnded,
         AskSensors,
@@ -37,8 +38,12 @@ class RunnerOwner(Protocol):
         """Hear that the instance that replaced another ended, and the other one takes the calls again."""
         ...
 
-    def agent_gone(self, agent: str, counters: Counters) -> None:
-        """Take the last counters of an agent that has ended in whatever way; the events follow."""
+    def agent_changed(self, agent: str) -> None:
+        """Hear that an agent does better or worse than before; `RunnerClient.numbers` says how."""
+        ...
+
+    def agent_gone(self, agent: str, counters: Counters, measures: Measures) -> None:
+        """Take the last numbers of an agent that has ended in whatever way; the events follow."""
         ...
 
     def agents_logged(self, batch: Logged) -> None:

@@ -185,6 +185,7 @@ class Runner:
             models={model.name: ModelFile(Path(model.path), model.digest) for model in message.models},
             state_dir=Path(message.state_dir),
             on_full_queue=message.on_full_queue,
+            health=message.health,
             links=dict(message.links),
             http_authorities=Path(message.http_authorities) if message.http_authorities else None,
             volumes={

@@ -21,22 +21,22 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_agent.fusion import Wire
+from edge_agent.health import Health
+from edge_agent.runner.message_values import HostCalls, LogEntry, Measures, ModelEntry, PartEntry, Role
 from edge_agent.runner.messages import (
     KINDS,
     AgentEnded,
     Counters,
     Fault,
-    LogEntry,
     Message,
-    ModelEntry,
-    PartEntry,
-    Role,
     StartAgent,
 )
 from edge_agent.runtime import BusMessage, SensorState
 from fleet.documents import Reader, dump_json
 from fleet.errors import Code, FleetError
+from fleet.health import MAX_INTERFACES, HealthPolicy
 from fleet.model import ExitCause, QueuePolicy
+from fleet.wit import is_interface
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +98,15 @@ def _bus_message(reader: Reader) -> BusMessage:
     return message
 
 
+def _measures(reader: Reader) -> Measures:
+    """Read what goes on to the coordinator, which refuses the whole report of a node for one field."""
+    measures = Measures(**_read_fields(Measures, reader))
+    names = {entry.interface for entry in measures.host_calls}
+    if len(names) < len(measures.host_calls) or len(names) > MAX_INTERFACES or not all(map(is_interface, names)):
+        reader.fail("host_calls", f"expected interfaces, each once, {MAX_INTERFACES} at most")
+    return measures
+
+
 # Field readers by annotation: a new kind of field fails at import, not at the first message that has it.
 _FIELD_READERS: dict[str, Callable[[Reader, str], object]] = {
     "str": Reader.text,
@@ -105,11 +114,17 @@ _FIELD_READERS: dict[str, Callable[[Reader, str], object]] = {
     "bytes": _bytes,
     "tuple[str, ...]": lambda reader, key: reader.texts(key, MAX_ITEMS),
     "Mapping[str, str]": lambda reader, key: reader.mapping(key, MAX_ITEMS),
+    "tuple[HostCalls, ...]": _entries(HostCalls),
     "tuple[LogEntry, ...]": _entries(LogEntry),
     "tuple[ModelEntry, ...]": _entries(ModelEntry),
     "tuple[PartEntry, ...]": _entries(PartEntry),
     "tuple[Wire, ...]": _entries(Wire),
     "tuple[SensorState, ...]": _entries(SensorState),
+    "Health": lambda reader, key: _member(reader, key, Health),
+    "HealthPolicy": lambda reader, key: reader.section(
+        key, lambda inner: HealthPolicy(**_read_fields(HealthPolicy, inner))
+    ),
+    "Measures": lambda reader, key: reader.section(key, _measures),
     "BusMessage": lambda reader, key: reader.section(key, _bus_message),
     "Code": lambda reader, key: _member(reader, key, Code),
     "ExitCause": lambda reader, key: _member(reader, key, ExitCause),
@@ -120,9 +135,23 @@ _FIELD_READERS: dict[str, Callable[[Reader, str], object]] = {
     "Fault": lambda reader, key: reader.section(key, lambda inner: Fault(**_read_fields(Fault, inner))),
     "Counters": lambda reader, key: reader.section(key, lambda inner: Counters(**_read_fields(Counters, inner))),
 }
+_VALUES = (
+    Fault,
+    Counters,
+    HostCalls,
+    Measures,
+    HealthPolicy,
+    LogEntry,
+    ModelEntry,
+    PartEntry,
+    Wire,
+    BusMessage,
+    SensorState,
+)
+"""What is written inside messages."""
+
 _LAYOUT: dict[type, dict[str, Callable[[Reader, str], object]]] = {
-    kind: {item.name: _FIELD_READERS[str(item.type)] for item in fields(kind)}
-    for kind in (*KINDS.values(), Fault, Counters, LogEntry, ModelEntry, PartEntry, Wire, BusMessage, SensorState)
+    kind: {item.name: _FIELD_READERS[str(item.type)] for item in fields(kind)} for kind in (*KINDS.values(), *_VALUES)
 }
 
 

@@ -104,10 +104,16 @@ class Recorder:
         self._running = 0
         self._lost = 0
         self._overlapping = False
+        self._tallies: dict[str, list[int]] = {}
         self.entries = 1
         """Calls of either kind that are kept."""
         self.bytes = _CALL_WEIGHT
         """Characters that they take, by estimate."""
+
+    @property
+    def host_calls(self) -> dict[str, int]:
+        """How often each interface of the host was called, forgotten calls included; for any thread."""
+        return {interface: tally[0] for interface, tally in tuple(self._tallies.items()) if tally[0]}
 
     def wrap(self, interfaces: Iterable[HostInterface]) -> Iterable[HostInterface]:
         """Return the same interfaces with functions that are recorded."""
@@ -153,10 +159,12 @@ class Recorder:
 
     def _recorded(self, interface: HostInterface, name: str, function: HostFunction) -> Callable[..., WitValue]:
         call, signature, full = function.call, function.signature, f"{interface.name}#{name}"
+        tally = self._tallies.setdefault(interface.name, [0])
         if interface.confidential or function.confidential:
             hidden = (_HIDDEN,) * len(signature.params)
 
             def confidential(*arguments: WitValue) -> WitValue:
+                tally[0] += 1
                 try:
                     result = call(*arguments)
                 except Exception as error:
@@ -171,6 +179,7 @@ class Recorder:
         max_value = self._max_value
 
         def recorded(*arguments: WitValue) -> WitValue:
+            tally[0] += 1
             kept, weight = keep_all(arguments, max_value)
             try:
                 result = call(*arguments)

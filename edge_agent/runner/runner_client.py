@@ -11,14 +11,15 @@ import asyncio
 import itertools
 import logging
 import os
-import signal
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.agent_record import AgentRecord, CallRecord, fail, resolve
 from edge_agent.runner.channel import Channel
+from edge_agent.runner.message_values import Measures, Role
 from edge_agent.runner.messages import (
     AgentConfirmed,
     AgentEnded,
+    AgentMeasured,
     AgentReplaced,
     AgentRestored,
     AgentStarted,
@@ -36,7 +37,6 @@ from edge_agent.runner.messages import (
     Replied,
     ReplyArrived,
     Requested,
-    Role,
     SensorsAnswered,
     StartAgent,
     StartFailed,
@@ -59,8 +59,6 @@ START_TIMEOUT_S = 60.0
 
 WEDGE_GRACE_S = 3.0
 """How long after its deadline a call may still end by itself before the runner counts as wedged."""
-
-_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGBUS, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
 
 _log = logging.getLogger(__name__)
 
@@ -188,10 +186,10 @@ class RunnerClient:
             return
         await asyncio.shield(self._request_stop(name, agent, grace_ms))
 
-    def counters(self, name: str) -> Counters:
-        """Counters of an agent by the last report."""
+    def numbers(self, name: str) -> tuple[Counters, Measures]:
+        """Return what an agent has done, by the last report."""
         agent = self._agents.get(name)
-        return agent.counters if agent is not None else Counters()
+        return (agent.counters, agent.measures) if agent is not None else (Counters(), Measures())
 
     def kill(self, cause: ExitCause, message: str) -> None:
         """End the process at once; `cause` and `message` are what its owner hears."""
@@ -259,11 +257,10 @@ class RunnerClient:
                 if agent.stopped is None:
                     self._forget(message.agent)
                     self._owner.agent_ended(message)
+            case AgentMeasured():
+                self._measured(message)
             case Logged():
-                for entry in message.entries:
-                    if entry.agent.partition("/")[0] != self.application:
-                        raise FleetError(Code.MESSAGE_INVALID, f"the runner logs as {entry.agent!r}")
-                self._owner.agents_logged(message)
+                self._logged(message)
             case Published() | Requested() | Replied() | AskSensors():
                 self._known(message.agent)
                 self._owner.agent_spoke(message)
@@ -288,7 +285,7 @@ class RunnerClient:
         if self._ended is None or self._gone.is_set() or (self._channel is not None and self._channel.open):
             return
         self._gone.set()
-        cause, message = self._verdict or _classify(self._ended)
+        cause, message = self._verdict or self._ended.verdict
         agents = tuple(name for name, agent in self._agents.items() if agent.started.done() and agent.stopped is None)
         if cause is ExitCause.STOPPED:  # asked for by `close`: nobody needs to hear of it
             agents = ()
@@ -338,6 +335,20 @@ class RunnerClient:
         if agent.stopped is None:
             self._owner.agent_restored(message.ended)
 
+    def _logged(self, message: Logged) -> None:
+        for entry in message.entries:
+            if entry.agent.partition("/")[0] != self.application:
+                raise FleetError(Code.MESSAGE_INVALID, f"the runner logs as {entry.agent!r}")
+        self._owner.agents_logged(message)
+
+    def _measured(self, message: AgentMeasured) -> None:
+        agent = self._agents.get(message.agent)
+        if agent is None:  # it has ended meanwhile
+            return
+        before, agent.counters, agent.measures = agent.measures, message.counters, message.measures
+        if before.health is not message.measures.health and agent.stopped is None:
+            self._owner.agent_changed(message.agent)
+
     def _answered(self, message: CallDone | CallFailed) -> CallRecord | None:
         """Return the call that a message answers; None for one whose agent ended while the call was on its way."""
         agent = self._agents.get(message.agent)
@@ -354,7 +365,7 @@ class RunnerClient:
         if agent is None:
             return
         self._unwatch(agent)
-        self._owner.agent_gone(name, agent.counters)
+        self._owner.agent_gone(name, agent.counters, agent.measures)
         error = reason or FleetError(Code.AGENT_NOT_RUNNING, f"{name} has ended", agent=name)
         fail(agent.started, error)
         if agent.replacing is not None:
@@ -385,11 +396,3 @@ class RunnerClient:
     def _wedged(self, name: str, what: str) -> None:
         _log.error("runner of %s: %s does not end %s; killed", self.application, name, what)
         self.kill(ExitCause.KILLED, f"{name} was stuck in {what} past its deadline")
-
-
-def _classify(ended: Ended) -> tuple[ExitCause, str]:
-    if ended.signal in _CRASHES:
-        return ExitCause.ENGINE_CRASH, f"the engine crashed with {ended}"
-    if ended.signal:
-        return ExitCause.KILLED, f"the process was killed with {ended}"
-    return ExitCause.ENGINE_CRASH, f"the process ended with {ended}"

@@ -21,12 +21,14 @@ from edge_agent.runner.channel import Channel
 from edge_agent.runner.connection import address_of
 from edge_agent.runner.messages import ChildExited, Fork, Forked, ForkFailed, Hello, Kill
 from fleet.errors import Code, FleetError
+from fleet.model import ExitCause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from edge_agent.runner.messages import Message, Role
+    from edge_agent.runner.message_values import Role
+    from edge_agent.runner.messages import Message
 
 START_TIMEOUT_S = 30.0
 """How long a zygote may take from its start to its first message; importing takes 0.2 s on an idle machine."""
@@ -35,6 +37,8 @@ STOP_TIMEOUT_S = 5.0
 """How long a zygote may take to kill its children and end."""
 
 _CONNECT_INTERVAL_S = 0.01
+
+_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGBUS, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +49,15 @@ class Ended:
 
     status: int
     signal: int
+
+    @property
+    def verdict(self) -> tuple[ExitCause, str]:
+        """What that end means for the agents of a runner."""
+        if self.signal in _CRASHES:
+            return ExitCause.ENGINE_CRASH, f"the engine crashed with {self}"
+        if self.signal:
+            return ExitCause.KILLED, f"the process was killed with {self}"
+        return ExitCause.ENGINE_CRASH, f"the process ended with {self}"
 
     def __str__(self) -> str:
         return signal.Signals(self.signal).name if self.signal in signal.valid_signals() else f"status {self.status}"

@@ -13,7 +13,15 @@ from edge_agent.runner import agent_thread, memory_file
 from edge_agent.runner.agent_thread import AgentContext
 from edge_agent.runner.connection import Connection
 from edge_agent.runner.engine import Engine
-from edge_agent.runner.messages import AgentEnded, AgentStarted, AgentStopped, StartAgent, StartFailed, StopAgent
+from edge_agent.runner.messages import (
+    AgentEnded,
+    AgentMeasured,
+    AgentStarted,
+    AgentStopped,
+    StartAgent,
+    StartFailed,
+    StopAgent,
+)
 from edge_agent.runner.process import Runner
 from fleet.errors import Code
 from fleet.grants import Authority
@@ -73,7 +81,8 @@ def test_a_fault_while_an_agent_is_freed_is_told_and_ends_it(monkeypatch, superv
     monkeypatch.setattr(AgentContext, "close", broken)
     assert isinstance(start(supervisor, tmp_path), AgentStarted)
     supervisor.send(StopAgent("app/a", 0))
-    ended, stopped = supervisor.receive()[0], supervisor.receive()[0]
+    measured, ended, stopped = (supervisor.receive()[0] for _ in range(3))
+    assert isinstance(measured, AgentMeasured)
     assert isinstance(ended, AgentEnded)
     assert (ended.cause, "Input/output error" in ended.message) == (ExitCause.HOST_ERROR, True)
     assert stopped == AgentStopped("app/a")

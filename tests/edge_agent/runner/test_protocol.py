@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.fusion import Wire
+from edge_agent.health import Health
 from edge_agent.runner.connection import Connection
+from edge_agent.runner.message_values import HostCalls, LogEntry, Measures, ModelEntry, PartEntry, Role
 from edge_agent.runner.messages import (
     KINDS,
     AgentEnded,
+    AgentMeasured,
     CallAgent,
     CallDone,
     CallFailed,
@@ -21,19 +24,16 @@ from edge_agent.runner.messages import (
     Fault,
     Fork,
     Kill,
-    LogEntry,
     Logged,
     Message,
-    ModelEntry,
-    PartEntry,
     Published,
-    Role,
     StartAgent,
 )
 from edge_agent.runner.protocol import MAX_FRAME, MAX_MESSAGE, FrameBuffer, decode, encode
 from edge_agent.runtime import BusMessage, SensorState
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
+from fleet.health import HealthPolicy
 from fleet.model import ExitCause, QueuePolicy
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -46,6 +46,11 @@ models = st.builds(ModelEntry, texts, texts, texts)
 pairs = st.lists(st.tuples(texts, texts), max_size=3).map(lambda found: tuple(text for pair in found for text in pair))
 bus_messages = st.builds(BusMessage, texts, st.binary(max_size=40), texts, pairs, texts)
 states = st.builds(SensorState, texts, texts, texts, texts, texts, naturals, texts)
+host_calls = st.dictionaries(st.sampled_from(["a:b/c", "a:b/d@1.0.0", "wasi:io/poll@0.2.12"]), naturals).map(
+    lambda found: tuple(HostCalls(*entry) for entry in found.items())
+)
+numbers = [naturals] * 6
+measures = st.builds(Measures, *numbers, st.sampled_from(Health), texts, host_calls)
 FIELDS = {
     "str": texts,
     "int": naturals,
@@ -61,6 +66,8 @@ FIELDS = {
     "QueuePolicy": st.sampled_from(QueuePolicy),
     "Role": st.sampled_from(Role),
     "Fault": faults,
+    "HealthPolicy": st.builds(HealthPolicy, naturals, naturals, naturals),
+    "Measures": measures,
     "Counters": counters,
 }
 for nested in (StartAgent, AgentEnded):
@@ -103,6 +110,19 @@ def test_noise_is_refused_with_a_code(data):
     with pytest.raises(FleetError) as caught:
         decode(data)
     assert caught.value.code is Code.MESSAGE_INVALID
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        (HostCalls("logging", 1),),
+        (HostCalls("a:b/c", 1), HostCalls("a:b/c", 2)),
+        tuple(HostCalls(f"a:b/c{number}", 1) for number in range(65)),
+    ],
+)
+def test_what_the_coordinator_would_refuse_is_refused_here(calls):
+    data = payload(AgentMeasured("app/a", Counters(), Measures(host_calls=calls)))
+    assert decoded_or_code(data) is Code.MESSAGE_INVALID
 
 
 def decoded_or_code(data):

@@ -8,6 +8,7 @@ import pytest
 
 from edge_agent.runner import channel, runner_client
 from edge_agent.runner.connection import Connection
+from edge_agent.runner.message_values import LogEntry, Measures
 from edge_agent.runner.messages import (
     AgentEnded,
     AgentReplaced,
@@ -19,7 +20,6 @@ from edge_agent.runner.messages import (
     Counters,
     Fault,
     Hello,
-    LogEntry,
     Logged,
     StartAgent,
     StartFailed,
@@ -58,7 +58,10 @@ class Owner:
         self.heard = []
         self.gone = asyncio.Event()
 
-    def agent_gone(self, agent, counters):
+    def agent_changed(self, agent):
+        self.heard.append(("changed", agent))
+
+    def agent_gone(self, agent, counters, measures):
         self.heard.append(("gone", agent, counters.calls))
 
     def agent_ended(self, message):
@@ -144,11 +147,11 @@ async def test_answers_to_calls_that_nobody_made_change_nothing(puppet):
     runner.send(CallFailed(78, "app/gone", Fault(Code.INTERNAL, ""), lies))
     await settle()
     assert not call.done()
-    assert client.counters("app/a") == NONE
+    assert client.numbers("app/a") == (NONE, Measures())
     runner.send(CallDone(1, "app/a", "7", 2500, Counters(1, 0, 5)))
     result = await call
     assert (result.output, result.duration_ms) == ("7", 2.5)
-    assert client.counters("app/a") == Counters(1, 0, 5)
+    assert client.numbers("app/a")[0] == Counters(1, 0, 5)
 
 
 async def test_a_call_that_crosses_the_end_of_its_agent_is_told_so(puppet):
