@@ -1,12 +1,15 @@
-"""The sample agent of each language: size, compile, start and call; written into docs/languages.md.
+"""The sample agent of each language: size, compile, start and call.
 
-    python -m bench.languages
+    python -m bench.languages [--json]
 
-Builds what is not built yet, which takes minutes the first time, and needs what `make languages` needs.
+Writes the table of docs/languages.md; builds what is not built yet, which takes minutes the first time, and needs what
+`make languages` needs. With `--json` it builds nothing, measures the languages that were built before, prints rows
+(`bench.measure`), and a note that says which are missing.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gzip
 import hashlib
@@ -14,8 +17,11 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from bench.measure import Row, emit, emit_note
 from edge_agent.clock import SystemClock
 from edge_agent.runner.host import RunnerHost, RunnerPaths
 from edge_agent.runtime import AgentStart, ModelFile
@@ -23,6 +29,9 @@ from fleet.bundle import Language
 from tests.fakes.agents import authority
 from tests.languages import toolchains
 from tests.languages.test_matrix import AGENT, MODEL, RUNTIME, SMALLEST, WORLD
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "languages.md"
 BEGIN, END = "<!-- measured -->\n", "<!-- /measured -->"
@@ -52,10 +61,49 @@ async def started(host: RunnerHost, start: AgentStart) -> float:
     return time.perf_counter() - before
 
 
-async def measure(language: Language) -> str:
-    """Measure one language on a runner of its own; returns its row."""
-    file = toolchains.sample(language)
-    data = file.read_bytes()
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one language takes; seconds and bytes.
+
+    Attributes:
+        size: of the component.
+        compressed: the same by gzip.
+        compile: from the supervisor's order to the running agent, where nothing was compiled before.
+        start: the same with compiled code on disk.
+        first_call: the first call of an agent.
+        call: one of the calls after it.
+    """
+
+    size: int
+    compressed: int
+    compile: float
+    start: float
+    first_call: float
+    call: float
+
+    def cells(self) -> tuple[str, ...]:
+        """What the page about languages shows."""
+        return amount(self.size), amount(self.compressed), *map(duration, (self.compile, self.start, self.call))
+
+    def rows(self, language: str) -> tuple[Row, ...]:
+        """What the page of benchmarks shows."""
+        return (
+            Row(f"{language}: size", "MiB", self.size / (1 << 20)),
+            Row(f"{language}: compile and start", "s", self.compile),
+            Row(f"{language}: start", "ms", self.start * 1e3),
+            Row(f"{language}: first call", "ms", self.first_call * 1e3),
+            Row(f"{language}: call", "ms", self.call * 1e3),
+        )
+
+
+async def called(host: RunnerHost) -> float:
+    before = time.perf_counter()
+    await host.call(AGENT, 'take({source: "roof", value: 1.5})')
+    return time.perf_counter() - before
+
+
+async def measure(language: Language, file: Path, data: bytes) -> Measured:
+    """Measure one language on a runner of its own."""
     capabilities = {**WORLD, **{interface: [{}] for interface in RUNTIME[language]}}
     granted = authority(capabilities, memory="64MiB", deadline="60s", log_per_minute="1KiB")
     with tempfile.TemporaryDirectory() as scratch:
@@ -67,33 +115,62 @@ async def measure(language: Language) -> str:
         await host.open()
         try:
             compiled = await started(host, order)
-            starts = []
+            starts, first = [], []
             for _ in range(STARTS):
                 await host.stop(AGENT, 1000)
                 starts.append(await started(host, order))
-            calls = []
-            for _ in range(CALLS):
-                before = time.perf_counter()
-                await host.call(AGENT, 'take({source: "roof", value: 1.5})')
-                calls.append(time.perf_counter() - before)
+                first.append(await called(host))
+            calls = [await called(host) for _ in range(CALLS)]
         finally:
             await host.close()
-    times = (compiled, statistics.median(starts), statistics.median(calls))
-    cells = (language.value, amount(len(data)), amount(len(gzip.compress(data, 6))), *map(duration, times))
-    return f"| {' | '.join((*cells, SMALLEST[language].replace('MiB', ' MiB')))} |"
+    times = (compiled, *map(statistics.median, (starts, first, calls)))
+    return Measured(len(data), len(gzip.compress(data, 6)), *times)
 
 
-def main() -> int:
+def built() -> dict[Language, Path]:
+    """The newest sample of every language that was built before."""
+    found = {
+        language: max(
+            toolchains.BUILD.glob(f"*-sample-{language}.wasm"), key=lambda file: file.stat().st_mtime, default=None
+        )
+        for language in Language
+    }
+    return {language: file for language, file in found.items() if file is not None}
+
+
+def show() -> None:
+    """Print the rows of what is built."""
+    found = built()
+    for language, file in found.items():
+        for row in asyncio.run(measure(language, file, file.read_bytes())).rows(language):
+            emit(row)
+    if missing := missing_languages(found):
+        emit_note(missing)
+
+
+def missing_languages(found: Collection[Language]) -> str:
+    """What a reader has to know about languages that were not measured; empty when all were."""
+    missing = ", ".join(language for language in Language if language not in found)
+    return f"Not measured, as not built on this machine: {missing}. `make languages` builds all." if missing else ""
+
+
+def write() -> None:
     """Measure every language and rewrite the table."""
     rows = []
     for language in Language:
-        rows.append(asyncio.run(measure(language)))
+        file = toolchains.sample(language)
+        cells = asyncio.run(measure(language, file, file.read_bytes())).cells()
+        rows.append(f"| {' | '.join((language, *cells, SMALLEST[language].replace('MiB', ' MiB')))} |")
         sys.stderr.write(f"{rows[-1]}\n")
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}" + "\n".join((*HEADER, *rows)) + f"\n{END}{after}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print rows of what is built; build and write nothing")
+    if parser.parse_args().json:
+        show()
+    else:
+        write()

@@ -1,6 +1,6 @@
 """What every benchmark shares: a row of results, how it is printed, and how two calls are timed against each other.
 
-A benchmark prints one JSON object per row and nothing else; `bench.run` collects them.
+A benchmark prints one JSON object per row, or per note for the reader, and nothing else; `bench.run` collects them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Row:
 
     Attributes:
         name: what was measured.
-        unit: of both figures: `us`, `ms`, `s` or `MiB`.
+        unit: of both figures: `us`, `ms`, `s`, `MiB`, `MiB/s` or `calls/s`.
         median: of this project.
         reference: median of what it is compared with, in the same run; none where there is nothing to compare with.
     """
@@ -37,9 +37,15 @@ def emit(row: Row) -> None:
     print(json.dumps(asdict(row)), flush=True)
 
 
-def parse(line: str) -> Row:
-    """Read a row that `emit` printed."""
-    return Row(**json.loads(line))
+def emit_note(text: str) -> None:
+    """Print a sentence that belongs under the table, for whoever runs the benchmark."""
+    print(json.dumps({"note": text}), flush=True)
+
+
+def parse(line: str) -> Row | str:
+    """Read a row that `emit` printed, or the text of a note."""
+    printed = json.loads(line)
+    return str(printed["note"]) if "note" in printed else Row(**printed)
 
 
 def median(name: str, unit: str, ours: Sequence[float], reference: Sequence[float] = ()) -> Row:

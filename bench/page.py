@@ -65,6 +65,29 @@ TOPICS = (
         arguments=("--json",),
     ),
     Topic(
+        "throughput",
+        "bench.throughput",
+        "Throughput",
+        "Calls through the whole runtime, from the supervisor's side to the agents and back, one caller per agent; and "
+        "lists of numbers through the engine. A ratio of 1.00 is as much as the reference gets through.",
+        "the same call in one process and thread; a string of as many bytes",
+    ),
+    Topic(
+        "composition",
+        "bench.composition",
+        "Calls between agents",
+        "One agent calls a function of another in a loop: each in a store of its own, and both fused into one.",
+        "the same call fused",
+    ),
+    Topic(
+        "limits",
+        "bench.limits",
+        "What limits cost",
+        "The same code compiled with checks of the deadline (epochs, always on) and with counted instructions (fuel, "
+        "for agents whose grant has a budget), all through the stock API.",
+        "compiled without either",
+    ),
+    Topic(
         "restart",
         "bench.restart",
         "Trap to running again",
@@ -86,6 +109,21 @@ TOPICS = (
         "Idle memory of a node",
         "Proportional set size of a real node with context-agents of one application, idle.",
         limit_s=180.0,
+    ),
+    Topic(
+        "idle",
+        "bench.idle",
+        "A thousand idle agents",
+        "Proportional set size of one runner with context-agents, idle, and what further agents add to it.",
+    ),
+    Topic(
+        "languages",
+        "bench.languages",
+        "Languages",
+        "The sample agent of `fleetctl bundle new` in each language, on a runner of its own, from the supervisor's "
+        "side. Its call counts in the store, runs a model and logs.",
+        arguments=("--json",),
+        limit_s=240.0,
     ),
     Topic(
         "keyvalue",
@@ -118,10 +156,12 @@ class Result:
     Attributes:
         rows: what it measured.
         fault: why it did not finish; empty when it did.
+        notes: what a reader has to know about this run.
     """
 
     rows: tuple[Row, ...] = ()
     fault: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +277,22 @@ AIMS = (
         for topic, library in (("keyvalue", "sqlite3"), ("nn", "onnxruntime"))
         for where, judged in (("at the host function", _long_by_host), ("called by a guest", _long_by_guest))
     ),
+    Aim(
+        "1,000 idle Rust agents under 64 MiB above the runner's own memory",
+        "idle",
+        64,
+        lambda row: row.median,
+        lambda value: f"{value:.0f} MiB",
+        lambda row: row.name == "1,000 agents more",
+    ),
+    Aim(
+        "trap to running again under 10 ms",
+        "restart",
+        10_000,
+        microseconds,
+        lambda value: f"{value / 1000:.1f} ms",
+        lambda row: row.name == "restart after trap",
+    ),
 )
 
 
@@ -255,6 +311,7 @@ def section(topic: Topic, result: Result) -> str:
         parts.append(f"Reference: {topic.reference}. Ratio: {meaning}.")
     if result.rows:
         parts.append(_rows(topic, result.rows))
+    parts += result.notes
     if result.fault or not result.rows:
         parts.append(f"**Not complete:** {result.fault or 'it was not run'}.")
     return "\n\n".join(parts)

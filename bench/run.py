@@ -2,9 +2,9 @@
 
     python -m bench.run [--only NAME]
 
-Each benchmark is a process of its own with a bound on its time; together they take a few minutes. `--only` runs one of
-them, shows its part of the page and leaves the file alone. Exits with 1 when a benchmark did not finish; the page then
-says so. The figures mean most on a machine that does nothing else: the page tells the load before and after.
+Each benchmark is a process of its own with a bound on its time; together they take about eight minutes. `--only` runs
+one of them, shows its part of the page and leaves the file alone. Exits with 1 when a benchmark did not finish; the
+page then says so. The figures mean most on a machine that does nothing else: the page tells the load before and after.
 
 How to read the page: the aims come first, each judged by its worst row; then one table per topic. A ratio compares our
 median with that of a named reference in the same run.
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.measure import parse
+from bench.measure import Row, parse
 from bench.page import TOPICS, Result, Surroundings, Topic, render, section
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,7 +58,14 @@ def run(topic: Topic) -> Result:
         if fault:
             noise.seek(0)
             sys.stderr.write(noise.read())
-    return Result(tuple(parse(line) for line in output.splitlines()), fault)
+    return collected(output, fault)
+
+
+def collected(output: str, fault: str = "") -> Result:
+    """What a benchmark printed."""
+    printed = [parse(line) for line in output.splitlines()]
+    rows = tuple(line for line in printed if isinstance(line, Row))
+    return Result(rows, fault, tuple(line for line in printed if isinstance(line, str)))
 
 
 def filesystem(path: Path) -> str:

@@ -93,6 +93,21 @@ class Ours:
         return taken / 1000
 
 
+def stock_linker(engine: wasmtime.Engine, types: ComponentTypes) -> stock.Linker:
+    """A linker of the stock API whose functions do nothing."""
+    linker = stock.Linker(engine)
+    origins = sorted({o for interface in types.imports.values() for o in interface.resources.values()})
+    with linker.root() as root:
+        for name, interface in types.imports.items():
+            with root.add_instance(name) as instance:
+                for resource, origin in interface.resources.items():
+                    kind = stock.ResourceType.host(origins.index(origin))
+                    instance.add_resource(resource, kind, lambda _store, _number: None)
+                for function in interface.functions:
+                    instance.add_func(function, lambda _store, *_arguments: None)
+    return linker
+
+
 class Stock:
     """Starts of the same component through the stock API."""
 
@@ -101,16 +116,7 @@ class Stock:
         config.epoch_interruption = True
         self._engine = wasmtime.Engine(config)
         self._component = stock.Component(self._engine, wasm)
-        self._linker = stock.Linker(self._engine)
-        origins = sorted({o for interface in types.imports.values() for o in interface.resources.values()})
-        with self._linker.root() as root:
-            for name, interface in types.imports.items():
-                with root.add_instance(name) as instance:
-                    for resource, origin in interface.resources.items():
-                        kind = stock.ResourceType.host(origins.index(origin))
-                        instance.add_resource(resource, kind, lambda _store, _number: None)
-                    for function in interface.functions:
-                        instance.add_func(function, lambda _store, *_arguments: None)
+        self._linker = stock_linker(self._engine, types)
         exporter, _, function = HANDLE_DATA.partition("#")
         handler = self._component.get_export_index(function, self._component.get_export_index(exporter))
         if handler is None:
