@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from edge_agent.capabilities.keyvalue import MAX_BUCKETS
 from edge_agent.runtime import AgentExited, AgentLogged
 from fleet.component import read_component
 from fleet.errors import Code, FleetError
@@ -111,7 +112,7 @@ async def test_it_counts_logs_prints_and_remembers(host, language) -> None:
 
 async def test_its_handles_do_not_run_out(host, language) -> None:
     await host.start(language.start(log_per_minute="1KiB"))
-    for number in range(1, 1500):
+    for number in range(1, MAX_BUCKETS + 2):
         assert await read(host, "room") == f"room: {number}"
 
 

