@@ -34,6 +34,7 @@ NAMES = (
     "crasher-agent",
     "ends-agent",
     "events-agent",
+    "files-agent",
     "http-agent",
     "hungry-agent",
     "nosy-agent",

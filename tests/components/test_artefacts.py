@@ -43,6 +43,12 @@ IMPORTS = {
         "wasi:messaging/request-reply@0.2.0-draft",
         "fleet:sensors/reader@0.1.0",
     },
+    "files-agent": {
+        "wasi:filesystem/preopens@0.2.12",
+        "wasi:filesystem/types@0.2.12",
+        "wasi:io/error@0.2.12",
+        "wasi:io/streams@0.2.12",
+    },
     "http-agent": {
         "wasi:http/outgoing-handler@0.2.12",
         "wasi:http/types@0.2.12",
@@ -68,6 +74,7 @@ OTHER_EXPORTS = {
         "wasi:keyvalue/watcher@0.2.0-draft2",
         "wasi:messaging/incoming-handler@0.2.0-draft",
     },
+    "files-agent": {"fleet:files-agent/files"},
     "http-agent": {"fleet:http-agent/client", "wasi:http/incoming-handler@0.2.12"},
     "sickly-agent": {"syuthd:agent-mesh/sensor-handler", "fleet:agent/health@0.1.0"},
 }
