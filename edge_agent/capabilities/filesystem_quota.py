@@ -74,6 +74,11 @@ class VolumeUsage:
         self.users = 0
 
     @property
+    def measured(self) -> bool:
+        """Whether an agent of this process has changed the volume, so that the numbers mean something."""
+        return self._measured
+
+    @property
     def used_bytes(self) -> int:
         """What the volume counts for; meaningless before the first change."""
         return self._bytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from edge_agent.admission import AdmittedAgent, NodeContext, admit
 from edge_agent.blobs import Blobs
 from edge_agent.disk import LocalDisk
 from edge_agent.fusion import Wire
+from edge_agent.runtime import VolumeFolder
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority, parse_ceiling
 from fleet.model import AssignedAgent, FusedAgent, Isolation, Link, TargetRef
@@ -41,6 +42,7 @@ class Case:
     labels: dict[str, str] | None = None
     ceiling: Authority | None = None
     runtime: ScriptedRuntime | None = None
+    volumes: dict[str, VolumeFolder] = field(default_factory=dict)
 
     @property
     def blobs(self) -> Blobs:
@@ -57,6 +59,7 @@ class Case:
             ceiling=self.ceiling,
             state_root=self.folder / "state",
             now=self.now,
+            volumes=self.volumes,
         )
         return await admit(self.spec, context, self.runtime or ScriptedRuntime())
 
@@ -374,3 +377,27 @@ async def test_a_part_does_not_call_for_another_that_may_not(make: Make) -> None
     assert (await refusal(case)).code is Code.LINK_INVALID
     case.spec = replace(case.spec, links=(links[0], Link(ALERT, "app/three")))
     assert (await case.admit()).start.links == {ALERT: "app/three"}
+
+
+FILES = "'wasi:filesystem/preopens': [{volumes: [%s], mode: [read]}]"
+
+
+async def test_4_only_volumes_that_the_grant_names_go_to_the_agent(make: Make, tmp_path: Path) -> None:
+    case = make("wasi:filesystem/preopens@0.2.9", caps="{" + FILES % "scratch/own, node/maps, 'node/m*'" + "}")
+    case.volumes = {name: VolumeFolder(tmp_path) for name in ("maps", "more", "other")}
+    assert (await case.admit()).start.volumes == {name: VolumeFolder(tmp_path) for name in ("maps", "more")}
+
+
+async def test_without_a_grant_no_volume_goes_to_the_agent(make: Make, tmp_path: Path) -> None:
+    case = make("wasi:filesystem/preopens@0.2.9")
+    case.volumes = {"maps": VolumeFolder(tmp_path)}
+    assert (await case.admit()).start.volumes == {}
+
+
+@pytest.mark.parametrize("volumes", [{}, {"maps": VolumeFolder(Path("/nowhere/at/all"))}])
+async def test_4_a_volume_that_the_node_has_not_is_refused(make: Make, volumes: dict[str, VolumeFolder]) -> None:
+    case = make("wasi:filesystem/preopens@0.2.9", caps="{" + FILES % "node/maps" + "}")
+    case.volumes = volumes
+    error = await refusal(case)
+    assert (error.code, error.detail["volume"]) == (Code.VOLUME_UNAVAILABLE, "node/maps")
+    assert "nowhere" not in str(error)

@@ -8,6 +8,7 @@ import pytest
 
 from edge_agent.config import BOUNDS, Settings, load_settings
 from edge_agent.inference import Inference, Provider
+from edge_agent.runtime import VolumeFolder
 from fleet.errors import Code, FleetError
 
 
@@ -31,6 +32,15 @@ def test_the_environment_beats_the_file_and_a_flag_beats_both(tmp_path: Path) ->
         ("coalesce_ms = 1.5", {}, {}, "agent.toml: coalesce_ms"),
         ("allow_dev_profile = 1", {}, {}, "agent.toml: allow_dev_profile"),
         ("= ", {}, {}, "agent.toml"),
+        ("volumes = 1", {}, {}, "agent.toml: volumes"),
+        ("[volumes]\nmaps = 1", {}, {}, "agent.toml: volumes.maps"),
+        ("[volumes.Maps]\npath = '/srv'", {}, {}, "agent.toml: volumes.Maps"),
+        ("[volumes.maps]\nwritable = true", {}, {}, "agent.toml: volumes.maps.path"),
+        ("[volumes.maps]\npath = 'srv'", {}, {}, "agent.toml: volumes.maps.path"),
+        ("[volumes.maps]\npath = '/'", {}, {}, "agent.toml: volumes.maps.path"),
+        ("[volumes.maps]\npath = '/srv'\nwritable = 1", {}, {}, "agent.toml: volumes.maps.writable"),
+        ("[volumes.maps]\npath = '/srv'\nmode = 'rw'", {}, {}, "agent.toml: volumes.maps.mode"),
+        ("", {}, {"volumes": "x"}, "--set volumes"),
         ("", {"EDGE_AGENT_TYPO": "1"}, {}, "EDGE_AGENT_TYPO"),
         ("", {}, {"coalesce_ms": "fast"}, "--set coalesce_ms"),
         ("", {}, {"coalesce_ms": "99999999"}, "--set coalesce_ms"),
@@ -71,3 +81,20 @@ def test_a_huge_file_is_refused(tmp_path: Path) -> None:
 def test_every_default_is_within_its_bounds(name: str) -> None:
     low, high = BOUNDS[name]
     assert low <= getattr(Settings(Path("/")), name) <= high
+
+
+def test_volumes_are_folders_beside_the_node(tmp_path: Path) -> None:
+    text = "[volumes.maps]\npath = '/srv/maps'\n[volumes.drop]\npath = '/srv/drop'\nwritable = true\n"
+    (tmp_path / "agent.toml").write_text(text)
+    assert load_settings(tmp_path, {}, {}).volumes == {
+        "maps": VolumeFolder(Path("/srv/maps")),
+        "drop": VolumeFolder(Path("/srv/drop"), writable=True),
+    }
+
+
+@pytest.mark.parametrize("folder", ["", "/state", "/keys/below"])
+def test_the_data_of_the_node_is_no_volume(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "agent.toml").write_text(f"[volumes.own]\npath = '{tmp_path}{folder}'\n")
+    with pytest.raises(FleetError) as caught:
+        load_settings(tmp_path, {}, {})
+    assert caught.value.code is Code.CONFIG_INVALID

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_agent.capabilities import filesystem, wasi_io
+from edge_agent.capabilities.filesystem_files import Volume
 from edge_agent.capabilities.filesystem_wit import PREOPENS, TYPES
 from edge_agent.runtime import VolumeFolder
 from fleet.wit_types import Ok, Variant
@@ -44,6 +45,11 @@ class Guest:
 
     def __getattr__(self, name: str) -> Callable:
         return self.types[f"[method]descriptor.{name.replace('_', '-')}"]
+
+    def volume(self) -> Volume:
+        """The volume behind the guest's one directory."""
+        (volume,) = self.context.shared(filesystem._Files)._volumes.all()
+        return volume
 
     @property
     def root(self) -> int:
