@@ -99,7 +99,7 @@ def replay(report: CrashReport, wasm: bytes) -> Outcome:
 
     trap: Trap | None = None
     done = 0
-    with Ticker().running(engine):
+    with Ticker().running(component.engine):
         try:
             instance = instantiate(make, limits)
             for call in calls:

@@ -44,7 +44,7 @@ def crash(
     component = engine.load(engine.compile(wasm))
     recorder = recorder or Recorder()
     interfaces = [change(interface) for interface in link(component, context, context.authority, ())]
-    with Ticker().running(engine):
+    with Ticker().running(component.engine):
         try:
             instance = instantiate(lambda shared: RecordedInstance(component, interfaces, shared, recorder), granted)
             for call in calls:
