@@ -54,6 +54,33 @@ def python() -> Path:
     return _made("python.wasm", (source, *_wit(), lock), build)
 
 
+def asynchronous() -> Path:
+    """The agent with asynchronous functions, on CPython."""
+    folder = HERE / "asynchronous"
+    lock = TEMPLATES / "python" / "requirements.txt"
+
+    def build(target: Path) -> None:
+        steps = ("componentize", "app", "--python-path", folder, "--output", target)
+        options = ("--wit-path", folder / "wit", "--world", "tasks-agent")
+        tools().run(tools().python(lock).function("componentize_py", "script", *options, *steps), target.parent)
+
+    wit = [*(folder / "wit").glob("*.wit"), *(folder / "wit" / "deps").glob("*/*.wit")]
+    return _made("asynchronous.wasm", (folder / "app.py", *wit, lock), build)
+
+
+def awaiting() -> Path:
+    """The agent with asynchronous exports, on QuickJS."""
+    folder = HERE / "asynchronous" / "javascript"
+    lock = TEMPLATES / "quickjs" / "package-lock.json"
+
+    def build(target: Path) -> None:
+        program = tools().node(lock) / "componentize-qjs"
+        options = ("--wit", folder / "wit", "--world", "awaiting-agent", "--js", folder / "agent.js")
+        tools().run([program, *options, "--output", target], HERE)
+
+    return _made("awaiting.wasm", (folder / "agent.js", folder / "wit" / "world.wit", lock), build)
+
+
 def sample(language: Language) -> Path:
     """What `fleetctl bundle new` writes for a language, as `fleetctl bundle build` builds it."""
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,0 +1,105 @@
+"""Asynchronous functions of agents in Python and JavaScript, as their own tools make them: WASI 0.3's binary form."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from edge_agent.runner.engine import Engine, HostFunction, HostInterface, Instance, Limits, Trap
+from edge_agent.runner.linking import link
+from fleet.errors import FleetError
+from fleet.model import ExitCause
+from fleet.wit_text import parse_signature
+from fleet.wit_types import Err, Ok
+from tests.fakes.agents import Node, authority
+from tests.fakes.components import ticking
+from tests.languages import toolchains
+
+pytestmark = pytest.mark.slow
+
+SOURCE, TASKS = "test:asynchronous/source@0.1.0", "test:asynchronous/tasks@0.1.0"
+
+
+@pytest.fixture(scope="module")
+def component():
+    engine = Engine()
+    return engine.load(engine.compile(toolchains.asynchronous().read_bytes()))
+
+
+@pytest.fixture
+def asked():
+    return []
+
+
+@pytest.fixture
+def guest(component, tmp_path, asked):
+    node = Node(tmp_path)
+
+    def slow(number):
+        asked.append(number)
+        return number * number
+
+    def named(names):
+        return Ok(" ".join(names).encode()) if names else Err("no names")
+
+    source = HostInterface(
+        SOURCE,
+        {
+            "slow": HostFunction(parse_signature("func(x: u32) -> u32"), slow),
+            "named": HostFunction(parse_signature("func(names: list<string>) -> result<list<u8>, string>"), named),
+        },
+    )
+    granted = {"wasi:clocks/wall-clock": [{}], "wasi:random/random": [{}]}
+    served = link(component, node.agent(granted), authority(granted), ())
+    instance = Instance(component, [source, *served], Limits())
+    with ticking(component.engine):
+        yield instance
+    instance.close()
+    node.close()
+
+
+def call(guest, function, *arguments, **options):
+    return guest.call(f"{TASKS}#{function}", *arguments, **options)
+
+
+def test_asynchronous_exports_await_and_return(guest):
+    assert [call(guest, "double", number) for number in range(10)] == [2 * number for number in range(10)]
+    assert call(guest, "plain", "text") == "TEXT"
+
+
+def test_many_imports_are_awaited_at_once(guest, asked):
+    assert call(guest, "gather", 20) == sum(number * number for number in range(20))
+    assert sorted(asked) == list(range(20))
+
+
+def test_errors_of_asynchronous_imports_are_raised(guest):
+    assert call(guest, "named", ["a", "b"]) == Ok("a b")
+    assert call(guest, "named", []) == Err("the source says: no names")
+
+
+def test_it_waits_with_the_clock_of_0_3(guest):
+    before = time.monotonic()
+    assert call(guest, "wait", 50) >= 50
+    assert time.monotonic() - before < 5
+
+
+def test_an_exception_is_a_trap(guest):
+    with pytest.raises(Trap) as caught:
+        call(guest, "fail")
+    assert caught.value.cause is ExitCause.UNREACHABLE
+    with pytest.raises(FleetError):
+        call(guest, "double", 1)
+
+
+def test_javascript_awaits_in_its_exports(tmp_path):
+    engine, node = Engine(), Node(tmp_path)
+    component = engine.load(engine.compile(toolchains.awaiting().read_bytes()))
+    granted = {"wasi:clocks/wall-clock": [{}], "wasi:random/insecure-seed": [{}], "wasi:random/random": [{}]}
+    guest = Instance(component, link(component, node.agent(granted), authority(granted), ()), Limits())
+    with ticking(component.engine):
+        assert [guest.call("test:awaiting/tasks@0.1.0#double", number) for number in range(10)] == list(range(0, 20, 2))
+        with pytest.raises(Trap) as caught:
+            guest.call("test:awaiting/tasks@0.1.0#fail")
+    assert caught.value.cause is ExitCause.UNREACHABLE
+    node.close()
