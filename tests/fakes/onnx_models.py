@@ -39,8 +39,11 @@ def one_operator(
     return _model(graph)
 
 
-def loop(side: int) -> bytes:
-    """A model `y = x^(2^n)` of square matrices, which multiplies `n` times: as long as anybody wants."""
+def loop(side: int, times: int | None = None) -> bytes:
+    """A model `y = x^(2^n)` of square matrices, which multiplies `n` times: as long as anybody wants.
+
+    With `times` that is `n`, and the one input is called `a`.
+    """
     matrix: list[int | str] = [side, side]
     body = _field(1, _field(1, "v") + _field(1, "v") + _field(2, "w") + _field(4, "MatMul"))
     body += _field(1, _field(1, "c") + _field(2, "d") + _field(4, "Identity")) + _field(2, "body")
@@ -48,9 +51,15 @@ def loop(side: int) -> bytes:
     body += b"".join(_field(11, _value(*value)) for value in inside)
     body += _field(12, _value("d", ElementType.BOOL, [])) + _field(12, _value("w", ElementType.FP32, matrix))
     attribute = _field(1, "body") + _field(6, body) + _field(20, 5)
-    node = _field(1, "n") + _field(1, "") + _field(1, "x") + _field(2, "y") + _field(4, "Loop") + _field(5, attribute)
-    graph = _field(1, node) + _field(2, "graph") + _field(11, _value("n", ElementType.I64, []))
-    graph += _field(11, _value("x", ElementType.FP32, matrix)) + _field(12, _value("y", ElementType.FP32, matrix))
+    given = "x" if times is None else "a"
+    node = _field(1, "n") + _field(1, "") + _field(1, given) + _field(2, "y") + _field(4, "Loop") + _field(5, attribute)
+    graph = _field(1, node) + _field(2, "graph")
+    if times is None:
+        graph += _field(11, _value("n", ElementType.I64, []))
+    else:
+        number = _field(2, int(ElementType.I64)) + _field(8, "n") + _field(9, times.to_bytes(8, "little"))
+        graph += _field(5, number)
+    graph += _field(11, _value(given, ElementType.FP32, matrix)) + _field(12, _value("y", ElementType.FP32, matrix))
     return _model(graph)
 
 
