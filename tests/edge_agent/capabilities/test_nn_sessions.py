@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import struct
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ import pytest
 from edge_agent.capabilities import nn, nn_session
 from edge_agent.capabilities.base import EndAgentError
 from edge_agent.capabilities.nn_session import MAX_SESSIONS, Session, Sessions, Wish
-from edge_agent.capabilities.nn_tensor import Tensor, TensorType
-from edge_agent.inference import CPU_PROVIDER, Device, Inference, Placement, Provider
+from edge_agent.capabilities.nn_tensor import DTYPES, ONNX_NAMES, Tensor, TensorType
+from edge_agent.config import Settings
+from edge_agent.inference import CPU_PROVIDER, MOST_DEFAULT_THREADS, Device, Inference, Placement, Provider
 from edge_agent.runtime import ModelFile
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
@@ -218,3 +220,47 @@ def test_a_model_is_swapped_under_a_running_agent(node: Node, tmp_path: Path) ->
     assert not is_open(old)
     assert is_open(new)
     assert negated(after, context, 5.0) == 10.0
+
+
+def test_threads_are_those_of_the_settings_and_none_spins(tmp_path: Path) -> None:
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    model = model_file(tmp_path, one_operator("MatMul", ElementType.FP32, [64, 64], inputs=("a", "b")))
+    warm = Sessions().open(wish(model, inference=Inference(threads=1)), "agent", never)
+    before = threads()
+    alone = Sessions().open(wish(model, inference=Inference(threads=1)), "agent", never)
+    assert threads() == before, "the calling thread does it all"
+    three = Sessions().open(wish(model, inference=Inference(threads=3)), "agent", never)
+    assert threads() - before <= 2
+    options = nn_session._options(Inference())
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.intra_op_num_threads <= MOST_DEFAULT_THREADS
+    assert {warm.digest, alone.digest, three.digest} == {model.digest}
+
+
+def test_the_document_says_what_is_built() -> None:
+    document = (Path(__file__).parents[3] / "docs/inference.md").read_text()
+    rows = [
+        tuple(cell.strip(" `") for cell in line.strip("|").split("|")) for line in document.splitlines() if "|" in line
+    ]
+    for onnx_name, kind in ONNX_NAMES.items():
+        assert (kind.value, onnx_name, str(DTYPES[kind].itemsize)) in rows
+    limits = {
+        "bytes of a model file": nn_session.MAX_MODEL_BYTES,
+        "models in use by one runner": MAX_SESSIONS,
+        "bytes of the model files in use by one runner": nn_session.MAX_SESSIONS_BYTES,
+        "tensors of an agent": nn.MAX_TENSORS,
+        "bytes of the tensors of an agent": nn.MAX_TENSOR_BYTES,
+        "dimensions of a tensor": nn.MAX_RANK,
+        "graphs, and execution contexts, of an agent": nn.MAX_GRAPHS,
+    }
+    for name, limit in limits.items():
+        assert (name, str(limit)) in rows
+    settings = {row[0]: row[1] for row in rows if row[0].startswith("inference_")}
+    defaults = Settings(Path("/"))
+    assert settings == {
+        field.name: str(getattr(defaults, field.name)).replace("False", "false")
+        for field in fields(Settings)
+        if field.name.startswith("inference_")
+    }
