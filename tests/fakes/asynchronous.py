@@ -299,3 +299,38 @@ def sleeper() -> bytes:
   (export "wait-for" (func $wait-for)) (export "now" (func $now)) (export "return" (func $return))))))
  (func (export "sleep") async (param "ns" u64) (result u64) (canon lift (core func $i "sleep") {_LIFT}))
  (func (export "deep") async (param "calls" u64) (result u64) (canon lift (core func $i "deep") {_LIFT})))""")
+
+
+def answerer(*, asynchronous: bool = True) -> bytes:
+    """Exports `NUMBERS`: `slow` doubles, `quick` adds one, and `named` has no names."""
+    functions = {
+        "slow": ('(param "x" u32) (result u32)', "slow", ""),
+        "named": ('(param "names" (list string)) (result (result (list u8) (error string)))', "named", f" {OPTIONS}"),
+    }
+    lifted = "".join(
+        f"\n (func ${name} {'async ' if asynchronous else ''}{kind}"
+        f' (canon lift (core func $i "{core}{"" if asynchronous else "-now"}")'
+        f" {_LIFT if asynchronous else ''}{options}))"
+        for name, (kind, core, options) in functions.items()
+    )
+    return wasm(f"""(component
+ (core module $a {ALLOCATOR})
+ (core instance $a (instantiate $a))
+ (core func $return (canon task.return (result u32)))
+ (core func $answer (canon task.return (result (result (list u8) (error string))) (memory (core memory $a "memory"))))
+ (core module $m
+  (import "" "return" (func $return (param i32)))
+  (import "" "answer" (func $answer (param i32 i32 i32)))
+  (func (export "slow") (param i32) (result i32) (call $return (i32.mul (local.get 0) (i32.const 2))) (i32.const 0))
+  (func (export "slow-now") (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2)))
+  (func (export "named") (param i32 i32) (result i32)
+   (call $answer (i32.const 0) (i32.const 0) (i32.const 0)) (i32.const 0))
+  (func (export "named-now") (param i32 i32) (result i32) (i32.const 512))
+  (func (export "quick") (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))
+  (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
+ (core instance $i (instantiate $m (with "" (instance
+  (export "return" (func $return)) (export "answer" (func $answer))))))
+ (func $quick (param "x" u32) (result u32) (canon lift (core func $i "quick"))){lifted}
+ (instance $numbers
+  (export "slow" (func $slow)) (export "named" (func $named)) (export "quick" (func $quick)))
+ (export "{NUMBERS}" (instance $numbers)))""")

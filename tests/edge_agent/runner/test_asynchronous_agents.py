@@ -13,7 +13,7 @@ from fleet.crash import decode_recording
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 from tests.edge_agent.runner.conftest import component, small
-from tests.fakes.asynchronous import CLOCK, PIPE, receiver, sender, sleeper, waiter
+from tests.fakes.asynchronous import CLOCK, NUMBERS, PIPE, answerer, importer, receiver, sender, sleeper, waiter
 
 pytestmark = pytest.mark.system
 
@@ -99,3 +99,31 @@ async def test_streams_to_the_node_are_refused_before_anything_runs(host, tmp_pa
     with pytest.raises(FleetError, match="a stream in what they import or export") as caught:
         await host.start(guest.start(AGENT))
     assert caught.value.code is Code.COMPONENT_UNSUPPORTED
+
+
+async def test_another_agent_answers_asynchronous_imports(host, tmp_path) -> None:
+    """Between two stores the import is a host function, so that it does not matter whether the export waits."""
+    asking = component(tmp_path / "importer.wasm", importer())
+    for name, answering in (("app/b", answerer()), ("app/c", answerer(asynchronous=False))):
+        user = name.replace("/", "/of-")
+        await host.start(component(tmp_path / "answerer.wasm", answering).start(name))
+        await host.start(asking.start(user, links={NUMBERS: name}))
+        assert (await host.call(user, "sum(4, 5)")).output == "20"
+        assert (await host.call(user, 'named(["a"])')).output == "ok([])"
+
+
+async def test_fused_agents_answer_asynchronous_imports(host, tmp_path) -> None:
+    """Fused, both sides have to say whether they wait: nothing is between them that could."""
+    asking = component(tmp_path / "importer.wasm", importer())
+    for number, answering in enumerate((answerer(), answerer(asynchronous=False))):
+        other = component(tmp_path / f"answerer-{number}.wasm", answering)
+        parts = (Part(AGENT, asking.path, asking.digest), Part("app/b", other.path, other.digest))
+        start = asking.start(AGENT, fusion=Fusion(parts, (Wire(0, NUMBERS, 1),)))
+        if number == 0:
+            await host.start(start)
+            assert (await host.call(AGENT, "sum(4, 5)")).output == "20"
+            await host.stop(AGENT, 1000)
+        else:
+            with pytest.raises(FleetError) as caught:
+                await host.start(start)
+            assert caught.value.code is Code.LINK_INVALID
