@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from edge_agent.fusion import Fusion, Part, Wire
@@ -21,10 +22,12 @@ from fleet.grants import (
     OnLapse,
     check_applies,
     check_exports,
+    check_holds,
     check_imports,
     check_triggers,
     effective,
     fuse,
+    meet,
     parse_grant,
 )
 from fleet.grants.volumes import NODE, PREOPENS, named_volumes
@@ -78,10 +81,12 @@ class AdmittedAgent:
     Attributes:
         start: everything that the runtime needs.
         valid_until: when admission must be asked again: the end of the grant or of its lease. None: no end.
+        exports: interfaces and functions that the component exports.
     """
 
     start: AgentStart
     valid_until: datetime | None
+    exports: tuple[str, ...] = ()
 
 
 async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> AdmittedAgent:
@@ -114,6 +119,27 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
     start = admitted.start
     await runtime.prepare(start.component, start.component_digest, start.fusion)  # 6
     return admitted
+
+
+async def granted(spec: AssignedAgent, context: NodeContext) -> Authority:
+    """Return what the grants of an agent give it here and now, whatever becomes of its component.
+
+    For an agent that others are fused into: what all of the grants give, since its components are not looked at.
+
+    Raises:
+        FleetError: as `admit` for the checks 1 to 4, as far as they are about grants.
+    """
+    return await asyncio.to_thread(_granted, spec, context)
+
+
+def _granted(spec: AssignedAgent, context: NodeContext) -> Authority:
+    authorities = []
+    for part in spec.parts:
+        _check_signed(part.grant, GRANT_ROLES, context.release)
+        grant = parse_grant(context.blobs.read(part.grant.digest), part.grant.path)
+        check_holds(grant, part.name, context.labels, context.now)
+        authorities.append(_effective(grant, context)[0])
+    return reduce(meet, authorities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +176,7 @@ def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
         fusion=_fusion(parts) if spec.fused else None,
         volumes=_volumes(spec.name, authority, context.volumes),
     )
-    return AdmittedAgent(start, min(part.valid_until for part in parts))
+    return AdmittedAgent(start, min(part.valid_until for part in parts), own.exports)
 
 
 def _check_part(spec: AssignedAgent | FusedAgent, context: NodeContext) -> _Part:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from edge_agent.supervisor import Accepted
+from edge_agent.supervision import Accepted
 from fleet.assignment import open_assignment
 from fleet.bundle import open_bundle
 from fleet.errors import Code, FleetError

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.admission import AdmittedAgent, NodeContext, admit
+from edge_agent.admission import AdmittedAgent, NodeContext, admit, granted
 from edge_agent.adoption import Adoption, Stores
 from edge_agent.blobs import Blobs
 from edge_agent.clock import SystemClock
@@ -34,7 +34,8 @@ from edge_agent.node import LocalNode
 from edge_agent.replaying import replay_files
 from edge_agent.runner.host import RunnerHost, RunnerPaths
 from edge_agent.sensors import Sensors, SensorTable, parse_sources
-from edge_agent.supervisor import Parts, Supervisor
+from edge_agent.supervision import Parts
+from edge_agent.supervisor import Supervisor
 from edge_agent.traffic import Inputs
 from edge_agent.triggers import HostTelemetry
 from edge_agent.trust_store import MAX_ROOT, TrustStore
@@ -100,6 +101,7 @@ class Node:
         parts = Parts(
             runtime=runtime,
             admit=self._admit,
+            granted=self._granted,
             journal=self.journal,
             clock=clock,
             random=rng,
@@ -127,10 +129,16 @@ class Node:
             group.create_task(self._link().run(self._identity))
 
     async def _admit(self, spec: AssignedAgent) -> AdmittedAgent:
+        return await admit(spec, self._context(spec), self._runtime)
+
+    async def _granted(self, spec: AssignedAgent) -> Authority:
+        return await granted(spec, self._context(spec))
+
+    def _context(self, spec: AssignedAgent) -> NodeContext:
         adopted = self._trust.adopted
         if adopted is None:
             raise FleetError(Code.TRUST_INVALID, "the node has adopted no release", agent=spec.name)
-        context = NodeContext(
+        return NodeContext(
             release=adopted.release,
             fresh_at=adopted.adopted_at,
             blobs=self._blobs,
@@ -140,7 +148,6 @@ class Node:
             volumes=self._settings.volumes,
             now=self._trust.floor(self._clock.now()),
         )
-        return await admit(spec, context, self._runtime)
 
     def _link(self) -> Link:
         # Imported here because importing gRPC starts nothing, but using it starts threads, and the zygote comes first.

@@ -9,20 +9,25 @@ attempt; FAILED was refused and waits for a newer specification, grant or releas
 
 Every piece of work that was begun carries the number of the attempt that began it. What arrives with an older number
 is late and changes nothing, so no race between a timer, an exit and an order needs a rule of its own.
+
+A running agent that shall run differently is swapped: it stays RUNNING while the newer specification is prepared beside
+it and takes over. When that is refused, or ends on probation, the older one runs on and the newer one is reported as
+refused, until another is desired. Once the older one may not run either, what is desired is tried from the beginning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from edge_agent import lifecycle_swaps as swaps
 from edge_agent import restarts
 from edge_agent.lifecycle_events import (
-    Action,
     Admit,
     Admitted,
+    Confirmed,
     Desired,
     Event,
     Exited,
@@ -31,20 +36,22 @@ from edge_agent.lifecycle_events import (
     Rejected,
     Release,
     Report,
+    Restored,
     SetTimer,
     Start,
     Started,
     StopTimedOut,
+    SwapFailed,
+    SwapHindered,
+    Swapped,
     TimerFired,
     Undesired,
 )
-from fleet.model import AssignedAgent, Exit, ExitCause, Phase, Refusal
+from edge_agent.lifecycle_state import STORY_LENGTH, AgentState, ImpossibleEventError, Moment, Step, spec_of
+from fleet.model import AssignedAgent, Exit, ExitCause, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-STORY_LENGTH = 16
-"""Steps that an agent's story remembers, for the error of an impossible one."""
 
 STOP_GRACE_MS = 5_000
 """How long a call may go on after its agent was told to stop."""
@@ -53,64 +60,25 @@ STOP_MARGIN_MS = 5_000
 """How long after the grace an agent that has not ended is interrupted again."""
 
 
-@dataclass(frozen=True, slots=True)
-class AgentState:
-    """Everything that decides what happens to an agent next.
-
-    Attributes:
-        name: `application/agent`.
-        phase: where it stands.
-        attempt: number of the current attempt; goes up whenever what was begun before no longer counts.
-        spec: what runs or is being tried.
-        next_spec: while STOPPING, what to run afterwards; None to run nothing.
-        failures: consecutive failures, for the delay of the next restart.
-        restarts: how often this specification was started again; a rollout judges a new version by it.
-        last_exit: how the instance before the current one ended.
-        refusal: why it was refused, while it is.
-        running_since: when the current instance started.
-        next_attempt_at: when BACKOFF ends.
-        valid_until: when the admission of the running instance lapses.
-        story: the newest steps as `phase+event`.
-    """
-
-    name: str
-    phase: Phase = Phase.PENDING
-    attempt: int = 0
-    spec: AssignedAgent | None = None
-    next_spec: AssignedAgent | None = None
-    failures: int = 0
-    restarts: int = 0
-    last_exit: Exit | None = None
-    refusal: Refusal | None = None
-    running_since: datetime | None = None
-    next_attempt_at: datetime | None = None
-    valid_until: datetime | None = None
-    story: tuple[str, ...] = ()
-
-    @property
-    def wanted(self) -> AssignedAgent | None:
-        """What the agent is on its way to run; None when it is on its way out."""
-        if self.phase is Phase.STOPPING:
-            return self.next_spec
-        return None if self.phase is Phase.STOPPED else self.spec
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What a step needs from the world: the time, and a random number in [0, 1) for the restart delay."""
-
-    now: datetime
-    jitter: float
-
-
-Step = tuple[AgentState, tuple[Action, ...]]
 Transition = Callable[[AgentState, Event, Moment], Step]
 Row = tuple[tuple[Phase, type[Event]], tuple[Transition, tuple[Phase, ...]]]
-E = TypeVar("E", Desired, Undesired, Admitted, Rejected, Started, Exited, StopTimedOut, TimerFired, Lapsed)
-
-
-class ImpossibleEventError(RuntimeError):
-    """An event that the table has no row for: a fault of this program, told with the agent's story."""
+E = TypeVar(
+    "E",
+    Desired,
+    Undesired,
+    Admitted,
+    Rejected,
+    Started,
+    Exited,
+    StopTimedOut,
+    TimerFired,
+    Lapsed,
+    Swapped,
+    SwapFailed,
+    SwapHindered,
+    Confirmed,
+    Restored,
+)
 
 
 def step(state: AgentState, event: Event, moment: Moment) -> Step:
@@ -135,12 +103,6 @@ def step(state: AgentState, event: Event, moment: Moment) -> Step:
 # Transitions. Each takes the type of event that its rows name; `_row` holds the table to that.
 
 
-def _spec(state: AgentState) -> AssignedAgent:
-    if state.spec is None:
-        raise ImpossibleEventError(f"{state.name}: {' '.join(state.story)} without a specification")
-    return state.spec
-
-
 def _begin(state: AgentState, spec: AssignedAgent) -> Step:
     """Try to run `spec` from the beginning."""
     attempt = state.attempt + 1
@@ -151,6 +113,8 @@ def _begin(state: AgentState, spec: AssignedAgent) -> Step:
             attempt=attempt,
             spec=spec,
             next_spec=None,
+            swap=None,
+            older=None,
             refusal=None,
             running_since=None,
             next_attempt_at=None,
@@ -162,11 +126,12 @@ def _begin(state: AgentState, spec: AssignedAgent) -> Step:
 
 def _adopt(state: AgentState, event: Desired, _moment: Moment) -> Step:
     """Begin a specification; a changed one owes nothing to the failures and restarts of the old one."""
-    return _begin(state if event.spec == state.spec else replace(state, failures=0, restarts=0), event.spec)
+    kept = replace(state, failed=None)
+    return _begin(kept if event.spec == state.spec else replace(kept, failures=0, restarts=0), event.spec)
 
 
 def _adopt_if_changed(state: AgentState, event: Desired, moment: Moment) -> Step:
-    return (state, ()) if event.spec == state.spec else _adopt(state, event, moment)
+    return (replace(state, failed=None), ()) if event.spec == state.spec else _adopt(state, event, moment)
 
 
 def _release(state: AgentState, _event: Event, _moment: Moment) -> Step:
@@ -198,6 +163,9 @@ def _refuse(state: AgentState, event: Rejected, moment: Moment) -> Step:
     report = Report("agent:admission:refused", f"{event.refusal.code}: {event.refusal.message}")
     ended = Exit(ExitCause.ADMISSION_REFUSED, event.refusal.message, moment.now)
     refused = replace(state, refusal=event.refusal, last_exit=ended, running_since=None, valid_until=None)
+    if state.failed is not None:  # what was refused is an older version: there is no reason left to keep to it
+        begun, actions = _begin(replace(refused, failed=None, failures=0, restarts=0), state.failed.spec)
+        return begun, (*actions, report)
     if event.retryable:
         after, timer = _back_off(refused, moment)
         return after, (timer, report)
@@ -207,7 +175,7 @@ def _refuse(state: AgentState, event: Rejected, moment: Moment) -> Step:
 def _back_off(state: AgentState, moment: Moment) -> tuple[AgentState, SetTimer]:
     ran = moment.now - state.running_since if state.running_since is not None else timedelta()
     ran_ms = max(ran / timedelta(milliseconds=1), 0)
-    restart = restarts.after_exit(_spec(state).restart, state.failures, ran_ms, moment.jitter)
+    restart = restarts.after_exit(spec_of(state).restart, state.failures, ran_ms, moment.jitter)
     at = moment.now + timedelta(milliseconds=restart.delay_ms)
     waiting = replace(
         state,
@@ -222,17 +190,18 @@ def _back_off(state: AgentState, moment: Moment) -> tuple[AgentState, SetTimer]:
 
 
 def _recover(state: AgentState, event: Exited, moment: Moment) -> Step:
-    after, timer = _back_off(replace(state, last_exit=event.exit), moment)
+    ended = replace(state, last_exit=event.exit, next_spec=None, swap=None)
+    after, timer = _back_off(swaps.fall_back(ended, event.exit) if state.older is not None else ended, moment)
     report = Report("agent:trap:caught", f"{event.exit.cause}: {event.exit.message}")
     return after, (timer, report)
 
 
 def _retry(state: AgentState, _event: TimerFired, _moment: Moment) -> Step:
-    return _begin(replace(state, restarts=state.restarts + 1), _spec(state))
+    return _begin(replace(state, restarts=state.restarts + 1), spec_of(state))
 
 
 def _interrupt(state: AgentState, spec: AssignedAgent | None) -> Step:
-    stopping = replace(state, phase=Phase.STOPPING, next_spec=spec)
+    stopping = replace(state, phase=Phase.STOPPING, next_spec=spec, swap=None, older=None)
     return stopping, (Interrupt(state.attempt, STOP_GRACE_MS, STOP_GRACE_MS + STOP_MARGIN_MS),)
 
 
@@ -241,12 +210,17 @@ def _stop(state: AgentState, _event: Undesired, _moment: Moment) -> Step:
 
 
 def _stop_if_changed(state: AgentState, event: Desired, _moment: Moment) -> Step:
-    return (state, ()) if event.spec == state.spec else _interrupt(state, event.spec)
+    return (replace(state, failed=None), ()) if event.spec == state.spec else _interrupt(state, event.spec)
 
 
 def _lapse(state: AgentState, _event: TimerFired | Lapsed, _moment: Moment) -> Step:
-    """The admission has lapsed: end the instance and ask admission again, which says why."""
-    return _interrupt(state, state.spec)
+    """The admission has lapsed: end the instance and ask admission again, about what is desired; it says why."""
+    return _interrupt(state, state.wanted)
+
+
+def _stop_first(state: AgentState, event: SwapHindered, _moment: Moment) -> Step:
+    stopping, actions = _interrupt(state, state.wanted)
+    return stopping, (*actions, Report("agent:swap:hindered", f"stopped first: {event.reason}"))
 
 
 def _keep_newest(state: AgentState, event: Desired | Undesired, _moment: Moment) -> Step:
@@ -281,13 +255,18 @@ TRANSITIONS: Mapping[tuple[Phase, type[Event]], tuple[Transition, tuple[Phase, .
         _row(_P.ADMITTING, Desired, _adopt_if_changed, _P.ADMITTING),
         _row(_P.ADMITTING, Undesired, _release, _P.STOPPED),
         _row(_P.ADMITTING, Admitted, _start, _P.STARTING),
-        _row(_P.ADMITTING, Rejected, _refuse, _P.FAILED, _P.BACKOFF),
+        _row(_P.ADMITTING, Rejected, _refuse, _P.FAILED, _P.BACKOFF, _P.ADMITTING),
         _row(_P.STARTING, Desired, _stop_if_changed, _P.STARTING, _P.STOPPING),
         _row(_P.STARTING, Undesired, _stop, _P.STOPPING),
         _row(_P.STARTING, Started, _run, _P.RUNNING),
-        _row(_P.STARTING, Rejected, _refuse, _P.FAILED, _P.BACKOFF),
+        _row(_P.STARTING, Rejected, _refuse, _P.FAILED, _P.BACKOFF, _P.ADMITTING),
         _row(_P.STARTING, Exited, _recover, _P.BACKOFF),
-        _row(_P.RUNNING, Desired, _stop_if_changed, _P.RUNNING, _P.STOPPING),
+        _row(_P.RUNNING, Desired, swaps.begin_if_changed, _P.RUNNING),
+        _row(_P.RUNNING, Swapped, swaps.take_over, _P.RUNNING),
+        _row(_P.RUNNING, SwapFailed, swaps.give_up, _P.RUNNING),
+        _row(_P.RUNNING, SwapHindered, _stop_first, _P.STOPPING),
+        _row(_P.RUNNING, Confirmed, swaps.confirm, _P.RUNNING),
+        _row(_P.RUNNING, Restored, swaps.restore, _P.RUNNING),
         _row(_P.RUNNING, Undesired, _stop, _P.STOPPING),
         _row(_P.RUNNING, Admitted, _extend, _P.RUNNING),
         _row(_P.RUNNING, TimerFired, _lapse, _P.STOPPING),
@@ -295,12 +274,17 @@ TRANSITIONS: Mapping[tuple[Phase, type[Event]], tuple[Transition, tuple[Phase, .
         _row(_P.RUNNING, Exited, _recover, _P.BACKOFF),
         _row(_P.STOPPING, Desired, _keep_newest, _P.STOPPING),
         _row(_P.STOPPING, Undesired, _keep_newest, _P.STOPPING),
-        # The order to stop may cross the answer to Start, or the news that an admission goes on or lapses.
+        # The order to stop may cross the answer to Start or Swap, or the news that an admission goes on or lapses.
         _row(_P.STOPPING, Started, _stay, _P.STOPPING),
         _row(_P.STOPPING, Rejected, _stay, _P.STOPPING),
         _row(_P.STOPPING, Admitted, _stay, _P.STOPPING),
         _row(_P.STOPPING, TimerFired, _stay, _P.STOPPING),
         _row(_P.STOPPING, Lapsed, _stay, _P.STOPPING),
+        _row(_P.STOPPING, Swapped, _stay, _P.STOPPING),
+        _row(_P.STOPPING, SwapFailed, _stay, _P.STOPPING),
+        _row(_P.STOPPING, SwapHindered, _stay, _P.STOPPING),
+        _row(_P.STOPPING, Confirmed, _stay, _P.STOPPING),
+        _row(_P.STOPPING, Restored, _stay, _P.STOPPING),
         _row(_P.STOPPING, StopTimedOut, _interrupt_again, _P.STOPPING),
         _row(_P.STOPPING, Exited, _stopped, _P.STOPPED, _P.ADMITTING),
         _row(_P.BACKOFF, Desired, _adopt_if_changed, _P.BACKOFF, _P.ADMITTING),

@@ -83,7 +83,61 @@ class Lapsed:
     attempt: int
 
 
-Event = Desired | Undesired | Admitted | Rejected | Started | Exited | StopTimedOut | TimerFired | Lapsed
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """The instance of the newer specification has taken over; it may run until `valid_until` (None: no end)."""
+
+    attempt: int
+    valid_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SwapFailed:
+    """Admission, or starting, refused the newer specification; the instance that ran goes on."""
+
+    attempt: int
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class SwapHindered:
+    """What is desired may not take over from what runs, which has to stop first."""
+
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The instance that took over is past its probation; the older one is gone."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The instance that took over ended on probation, and the older one runs on."""
+
+    attempt: int
+    exit: Exit
+
+
+Event = (
+    Desired
+    | Undesired
+    | Admitted
+    | Rejected
+    | Started
+    | Exited
+    | StopTimedOut
+    | TimerFired
+    | Lapsed
+    | Swapped
+    | SwapFailed
+    | SwapHindered
+    | Confirmed
+    | Restored
+)
 
 
 # Actions
@@ -102,6 +156,18 @@ class Start:
     """Instantiate what was admitted; answer `Started`, `Rejected` or `Exited`."""
 
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Admit a newer specification and let it take over from the instance of this attempt, which goes on meanwhile.
+
+    Answer `Swapped`, `SwapFailed` or `SwapHindered`, or nothing when the instance has ended; after `Swapped`,
+    `Confirmed` or `Restored`.
+    """
+
+    attempt: int
+    spec: AssignedAgent
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +200,4 @@ class Report:
     message: str
 
 
-Action = Admit | Start | Interrupt | SetTimer | Release | Report
+Action = Admit | Start | Swap | Interrupt | SetTimer | Release | Report

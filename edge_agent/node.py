@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from edge_agent.crashes import CrashKeeper
     from edge_agent.identity import Identity
     from edge_agent.journal import Journal
-    from edge_agent.supervisor import Accepted, Supervisor
+    from edge_agent.supervision import Accepted
+    from edge_agent.supervisor import Supervisor
     from fleet.crash import CrashSummary
     from fleet.model import DesiredState, ObservedState
     from fleet.signing import SigningKey

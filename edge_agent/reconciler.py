@@ -16,7 +16,7 @@ from fleet.model import Phase
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from edge_agent import lifecycle
+    from edge_agent.lifecycle_state import AgentState
     from fleet.model import AssignedAgent
 
 
@@ -28,7 +28,7 @@ class Change:
     event: events.Desired | events.Undesired
 
 
-def diff(desired: Iterable[AssignedAgent], known: Mapping[str, lifecycle.AgentState]) -> tuple[Change, ...]:
+def diff(desired: Iterable[AssignedAgent], known: Mapping[str, AgentState]) -> tuple[Change, ...]:
     """Return the changes in the order to apply them: ends, replacements, beginnings; each by name."""
     wanted = {spec.name: spec for spec in desired}
     ends = [

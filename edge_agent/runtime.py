@@ -141,7 +141,9 @@ class AgentHealthChanged:
 
 @dataclass(frozen=True, slots=True)
 class AgentCrashed:
-    """What is known of an end that nobody ordered; follows the end, and comes for ends while starting too.
+    """What is known of an end that nobody ordered; comes for ends while starting too.
+
+    Follows the end, but comes before `AgentRestored`, after which another instance is the agent.
 
     Attributes:
         agent: `application/agent`.
@@ -165,6 +167,13 @@ class RunnerLost:
     application: str
     agents: tuple[str, ...]
     exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReplaced:
+    """A new instance of an agent has taken over from the one that ran: `replace` has succeeded."""
+
+    agent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +286,15 @@ Said = AgentPublished | AgentRequested | AgentReplied | AgentAskedSensors
 """What agents have to say to their node."""
 
 RuntimeEvent = (
-    AgentExited | AgentHealthChanged | AgentConfirmed | AgentRestored | AgentCrashed | RunnerLost | AgentLogged | Said
+    AgentExited
+    | AgentHealthChanged
+    | AgentReplaced
+    | AgentConfirmed
+    | AgentRestored
+    | AgentCrashed
+    | RunnerLost
+    | AgentLogged
+    | Said
 )
 
 Answer = BusMessage | tuple[SensorState, ...]
@@ -328,6 +345,8 @@ class Runtime(Protocol):
     async def replace(self, agent: AgentStart, probation: Probation) -> None:
         """Let a new instance take over from the one that runs; returns when it takes the calls.
 
+        `AgentReplaced` tells so too, in its place among the other events: a new instance may have ended when this
+        returns.
         Calls that wait go over to it, and it begins when the call that runs has ended: none is lost, none runs twice,
         no two run at once. The older instance stays in reserve until the new one is past its probation
         (`AgentConfirmed`). If the new one ends before, the older one takes the calls again, those that wait included

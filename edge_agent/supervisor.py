@@ -11,95 +11,44 @@ Everything here happens on one event loop; between two awaits nothing changes un
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edge_agent import lifecycle, reconciler
 from edge_agent import lifecycle_events as events
-from edge_agent.admission import AdmittedAgent
+from edge_agent.clock import sleep_until
+from edge_agent.lifecycle_state import AgentState, Moment
+from edge_agent.observation import exit_of, may_pass, observe, refusal_of, rejected
 from edge_agent.runtime import (
     AgentAskedSensors,
+    AgentConfirmed,
     AgentCrashed,
     AgentExited,
     AgentLogged,
     AgentPublished,
+    AgentReplaced,
     AgentReplied,
     AgentRequested,
+    AgentRestored,
+    Probation,
     RunnerLost,
 )
-from edge_agent.traffic import Inputs, Traffic
+from edge_agent.succession import HinderedError, Succession
+from edge_agent.supervision import NOTHING, Work
+from edge_agent.traffic import Traffic
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
-from fleet.model import AssignedAgent, Exit, ExitCause, ObservedAgent, ObservedState, Phase, Refusal
+from fleet.model import AssignedAgent, Exit, ExitCause, ObservedAgent, ObservedState, Phase, SwapPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
-    from random import Random
 
-    from edge_agent.clock import Clock
-    from edge_agent.journal import Journal
-    from edge_agent.runtime import AgentStart, Runtime
-
-LONGEST_SLEEP_S = 60.0
-"""A timer looks at the wall clock at least this often, since a node's clock may be set while it waits."""
+    from edge_agent.admission import AdmittedAgent
+    from edge_agent.supervision import Accepted, Parts
 
 SETTLED = frozenset({Phase.RUNNING, Phase.BACKOFF, Phase.FAILED})
 """Phases in which a desired state counts as applied to an agent: it runs, or it was tried and said why not."""
 
 MISSING = frozenset({Code.BLOB_MISSING, Code.BLOB_CORRUPT})
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The accepted desired state, verified."""
-
-    generation: int
-    digest: str
-    agents: tuple[AssignedAgent, ...]
-
-
-NOTHING = Accepted(0, "", ())
-"""Before the first desired state."""
-
-Admission = Callable[[AssignedAgent], Awaitable[AdmittedAgent]]
-"""Verify and compile one agent; raises FleetError."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a supervisor is made of.
-
-    Attributes:
-        runtime: runs the agents.
-        admit: decides whether one may run.
-        journal: takes events and log lines.
-        clock: time.
-        random: jitter of restarts.
-        inputs: where triggers get their values from.
-        max_admissions: admissions at once.
-        keep_crash: takes what is known of an end: event, what was to run, how it was started, generation.
-    """
-
-    runtime: Runtime
-    admit: Admission
-    journal: Journal
-    clock: Clock
-    random: Random
-    inputs: Inputs
-    max_admissions: int = 2
-    keep_crash: Callable[[AgentCrashed, AssignedAgent, AgentStart, int], None] | None = None
-
-
-@dataclass(slots=True)
-class _Work:
-    """What is under way for one agent, beside its state."""
-
-    admitted: AdmittedAgent | None = None
-    instance: int = -1
-    starting: asyncio.Task[None] | None = None
-    timer: asyncio.Task[None] | None = None
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class Supervisor:
@@ -110,9 +59,10 @@ class Supervisor:
         self._runtime, self._journal, self._clock = parts.runtime, parts.journal, parts.clock
         self._accepted = NOTHING
         self._applied: Accepted | None = None
-        self._states: dict[str, lifecycle.AgentState] = {}
-        self._work: dict[str, _Work] = {}
+        self._states: dict[str, AgentState] = {}
+        self._work: dict[str, Work] = {}
         self._admissions = asyncio.Semaphore(parts.max_admissions)
+        self._succession = Succession(self._admitted, parts.granted)
         self._wake = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self.traffic = Traffic(parts.runtime, parts.inputs, parts.clock, self._report)
@@ -142,7 +92,12 @@ class Supervisor:
             elif state.phase is Phase.BACKOFF and state.refusal is not None:
                 self._feed(name, events.TimerFired(state.attempt))
             elif state.phase is Phase.RUNNING and state.spec is not None:
-                self._spawn(self._work[name], self._reconsider(name, state.attempt, state.spec))
+                if state.failed is not None and may_pass(state.failed.refusal):
+                    self._feed(name, events.Desired(state.failed.spec))
+                work = self._work[name]
+                self._spawn(work, self._reconsider(name, state.attempt, state.spec))
+                if state.older is not None and work.older is not None:
+                    self._spawn(work, self._reconsider_older(name, state.attempt, state.older.spec, work.older))
 
     async def run(self) -> None:
         """Supervise until cancelled. The runtime stays open: whoever made it closes it."""
@@ -179,28 +134,13 @@ class Supervisor:
         agents = tuple(self._observe(state) for _, state in sorted(self._states.items()))
         return ObservedState(self._accepted.generation, self._accepted.digest, self._clock.now(), agents)
 
-    def _observe(self, state: lifecycle.AgentState) -> ObservedAgent:
-        stats = self._runtime.stats(state.name)
-        return ObservedAgent(
-            name=state.name,
-            phase=state.phase,
-            bundle_digest=state.spec.bundle.digest if state.spec is not None else "",
-            grant_digest=state.spec.grant.digest if state.spec is not None else "",
-            restarts=state.restarts,
-            last_exit=state.last_exit,
-            next_attempt_at=state.next_attempt_at,
-            running_since=state.running_since,
-            calls=stats.calls,
-            errors=stats.errors,
-            memory_bytes=stats.memory_bytes,
-            last_output=self.traffic.last_output(state.name),
-            refusal=state.refusal,
-        )
+    def _observe(self, state: AgentState) -> ObservedAgent:
+        return observe(state, self._runtime.stats(state.name), self.traffic.last_output(state.name))
 
     def _reconcile(self) -> None:
         for change in reconciler.diff(self._accepted.agents, self._states):
-            self._states.setdefault(change.agent, lifecycle.AgentState(change.agent))
-            self._work.setdefault(change.agent, _Work())
+            self._states.setdefault(change.agent, AgentState(change.agent))
+            self._work.setdefault(change.agent, Work())
             self._feed(change.agent, change.event)
         names = {spec.name for spec in self._accepted.agents}
         settled = names == self._states.keys() and all(state.phase in SETTLED for state in self._states.values())
@@ -213,12 +153,15 @@ class Supervisor:
         before = self._states.get(name)
         if before is None:
             return
-        moment = lifecycle.Moment(self._clock.now(), self._parts.random.random())
+        moment = Moment(self._clock.now(), self._parts.random.random())
         after, actions = lifecycle.step(before, event, moment)
         self._states[name] = after
         if before.phase is Phase.RUNNING and after.phase is not Phase.RUNNING:
             self.traffic.disarm(name)
-        elif after.phase is Phase.RUNNING and before.phase is not Phase.RUNNING and after.spec is not None:
+            swapping = self._work[name].swapping
+            if swapping is not None and swapping is not asyncio.current_task():
+                swapping.cancel()
+        elif after.phase is Phase.RUNNING and after.spec is not None and after.running_since != before.running_since:
             self.traffic.arm(after.spec, self._authority(name))
         for action in actions:
             self._carry_out(name, action)
@@ -239,6 +182,8 @@ class Supervisor:
                 self._spawn(work, self._admit(name, action))
             case events.Start():
                 work.starting = self._spawn(work, self._start(name, action))
+            case events.Swap():
+                work.swapping = self._spawn(work, self._swap(name, action))
             case events.Interrupt():
                 self._spawn(work, self._interrupt(name, action))
             case events.SetTimer():
@@ -253,7 +198,7 @@ class Supervisor:
             case events.Report():
                 self._report(name, action.kind, action.message)
 
-    def _spawn(self, work: _Work, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Work, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
         if self._group is None:
             raise RuntimeError("the supervisor does not run")
         task = self._group.create_task(job)
@@ -261,14 +206,21 @@ class Supervisor:
         task.add_done_callback(work.tasks.discard)
         return task
 
-    async def _admit(self, name: str, action: events.Admit) -> None:
+    async def _admitted(self, spec: AssignedAgent) -> AdmittedAgent:
+        """Ask admission when it is this agent's turn."""
         try:
             async with self._admissions:
-                admitted = await self._parts.admit(action.spec)
+                return await self._parts.admit(spec)
         except FleetError as error:
             if error.code in MISSING:
                 self.missing.set()
-            self._feed(name, _rejected(action.attempt, error))
+            raise
+
+    async def _admit(self, name: str, action: events.Admit) -> None:
+        try:
+            admitted = await self._admitted(action.spec)
+        except FleetError as error:
+            self._feed(name, rejected(action.attempt, error))
             return
         if self._states[name].attempt == action.attempt:
             self._work[name].admitted = admitted
@@ -277,18 +229,27 @@ class Supervisor:
     async def _reconsider(self, name: str, attempt: int, spec: AssignedAgent) -> None:
         """Extend what still may run as it does; end what may not, so that admission says why."""
         try:
-            async with self._admissions:
-                admitted = await self._parts.admit(spec)
+            admitted = await self._admitted(spec)
         except FleetError as error:
-            if error.code in MISSING:
-                self.missing.set()
             if not error.row.retryable:
                 self._feed(name, events.Lapsed(attempt))
+            return
+        if self._states[name].spec != spec:
             return
         before = self._work[name].admitted
         if before is not None and admitted.start == before.start:
             self._feed(name, events.Admitted(attempt, admitted.valid_until))
         else:
+            self._feed(name, events.Lapsed(attempt))
+
+    async def _reconsider_older(self, name: str, attempt: int, spec: AssignedAgent, before: AdmittedAgent) -> None:
+        """End what may not come back any more; it does not run, but would without being asked for."""
+        try:
+            unchanged = (await self._admitted(spec)).start == before.start
+        except FleetError as error:
+            unchanged = error.row.retryable
+        older = self._states[name].older
+        if not unchanged and older is not None and older.spec == spec:
             self._feed(name, events.Lapsed(attempt))
 
     async def _start(self, name: str, action: events.Start) -> None:
@@ -300,11 +261,42 @@ class Supervisor:
             await self._runtime.start(work.admitted.start)
         except FleetError as error:
             if error.code in (Code.AGENT_TRAPPED, Code.RUNNER_LOST):
-                self._feed(name, events.Exited(action.attempt, self._exit_of(error)))
+                self._feed(name, events.Exited(action.attempt, exit_of(error, self._clock.now())))
             else:
-                self._feed(name, _rejected(action.attempt, error))
+                self._feed(name, rejected(action.attempt, error))
             return
         self._feed(name, events.Started(action.attempt))
+
+    async def _swap(self, name: str, action: events.Swap) -> None:
+        """Prepare what takes over; that it has taken over is told by the runtime's event."""
+        work, older = self._work[name], self._states[name].spec
+        if older is None or work.admitted is None:
+            raise RuntimeError(f"{name} runs without admission")
+        try:
+            work.newer = await self._succession.prepare(older, work.admitted, action.spec)
+            await self._runtime.replace(work.newer.start, _probation(action.spec))
+        except HinderedError as hindrance:
+            self._feed(name, events.SwapHindered(action.attempt, str(hindrance)))
+        except FleetError as error:
+            if error.code not in (Code.AGENT_NOT_RUNNING, Code.RUNNER_LOST):  # the end of the instance says the rest
+                self._feed(name, events.SwapFailed(action.attempt, refusal_of(error)))
+
+    def _hear_of_swap(self, agent: str, event: AgentReplaced | AgentConfirmed | AgentRestored) -> None:
+        work = self._work.get(agent)
+        if work is None:
+            return
+        match event:
+            case AgentReplaced():
+                if work.newer is None:
+                    raise RuntimeError(f"{agent} was replaced by nothing that is known")
+                work.older, work.admitted = work.admitted, work.newer
+                self._feed(agent, events.Swapped(work.instance, work.newer.valid_until))
+                work.instance += 1
+            case AgentConfirmed():
+                self._feed(agent, events.Confirmed(work.instance))
+            case AgentRestored(_, ended):
+                work.admitted = work.older
+                self._feed(agent, events.Restored(work.instance, ended))
 
     async def _interrupt(self, name: str, action: events.Interrupt) -> None:
         end = asyncio.create_task(self._end(name, action))
@@ -330,11 +322,7 @@ class Supervisor:
             await self._runtime.stop(name, action.grace_ms)
 
     async def _wait(self, name: str, action: events.SetTimer) -> None:
-        """Sleep until the time by the monotonic clock or by the wall clock, whichever comes first."""
-        left = (action.at - self._clock.now()).total_seconds()
-        while left > 0 and self._clock.now() < action.at:
-            await self._clock.sleep(min(left, LONGEST_SLEEP_S))
-            left -= LONGEST_SLEEP_S
+        await sleep_until(self._clock, action.at)
         self._feed(name, events.TimerFired(action.attempt))
 
     async def _listen(self) -> None:
@@ -349,6 +337,8 @@ class Supervisor:
                     self._tell_crash(agent, event)
                 case AgentPublished() | AgentRequested() | AgentReplied() | AgentAskedSensors():
                     self.traffic.hear(event)
+                case AgentReplaced(agent) | AgentConfirmed(agent) | AgentRestored(agent):
+                    self._hear_of_swap(agent, event)
                 case RunnerLost(application, agents, ended):
                     self._report("", "runner:process:lost", f"{application}: {ended.message}", cause=str(ended.cause))
                     for agent in agents:
@@ -366,15 +356,10 @@ class Supervisor:
         if work is not None:
             self._feed(agent, events.Exited(work.instance, ended))
 
-    def _exit_of(self, error: FleetError) -> Exit:
-        known = {cause.value: cause for cause in ExitCause}
-        fallback = ExitCause.ENGINE_CRASH if error.code is Code.RUNNER_LOST else ExitCause.HOST_ERROR
-        return Exit(known.get(str(error.detail.get("cause")), fallback), error.private, self._clock.now())
-
     def _report(self, agent: str, kind: str, message: str, **detail: str) -> None:
         self._journal.event(self._clock.now(), agent, kind, message, **detail)
 
 
-def _rejected(attempt: int, error: FleetError) -> events.Rejected:
-    refusal = Refusal(str(error.code), error.public, error.remedy)
-    return events.Rejected(attempt, refusal, retryable=error.row.retryable)
+def _probation(spec: AssignedAgent) -> Probation:
+    policy = spec.swap or SwapPolicy()
+    return Probation(policy.calls, spec.restart.stable_ms if policy.within_ms is None else policy.within_ms)

@@ -14,7 +14,7 @@ from fleet.errors import Code
 from fleet.health import HealthPolicy
 from fleet.links import MAX_FUSED, MAX_LINKS, decode_link, encode_link
 from fleet.manifest import MAX_CONFIG, MAX_TRIGGERS
-from fleet.model import AssignedAgent, FusedAgent, QueuePolicy, TargetRef
+from fleet.model import AssignedAgent, FusedAgent, QueuePolicy, SwapPolicy, TargetRef
 from fleet.names import is_agent_name, is_digest
 from fleet.targets import role_of
 from fleet.triggers import (
@@ -22,9 +22,11 @@ from fleet.triggers import (
     decode_trigger,
     encode_health,
     encode_restart,
+    encode_swap,
     encode_trigger,
     parse_health,
     parse_queue_policy,
+    parse_swap,
 )
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
 def encode_agent(agent: AssignedAgent) -> dict[str, object]:
     """Write one agent.
 
-    Links, health and what a full queue does are written only where they are not the default, so that releases without
-    them read everything else.
+    Links, health, swaps and what a full queue does are written only where they are not the default, so that releases
+    without them read everything else.
     """
     encoded: dict[str, object] = {
         **_encode_part(agent),
@@ -49,6 +51,8 @@ def encode_agent(agent: AssignedAgent) -> dict[str, object]:
         encoded["on_full_queue"] = str(agent.on_full_queue)
     if agent.health != HealthPolicy():
         encoded["health"] = encode_health(agent.health)
+    if agent.swap != SwapPolicy():
+        encoded["swap"] = encode_swap(agent.swap)
     if agent.fused:
         encoded["fused"] = [_encode_part(part) for part in agent.fused]
     return encoded
@@ -87,6 +91,7 @@ def decode_agent(item: Value, place: str) -> AssignedAgent:
             restart=decode_restart(entry.take("restart"), Code.ASSIGNMENT_INVALID, entry.at("restart")),
             on_full_queue=parse_queue_policy(entry),
             health=parse_health(entry),
+            swap=parse_swap(entry),
         )
 
 

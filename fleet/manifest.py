@@ -15,7 +15,14 @@ from fleet.errors import Code, FleetError
 from fleet.links import MAX_LINKS, check_graph, decode_link
 from fleet.model import Application, ApplicationAgent, Placement, RestartPolicy, RolloutPolicy, is_name
 from fleet.semver import parse_version
-from fleet.triggers import decode_trigger, parse_health, parse_queue_policy, parse_restart, take_duration
+from fleet.triggers import (
+    decode_trigger,
+    parse_health,
+    parse_queue_policy,
+    parse_restart,
+    parse_swap,
+    take_duration,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,6 +101,7 @@ def _parse_agent(value: Value, place: str) -> ApplicationAgent:
             restart=reader.section("restart", parse_restart) if reader.has("restart") else RestartPolicy(),
             on_full_queue=parse_queue_policy(reader),
             health=parse_health(reader),
+            swap=parse_swap(reader),
             links=tuple(decode_link(item, reader.code, at, is_name) for item, at in reader.items("links", MAX_LINKS)),
         )
 

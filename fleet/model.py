@@ -145,6 +145,21 @@ class RestartPolicy:
     stable_ms: int = 60_000
 
 
+@dataclass(frozen=True, slots=True)
+class SwapPolicy:
+    """What a newer version must do without ending, after it took over from a running one, before there is no way back.
+
+    Either bound ends the probation.
+
+    Attributes:
+        calls: calls that it must have answered.
+        within_ms: milliseconds that it must have run; None: the stable period of the agent's restart policy.
+    """
+
+    calls: int = 3
+    within_ms: int | None = None
+
+
 class QueuePolicy(StrEnum):
     """What happens to one more call for an agent whose queue is full.
 
@@ -203,6 +218,7 @@ class AssignedAgent:
     """One agent of an assignment: exactly what to run and under which grant.
 
     Attributes:
+        swap: how this takes over from an older version that runs; None: the older one is stopped first.
         links: what answers its imports beside the node.
         fused: every agent that its links without isolation reach; they are parts of it on this node.
     """
@@ -215,6 +231,7 @@ class AssignedAgent:
     restart: RestartPolicy = RestartPolicy()
     on_full_queue: QueuePolicy = QueuePolicy.REJECT
     health: HealthPolicy = field(default_factory=HealthPolicy)
+    swap: SwapPolicy | None = SwapPolicy()
     links: tuple[Link, ...] = ()
     fused: tuple[FusedAgent, ...] = ()
 
@@ -337,6 +354,7 @@ class ApplicationAgent:
     Attributes:
         bundle: `name@version` in the release repository.
         grant_revision: revision of the grant, or None for the newest approved one.
+        swap: how a newer version takes over from one that runs; None: that one is stopped first.
     """
 
     name: str
@@ -348,6 +366,7 @@ class ApplicationAgent:
     restart: RestartPolicy = RestartPolicy()
     on_full_queue: QueuePolicy = QueuePolicy.REJECT
     health: HealthPolicy = field(default_factory=HealthPolicy)
+    swap: SwapPolicy | None = SwapPolicy()
     links: tuple[Link, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""Reading and writing of triggers and of restart, queue and health policies, the same in fleet.yaml and in assignments.
+"""Reading and writing of triggers and of restart, swap, queue and health policies, in fleet.yaml and in assignments.
 
 Owns: their document form, which holds in YAML and JSON alike, so that what an operator writes is what a node reads.
 Whether a trigger's function exists is checked against the component by the plan.
@@ -17,6 +17,7 @@ from fleet.model import (
     QueuePolicy,
     RestartPolicy,
     SensorTrigger,
+    SwapPolicy,
     TelemetryTrigger,
     TimerTrigger,
     Trigger,
@@ -38,8 +39,12 @@ MIN_HEALTH_MS = 100
 """Most often that an agent is asked how it does."""
 MAX_HEALTH_MS = 86_400_000
 MAX_HEALTH_FAILURES = 1_000
+MAX_SWAP_CALLS = 1_000_000
 MAX_ARGUMENTS = 16 * 1024
 """Characters of WAVE text in one trigger."""
+
+STOP_FIRST = "restart"
+"""How documents write that an older version is stopped before the newer one starts."""
 
 BELOW = "/*"
 """How a message trigger writes all topics below one."""
@@ -118,6 +123,32 @@ def decode_restart(value: Value, code: Code, place: str) -> RestartPolicy:
     """
     with Reader(value, code, place) as reader:
         return parse_restart(reader)
+
+
+def encode_swap(policy: SwapPolicy | None) -> Value:
+    """Return a swap policy as documents write it."""
+    if policy is None:
+        return STOP_FIRST
+    within: dict[str, Value] = {} if policy.within_ms is None else {"within": format_duration(policy.within_ms)}
+    return {"calls": policy.calls, **within}
+
+
+def parse_swap(reader: Reader) -> SwapPolicy | None:
+    """Read how a newer version takes over; the default is to swap, None is to stop the older one first.
+
+    Raises:
+        FleetError: the code of the document, at the offending place.
+    """
+    if not reader.has("swap"):
+        return SwapPolicy()
+    value = reader.take("swap")
+    if isinstance(value, str):
+        if value != STOP_FIRST:
+            reader.fail("swap", f"{value[:64]!r} is neither {STOP_FIRST} nor `{{calls: N, within: DURATION}}`")
+        return None
+    with Reader(value, reader.code, reader.at("swap")) as swap:
+        within = take_duration(swap, "within", 1, MAX_RESTART_MS) if swap.has("within") else None
+        return SwapPolicy(swap.integer("calls", 1, MAX_SWAP_CALLS, SwapPolicy().calls), within)
 
 
 def parse_queue_policy(reader: Reader) -> QueuePolicy:

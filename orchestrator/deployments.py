@@ -235,6 +235,7 @@ class Deployments:
             restart=wanted.restart,
             on_full_queue=wanted.on_full_queue,
             health=wanted.health,
+            swap=wanted.swap,
             links=links,
         )
         return Resolved(agent, wanted.placement, bundle, grant)

@@ -26,6 +26,7 @@ from edge_agent.runtime import (
     AgentCrashed,
     AgentExited,
     AgentHealthChanged,
+    AgentReplaced,
     AgentRestored,
     AgentStats,
     RunnerLost,
@@ -239,6 +240,10 @@ class RunnerHost:
                 self._schedule_idle(runner)
         self._tell_crash(message, ended)
 
+    def agent_replaced(self, agent: str) -> None:
+        """Queue the news that a new instance has taken over."""
+        self._events.put(AgentReplaced(agent))
+
     def agent_confirmed(self, agent: str) -> None:
         """Queue the end of a probation."""
         known = self._known.get(agent)
@@ -251,8 +256,8 @@ class RunnerHost:
         """Queue the return of an older instance, and what is known of the end of the newer one."""
         self._fall_back(message.agent)
         ended = _exit_of(message, self._clock.now())
-        self._events.put(AgentRestored(message.agent, ended))
         self._tell_crash(message, ended)
+        self._events.put(AgentRestored(message.agent, ended))
 
     def agent_changed(self, agent: str) -> None:
         """Queue the news that an agent does better or worse."""

@@ -30,6 +30,10 @@ class RunnerOwner(Protocol):
         """Hear that an agent ended by itself, before its start was over or later."""
         ...
 
+    def agent_replaced(self, agent: str) -> None:
+        """Hear that a new instance has taken over."""
+        ...
+
     def agent_confirmed(self, agent: str) -> None:
         """Hear that the instance that replaced another is past its probation."""
         ...

@@ -325,6 +325,8 @@ class RunnerClient:
         replacing, agent.replacing = agent.replacing, None
         if isinstance(message, AgentReplaced):
             agent.counters = message.counters
+            if agent.stopped is None:
+                self._owner.agent_replaced(message.agent)
             resolve(replacing, None)
         else:
             fail(replacing, message.fault.error())

@@ -5,7 +5,7 @@ them. Start at `document` for what people sign, at `lattice` for what a host fun
 node checks before it starts an agent. Enforcement belongs to `edge_agent.capabilities` and `edge_agent.runner`.
 """
 
-from fleet.grants.admission import ImportDecision, check_applies, check_exports, check_imports, effective
+from fleet.grants.admission import ImportDecision, check_applies, check_exports, check_holds, check_imports, effective
 from fleet.grants.comparison import diff_grants
 from fleet.grants.document import BundleSelector, Grant, Lease, OnLapse, Risk, parse_ceiling, parse_grant
 from fleet.grants.draft import extend_grant, propose_grant, render_grant
@@ -31,6 +31,7 @@ __all__ = [
     "Rule",
     "check_applies",
     "check_exports",
+    "check_holds",
     "check_imports",
     "check_triggers",
     "describe_rule",

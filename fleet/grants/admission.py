@@ -73,11 +73,28 @@ def check_applies(  # noqa: PLR0913 - one named fact for each condition that the
         raise _not_applicable(agent, "bundle.versions", f"{bundle_version} is not in {selector.versions.text}")
     if selector.digests and bundle_digest not in selector.digests:  # 4
         raise _not_applicable(agent, "bundle.sha256", f"{bundle_digest} is not one of the pinned digests")
-    for key, value in grant.node_labels.items():  # 5
+    check_holds(grant, agent, labels, now)  # 5, 6
+
+
+def check_holds(grant: Grant, agent: str, labels: Mapping[str, str], now: datetime) -> None:
+    """Check that a grant is meant for this agent, node and moment, whichever bundle it runs.
+
+    Args:
+        grant: the verified grant.
+        agent: `application/agent`.
+        labels: labels from the node's own disk, never the coordinator's view of them.
+        now: aware time of the node.
+
+    Raises:
+        FleetError: GRANT_NOT_APPLICABLE or GRANT_EXPIRED with the failing `condition`.
+    """
+    if grant.agent != agent:
+        raise _not_applicable(agent, "agent", f"the grant is for {grant.agent}")
+    for key, value in grant.node_labels.items():
         if labels.get(key) != value:
             have = f"{key}={labels[key]}" if key in labels else f"no label {key}"
             raise _not_applicable(agent, f"nodes.labels.{key}", f"the grant needs {key}={value}, the node has {have}")
-    if not grant.not_before <= now < grant.not_after:  # 6
+    if not grant.not_before <= now < grant.not_after:
         period = f"{format_instant(grant.not_before)} to {format_instant(grant.not_after)}"
         raise FleetError(Code.GRANT_EXPIRED, f"the grant is valid from {period}", agent=agent, condition="validity")
 

@@ -14,7 +14,20 @@ import click
 from click.shell_completion import get_completion_class
 
 from fleet.errors import ExitCode, FleetError
-from orchestrator.cli import audit, bundle, coordinator, crash, deploy, grant, initialise, inventory, node, operate, trusting, wit
+from orchestrator.cli import (
+    audit,
+    bundle,
+    coordinator,
+    crash,
+    deploy,
+    grant,
+    initialise,
+    inventory,
+    node,
+    operate,
+    trusting,
+    wit,
+)
 from orchestrator.cli.context import Overrides, fleet_home
 from orchestrator.cli.render import Format, Output
 from orchestrator.cli.session import Session

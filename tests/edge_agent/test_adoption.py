@@ -15,7 +15,7 @@ from edge_agent.disk import LocalDisk, replace_file
 from edge_agent.identity import Identity
 from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger
-from edge_agent.supervisor import Accepted
+from edge_agent.supervision import Accepted
 from edge_agent.trust_store import TrustStore
 from fleet.errors import Code, FleetError
 from fleet.model import DesiredState, TargetRef

@@ -13,7 +13,7 @@ from edge_agent.disk import replace_file
 from edge_agent.identity import Identity
 from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger
-from edge_agent.supervisor import Accepted
+from edge_agent.supervision import Accepted
 from edge_agent.trust_store import TrustStore
 from fleet.bundle import open_bundle
 from tests.fakes.clock import VirtualClock

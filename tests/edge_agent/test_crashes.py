@@ -17,7 +17,8 @@ from edge_agent.crashes import MAX_PER_AGENT, MAX_WAITING, Crashes, CrashKeeper
 from edge_agent.journal import Journal
 from edge_agent.runtime import AgentCrashed, AgentStart
 from edge_agent.sensors import SensorTable
-from edge_agent.supervisor import Accepted, Parts, Supervisor
+from edge_agent.supervision import Accepted, Parts
+from edge_agent.supervisor import Supervisor
 from edge_agent.traffic import Inputs
 from edge_agent.triggers import HostTelemetry
 from fleet.crash import CrashReport, GuestCall, HostCall, Recording, decode_report, encode_recording
@@ -200,7 +201,11 @@ async def test_the_supervisor_hands_on_the_ends_of_what_it_runs() -> None:
         return AdmittedAgent(replace(AGENT_START, name=spec.name), None)
 
     inputs = Inputs(HostTelemetry(), SensorTable((), clock, lambda *_: None))
-    parts = Parts(runtime, admit, Journal("n1", 10), clock, Random(7), inputs, keep_crash=keep)
+
+    async def granted(_: AssignedAgent) -> Authority:
+        return Authority({})
+
+    parts = Parts(runtime, admit, granted, Journal("n1", 10), clock, Random(7), inputs, keep_crash=keep)
     supervisor = Supervisor(parts)
     running = asyncio.create_task(supervisor.run())
     await clock.settle()

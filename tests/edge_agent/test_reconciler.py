@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from edge_agent import lifecycle as life
 from edge_agent import lifecycle_events as on
+from edge_agent.lifecycle_state import AgentState, Moment
 from edge_agent.reconciler import Change, diff
 from fleet.model import AssignedAgent, Exit, ExitCause, Phase, Refusal, TargetRef
 
-MOMENT = life.Moment(datetime(2026, 6, 1, tzinfo=UTC), 0.5)
+MOMENT = Moment(datetime(2026, 6, 1, tzinfo=UTC), 0.5)
 REF = TargetRef("p", "sha256:" + "0" * 64)
 
 
@@ -21,8 +22,8 @@ def spec(name: str, version: int = 0) -> AssignedAgent:
     return AssignedAgent(f"app/{name}", REF, REF, config={"v": str(version)})
 
 
-def running(wanted: AssignedAgent) -> life.AgentState:
-    state = life.AgentState(wanted.name)
+def running(wanted: AssignedAgent) -> AgentState:
+    state = AgentState(wanted.name)
     for event in (on.Desired(wanted), on.Admitted(1), on.Started(1)):
         state, _ = life.step(state, event, MOMENT)
     return state
@@ -41,7 +42,7 @@ def test_ends_come_before_replacements_before_beginnings() -> None:
 
 
 def test_a_refused_agent_is_not_asked_again_for_the_same() -> None:
-    state, _ = life.step(life.AgentState("app/a"), on.Desired(spec("a")), MOMENT)
+    state, _ = life.step(AgentState("app/a"), on.Desired(spec("a")), MOMENT)
     state, _ = life.step(state, on.Rejected(1, Refusal("c", "m", "r"), retryable=False), MOMENT)
     assert diff((spec("a"),), {"app/a": state}) == ()
     assert diff((spec("a", 1),), {"app/a": state}) == (Change("app/a", on.Desired(spec("a", 1))),)
@@ -59,15 +60,15 @@ desired_states = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2), max
 outcomes = st.sampled_from(("admit", "reject", "start", "exit", "timer"))
 
 
-def apply(known: dict[str, life.AgentState], changes: tuple[Change, ...]) -> None:
+def apply(known: dict[str, AgentState], changes: tuple[Change, ...]) -> None:
     for change in changes:
-        state = known.get(change.agent, life.AgentState(change.agent))
+        state = known.get(change.agent, AgentState(change.agent))
         known[change.agent], actions = life.step(state, change.event, MOMENT)
         if on.Release() in actions:
             del known[change.agent]
 
 
-def happen(state: life.AgentState, outcome: str) -> life.AgentState:
+def happen(state: AgentState, outcome: str) -> AgentState:
     n = state.attempt
     event: on.Event = {
         "admit": on.Admitted(n),
@@ -87,7 +88,7 @@ def happen(state: life.AgentState, outcome: str) -> life.AgentState:
 def test_closing_the_difference_leaves_none(
     rounds: list[tuple[tuple[AssignedAgent, ...], list[tuple[str, str]]]],
 ) -> None:
-    known: dict[str, life.AgentState] = {}
+    known: dict[str, AgentState] = {}
     for desired, happenings in rounds:
         changes = diff(desired, known)
         assert changes == diff(tuple(reversed(desired)), dict(reversed(known.items())))

@@ -16,11 +16,13 @@ from edge_agent.admission import AdmittedAgent
 from edge_agent.journal import Journal
 from edge_agent.runtime import AgentLogged, AgentStart
 from edge_agent.sensors import SensorTable
-from edge_agent.supervisor import Accepted, Parts, Supervisor
+from edge_agent.succession import Admission
+from edge_agent.supervision import Accepted, Parts
+from edge_agent.supervisor import Supervisor
 from edge_agent.traffic import Inputs
 from edge_agent.triggers import Reading
 from fleet.errors import Code, FleetError
-from fleet.grants import Authority
+from fleet.grants import Authority, Limits
 from fleet.model import (
     AssignedAgent,
     EventTrigger,
@@ -62,8 +64,15 @@ class Bench:
     def __post_init__(self) -> None:
         self.journal = Journal("node-1", 500)
         inputs = Inputs(OneReading(), SensorTable((), self.clock, lambda *_: None))
-        parts = Parts(self.runtime, self.admit, self.journal, self.clock, Random(7), inputs)
+        parts = Parts(self.runtime, self.decide, self.granted, self.journal, self.clock, Random(7), inputs)
+        self.admission: Admission = self.admit
         self.supervisor = Supervisor(parts)
+
+    async def decide(self, agent: AssignedAgent) -> AdmittedAgent:
+        return await self.admission(agent)
+
+    def withdraw(self, admission: Admission) -> None:
+        self.admission = admission
 
     async def admit(self, agent: AssignedAgent) -> AdmittedAgent:
         self.admissions.append(agent.name)
@@ -72,6 +81,9 @@ class Bench:
             raise self.refusals[agent.name].pop(0)
         start = AgentStart(agent.name, Path("/c"), "sha256:0", self.authority, Path("/state"), config=agent.config)
         return AdmittedAgent(start, self.valid_until)
+
+    async def granted(self, agent: AssignedAgent) -> Authority:
+        return Authority.decode(self.authority)
 
     async def desire(self, *agents: AssignedAgent) -> None:
         self.generation += 1
@@ -119,16 +131,114 @@ async def test_stops_come_before_starts(bench: Bench) -> None:
     assert bench.phases() == {"app/kept": Phase.RUNNING, "app/new": Phase.RUNNING}
 
 
-async def test_a_changed_agent_is_stopped_and_started_again_as_the_newest(bench: Bench) -> None:
-    bench.runtime.stubborn["app/one"] = asyncio.Event()
+async def test_a_changed_agent_is_swapped_while_it_runs_and_the_newest_order_counts(bench: Bench) -> None:
     await bench.desire(spec("app/one", version="1"))
+    bench.runtime.slow_starts["app/one"] = asyncio.Event()
     await bench.desire(spec("app/one", version="2"))
     await bench.desire(spec("app/one", version="3"))
-    assert bench.phases() == {"app/one": Phase.STOPPING}
-    bench.runtime.stubborn["app/one"].set()
+    assert bench.phases() == {"app/one": Phase.RUNNING}
+    assert await bench.supervisor.call("app/one", "fine()", None) == 'ok("fine")'
+    bench.runtime.slow_starts["app/one"].set()
     await bench.clock.settle()
     assert bench.runtime.running["app/one"].config == {"version": "3"}
-    assert bench.runtime.journal.count("start app/one") == 2
+    assert bench.runtime.journal == ["start app/one", "replace app/one", "replace app/one"]
+
+
+async def test_a_version_that_ends_on_probation_is_rolled_back_and_told_as_refused(bench: Bench) -> None:
+    old, new = spec("app/one", version="1"), spec("app/one", version="2")
+    await bench.desire(old)
+    bench.runtime.faulty["app/one"] = {"version": "2"}
+    await bench.desire(new)
+    with pytest.raises(FleetError) as caught:
+        await bench.supervisor.call("app/one", "f()", None)
+    assert caught.value.code is Code.AGENT_TRAPPED
+    assert await bench.supervisor.call("app/one", "f()", None) == 'ok("f")'
+    await bench.clock.settle()
+    agent = bench.agent()
+    assert (agent.phase, bench.runtime.running["app/one"].config) == (Phase.RUNNING, {"version": "1"})
+    assert agent.refusal is not None
+    assert agent.refusal.code == "AGENT_TRAPPED"
+    bench.supervisor.reconsider()
+    await bench.clock.advance(3_600)
+    assert bench.runtime.journal == ["start app/one", "replace app/one"], "it is not tried again"
+    await bench.desire(old)
+    assert bench.agent().refusal is None
+    assert "agent:swap:rolled-back" in bench.kinds()
+
+
+async def test_a_version_that_is_refused_leaves_the_older_one_running(bench: Bench) -> None:
+    await bench.desire(spec("app/one", version="1"))
+    bench.refusals["app/one"] = [FleetError(Code.IMPORT_NOT_GRANTED, "secret", imports="wasi:x/y")]
+    await bench.desire(spec("app/one", version="2"))
+    agent = bench.agent()
+    assert (agent.phase, bench.runtime.running["app/one"].config) == (Phase.RUNNING, {"version": "1"})
+    assert agent.refusal is not None
+    bench.supervisor.reconsider()
+    await bench.clock.settle()
+    assert (bench.agent().refusal, bench.runtime.running["app/one"].config) == (None, {"version": "2"})
+
+
+async def test_a_version_with_less_authority_starts_when_the_older_one_has_stopped(bench: Bench) -> None:
+    bench.authority = Authority({}, Limits(memory_bytes=32 << 20)).encode()
+    await bench.desire(spec("app/one", version="1"))
+    bench.authority = Authority({}, Limits(memory_bytes=16 << 20)).encode()
+    await bench.desire(spec("app/one", version="2"))
+    assert bench.runtime.journal == ["start app/one", "stop app/one", "start app/one"]
+    assert (bench.agent().phase, bench.runtime.running["app/one"].config) == (Phase.RUNNING, {"version": "2"})
+    assert "agent:swap:hindered" in bench.kinds()
+
+
+async def test_less_authority_ends_the_older_version_even_if_the_newer_one_is_refused(bench: Bench) -> None:
+    bench.authority = Authority({}, Limits(memory_bytes=32 << 20)).encode()
+    await bench.desire(spec("app/one", version="1"))
+    bench.authority = Authority({}, Limits(memory_bytes=16 << 20)).encode()
+    refusal = FleetError(Code.IMPORT_NOT_GRANTED, "secret", imports="wasi:x/y")
+    bench.refusals["app/one"] = [refusal, refusal]
+    await bench.desire(spec("app/one", version="2"))
+    assert (bench.phases(), bench.runtime.running) == ({"app/one": Phase.FAILED}, {})
+
+
+async def test_an_older_version_that_is_withdrawn_gives_way_to_what_is_desired(bench: Bench) -> None:
+    await bench.desire(spec("app/one", version="1"))
+    refusal = FleetError(Code.IMPORT_NOT_GRANTED, "secret", imports="wasi:x/y")
+    bench.refusals["app/one"] = [refusal]
+    await bench.desire(spec("app/one", version="2"))
+    withdrawn = FleetError(Code.TARGET_UNSIGNED, "secret")
+    bench.refusals["app/one"] = [refusal, withdrawn, refusal]
+    bench.supervisor.reconsider()
+    await bench.clock.settle()
+    assert (bench.phases(), bench.runtime.running) == ({"app/one": Phase.FAILED}, {})
+    refused = bench.agent().refusal
+    assert refused is not None
+    assert refused.code == Code.IMPORT_NOT_GRANTED, "of what is desired"
+
+
+async def test_what_waits_to_come_back_is_let_go_when_it_is_withdrawn(bench: Bench) -> None:
+    await bench.desire(spec("app/one", version="1"))
+    await bench.desire(spec("app/one", version="2"))
+    admit = bench.admit
+
+    async def withdrawn(agent: AssignedAgent) -> AdmittedAgent:
+        if agent.config == {"version": "1"}:
+            raise FleetError(Code.TARGET_UNSIGNED, "secret")
+        return await admit(agent)
+
+    bench.withdraw(withdrawn)
+    bench.supervisor.reconsider()
+    await bench.clock.settle()
+    assert (bench.runtime.older, bench.runtime.running["app/one"].config) == ({}, {"version": "2"})
+
+
+async def test_an_agent_that_is_confirmed_restarts_as_it_is(bench: Bench) -> None:
+    await bench.desire(spec("app/one", version="1"))
+    await bench.desire(spec("app/one", version="2"))
+    for _ in range(3):
+        await bench.supervisor.call("app/one", "f()", None)
+    await bench.clock.settle()
+    bench.runtime.trap("app/one", ExitCause.QUOTA, "more than 32 MiB")
+    await bench.clock.advance(1)
+    assert (bench.agent().phase, bench.runtime.running["app/one"].config) == (Phase.RUNNING, {"version": "2"})
+    assert "agent:swap:confirmed" in bench.kinds()
 
 
 async def test_a_stop_that_hangs_is_pressed_until_it_works(bench: Bench) -> None:

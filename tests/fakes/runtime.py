@@ -12,6 +12,7 @@ from edge_agent.fusion import Fusion
 from edge_agent.runtime import (
     AgentConfirmed,
     AgentExited,
+    AgentReplaced,
     AgentRestored,
     AgentStart,
     AgentStats,
@@ -89,6 +90,7 @@ class ScriptedRuntime:
         if agent.name not in self.running:
             raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent.name} does not run")
         self.older.pop(agent.name, None)
+        self.events.put_nowait(AgentReplaced(agent.name))
         if probation.jobs:
             self.older[agent.name] = self.running[agent.name]
             self.jobs_left[agent.name] = probation.jobs

@@ -42,6 +42,7 @@ from fleet.model import (
     Link,
     QueuePolicy,
     RestartPolicy,
+    SwapPolicy,
     TargetRef,
     TelemetryTrigger,
     TimerTrigger,
@@ -150,6 +151,7 @@ RAW_AGENT = RAW["agents"][0]
         {"agents": [{**RAW_AGENT, "restart": {"initial": "soon"}}]},
         {"agents": [{**RAW_AGENT, "on_full_queue": "wait"}]},
         {"agents": [{**RAW_AGENT, "health": {"every": "soon"}}]},
+        {"agents": [{**RAW_AGENT, "swap": {"calls": 1 << 31}}]},
         {"agents": [{**RAW_AGENT, "capabilities": ["everything"]}]},
         {"more": 1},
     ],
@@ -349,6 +351,12 @@ def test_what_a_full_queue_does_survives_the_journey(policy: QueuePolicy) -> Non
 @pytest.mark.parametrize("policy", [HealthPolicy(), HealthPolicy(100, 1, 1), HealthPolicy(failures=9)])
 def test_how_an_agent_is_asked_survives_the_journey(policy: HealthPolicy) -> None:
     assignment = dataclasses.replace(ASSIGNMENT, agents=(dataclasses.replace(AGENT, health=policy),))
+    assert decode_assignment(encode_assignment(assignment)) == assignment
+
+
+@pytest.mark.parametrize("policy", [None, SwapPolicy(), SwapPolicy(7), SwapPolicy(7, 90_000)])
+def test_how_a_newer_version_takes_over_survives_the_journey(policy: SwapPolicy | None) -> None:
+    assignment = dataclasses.replace(ASSIGNMENT, agents=(dataclasses.replace(AGENT, swap=policy),))
     assert decode_assignment(encode_assignment(assignment)) == assignment
 
 

@@ -17,6 +17,7 @@ from fleet.model import (
     QueuePolicy,
     RestartPolicy,
     RolloutPolicy,
+    SwapPolicy,
     TelemetryTrigger,
     TimerTrigger,
 )
@@ -53,6 +54,20 @@ def test_every_field_is_read():
         ),
         rollout=RolloutPolicy(waves=(1, 0.5, 1.0), healthy_for_ms=5_000, deadline_ms=120_000, max_failures=1),
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("swap: restart", None),
+        ("swap: {}", SwapPolicy()),
+        ("swap: {calls: 10}", SwapPolicy(10)),
+        ("swap: {calls: 10, within: 5m}", SwapPolicy(10, 300_000)),
+        ("swap: {within: 5m}", SwapPolicy(3, 300_000)),
+    ],
+)
+def test_how_a_newer_version_takes_over_is_read(text: str, policy: SwapPolicy | None):
+    assert parse_application(with_agent(text).encode()).agents[0].swap == policy
 
 
 def test_little_is_needed():
@@ -112,6 +127,10 @@ def test_a_manifest_without_agents_removes_the_application_and_says_so_explicitl
         (with_agent("health: {deadline: 0s}"), "agents[0].health.deadline"),
         (with_agent("health: {failures: 0}"), "agents[0].health.failures"),
         (with_agent("health: {timeout: 1s}"), "agents[0].health.timeout"),
+        (with_agent("swap: never"), "agents[0].swap"),
+        (with_agent("swap: {calls: 0}"), "agents[0].swap.calls"),
+        (with_agent("swap: {within: soon}"), "agents[0].swap.within"),
+        (with_agent("swap: {jobs: 1}"), "agents[0].swap.jobs"),
         (with_rollout("waves: []"), "rollout.waves"),
         (with_rollout("waves: [0]"), "rollout.waves[0]"),
         (with_rollout("waves: [true]"), "rollout.waves[0]"),

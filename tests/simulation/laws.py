@@ -16,8 +16,8 @@ import sqlalchemy as sa
 
 from edge_agent.ledger import Ledger
 from fleet.assignment import decode_assignment, open_assignment
-from fleet.grants import effective, parse_grant
-from fleet.model import AssignedAgent, Phase
+from fleet.grants import Authority, effective, parse_grant, subset
+from fleet.model import AssignedAgent, ObservedAgent, Phase
 from fleet.oci import digest_of
 from fleet.signing import decode_base64
 from orchestrator.director import decode_agents
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 LEDGER = DATA / "ledger" / "desired.json"
 
+PREPARING_S = 10.0
+"""Virtual seconds that a node may take to prepare a newer version, or to hear that an older one is withdrawn."""
+
 
 @dataclass
 class _Bundle:
@@ -53,6 +56,7 @@ class _Memory:
         accepted: digests of the durable assignments, in order, with their agents.
         judged: when the node was judged last, in virtual seconds.
         ran: bundle digest -> first and last moment of each time that an agent of it was seen to run.
+        overdue: agent of which an older version has to go -> what is ordered, and since when.
     """
 
     highest: tuple[int, int] = (0, 0)
@@ -60,6 +64,7 @@ class _Memory:
     accepted: dict[str, tuple[AssignedAgent, ...]] = field(default_factory=dict)
     judged: float = 0.0
     ran: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    overdue: dict[str, tuple[AssignedAgent, float]] = field(default_factory=dict)
 
     def note_run(self, bundle: str, now: float) -> None:
         """Remember that an agent of a bundle runs now."""
@@ -161,12 +166,17 @@ class Laws:
         # A start that was decided just before a newer order was accepted may still happen; it is stopped at once.
         recent = list(self._nodes[node.name].accepted.values())[-2:]
         specs = [spec for agents in recent for spec in agents if spec.name == agent.name and self._is(spec, agent)]
+        specs = specs or [spec for spec in self._older(node, agent.name) if self._is(spec, agent)]
         assert specs, f"{agent.name} starts on {node.name} with what its ledger does not say"
         for ref in (specs[-1].bundle, specs[-1].grant):
             assert adopted.release.target(ref.path).digest == ref.digest
 
     def what_runs_is_what_the_ledger_says(self, node: SimulatedNode) -> None:
-        """Whatever is reported to run does run, as the accepted order says; and nothing else runs."""
+        """Whatever is reported to run does run, as the accepted order says; and nothing else runs.
+
+        An older version may run instead while the ordered one is prepared, which takes a moment, or is told to be
+        refused; with no authority beyond the ordered one's, and not past the moment when its documents are withdrawn.
+        """
         observed, memory = node.supervisor.observed(), self._nodes[node.name]
         held = {"": (), **memory.accepted}
         assert observed.digest in held, f"{node.name} acts on an order that its ledger does not hold"
@@ -177,16 +187,56 @@ class Laws:
                 continue
             spec = ordered.get(name)
             assert spec is not None, f"{name} runs on {node.name} and is not ordered"
-            assert (agent.bundle_digest, agent.grant_digest) == (spec.bundle.digest, spec.grant.digest)
+            runs = self._what_runs(node, spec, agent)
             real = node.runtime.running.get(name)
             assert real is not None, f"{name} is reported to run on {node.name} and does not"
-            assert self._is(spec, real), f"{name} on {node.name} is another version than reported"
-            memory.note_run(spec.bundle.digest, self._fleet.loop.time())
+            assert self._is(runs, real), f"{name} on {node.name} is another version than reported"
+            memory.note_run(runs.bundle.digest, self._fleet.loop.time())
         memory.judged = self._fleet.loop.time()
         ending = {Phase.RUNNING, Phase.STARTING, Phase.STOPPING}
         for name in node.runtime.running:
             assert name in reported, f"{name} runs on {node.name} and nobody knows"
             assert reported[name].phase in ending, f"{name} runs on {node.name} and is {reported[name].phase}"
+
+    def _what_runs(self, node: SimulatedNode, ordered: AssignedAgent, agent: ObservedAgent) -> AssignedAgent:
+        """Return the version that a node tells to run; the ordered one, or an older one that may run instead of it."""
+        name, now, overdue = ordered.name, self._fleet.loop.time(), self._nodes[node.name].overdue
+        if _documents(ordered) == (agent.bundle_digest, agent.grant_digest):
+            overdue.pop(name, None)
+            return ordered
+        found = [
+            spec for spec in self._older(node, name) if _documents(spec) == (agent.bundle_digest, agent.grant_digest)
+        ]
+        assert found, f"{name} on {node.name} is a version that was never ordered, or may do more than the ordered one"
+        adopted = node.trust.adopted
+        assert adopted is not None
+        listed = all(
+            ref.path in adopted.release.documents and adopted.release.documents[ref.path].digest == ref.digest
+            for ref in (found[-1].bundle, found[-1].grant)
+        )
+        if listed and agent.refusal is not None:
+            overdue.pop(name, None)
+            return found[-1]
+        why = "and nothing refuses the ordered one" if listed else "and is withdrawn"
+        order, since = overdue.get(name, (ordered, now))
+        overdue[name] = (ordered, since if order == ordered else now)
+        assert now - overdue[name][1] < PREPARING_S, f"{name} on {node.name} is an older version {why}"
+        return found[-1]
+
+    def _older(self, node: SimulatedNode, name: str) -> list[AssignedAgent]:
+        """Return what a node was ordered to run as one agent and may run beside its newest order."""
+        orders = list(self._nodes[node.name].accepted.values())
+        newest = [spec for spec in orders[-1] if spec.name == name] if orders else []
+        return [
+            spec
+            for agents in orders
+            for spec in agents
+            for ordered in newest
+            if spec.name == name and subset(self._authority(spec), self._authority(ordered))
+        ]
+
+    def _authority(self, spec: AssignedAgent) -> Authority:
+        return Authority.decode(self._grants[spec.grant.digest])
 
     def restarts_are_counted_for_real_restarts(self, node: SimulatedNode) -> None:
         """An agent was restarted at most as often as it was started after its first start."""
@@ -325,3 +375,7 @@ class Laws:
         return (
             models == {self._bundles[spec.bundle.digest].model} and agent.authority == self._grants[spec.grant.digest]
         )
+
+
+def _documents(spec: AssignedAgent) -> tuple[str, str]:
+    return spec.bundle.digest, spec.grant.digest

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
-from edge_agent.admission import AdmittedAgent, NodeContext, admit
+from edge_agent.admission import AdmittedAgent, NodeContext, admit, granted
 from edge_agent.adoption import Adoption, Stores
 from edge_agent.blobs import Blobs
 from edge_agent.disk import replace_file
@@ -25,13 +25,15 @@ from edge_agent.link.link import Link, LinkSettings
 from edge_agent.link.remote import CoordinatorRemote
 from edge_agent.link.session import Ended, Session, SessionSettings
 from edge_agent.node import LocalNode
-from edge_agent.runtime import AgentStart
+from edge_agent.runtime import AgentStart, Probation
 from edge_agent.sensors import SensorTable
-from edge_agent.supervisor import Parts, Supervisor
+from edge_agent.supervision import Parts
+from edge_agent.supervisor import Supervisor
 from edge_agent.traffic import Inputs
 from edge_agent.triggers import Reading
 from edge_agent.trust_store import TrustStore
 from fleet.errors import Code, FleetError
+from fleet.grants import Authority
 from fleet.model import AssignedAgent, ExitCause
 from fleet.signing import SigningKey
 from tests.fakes.disk import MemoryDisk
@@ -104,16 +106,33 @@ class SimulatedRuntime(ScriptedRuntime):
         await super().prepare(component, digest, fusion)
 
     async def start(self, agent: AgentStart) -> None:
+        await self._begin(agent)
+        await super().start(agent)
+        self._behave(agent)
+
+    async def replace(self, agent: AgentStart, probation: Probation) -> None:
+        await self._begin(agent)
+        await super().replace(agent, probation)
+        if agent.name in self.older:
+            asyncio.get_running_loop().call_later(probation.ms / 1000, self._confirm, agent)
+        self._behave(agent)
+
+    async def _begin(self, agent: AgentStart) -> None:
         self._on_start(agent)
         self.starts[agent.name] += 1
         await asyncio.sleep(self._random.uniform(0, 0.1))
         if UNSTARTABLE in agent.models:
             raise FleetError(Code.AGENT_TRAPPED, "trapped in its start", cause=str(ExitCause.UNREACHABLE))
-        await super().start(agent)
+
+    def _behave(self, agent: AgentStart) -> None:
         hiccup = HICCUP in agent.models and agent.name not in self._survived
         if hiccup or CRASHING in agent.models:
             self._survived.add(agent.name)
             asyncio.get_running_loop().call_later(self._random.uniform(0.1, 2), self._end, agent)
+
+    def _confirm(self, agent: AgentStart) -> None:
+        if self.running.get(agent.name) is agent and agent.name in self.older:
+            self.confirm(agent.name)
 
     def _end(self, agent: AgentStart) -> None:
         if self.running.get(agent.name) is agent:
@@ -190,7 +209,9 @@ class SimulatedNode:
         self.blobs = Blobs(self.disk, DATA / "blobs", 10**6)
         self.journal = Journal(self.name, 500)
         inputs = Inputs(NoTelemetry(), SensorTable((), self.clock, lambda *_: None))
-        self.supervisor = Supervisor(Parts(self.runtime, self._admit, self.journal, self.clock, self._random, inputs))
+        self.supervisor = Supervisor(
+            Parts(self.runtime, self._admit, self._granted, self.journal, self.clock, self._random, inputs)
+        )
         self.adoption = Adoption(
             self.identity,
             Stores(self.trust, self.ledger, self.blobs),
@@ -236,10 +257,16 @@ class SimulatedNode:
             group.create_task(link.run(self.identity))
 
     async def _admit(self, spec: AssignedAgent) -> AdmittedAgent:
+        return await admit(spec, self._context(spec), self.runtime)
+
+    async def _granted(self, spec: AssignedAgent) -> Authority:
+        return await granted(spec, self._context(spec))
+
+    def _context(self, spec: AssignedAgent) -> NodeContext:
         adopted = self.trust.adopted
         if adopted is None:
             raise FleetError(Code.TRUST_INVALID, "the node has adopted no release", agent=spec.name)
-        context = NodeContext(
+        return NodeContext(
             release=adopted.release,
             fresh_at=adopted.adopted_at,
             blobs=self.blobs,
@@ -248,7 +275,6 @@ class SimulatedNode:
             state_root=DATA / "state",
             now=self.trust.floor(self.clock.now()),
         )
-        return await admit(spec, context, self.runtime)
 
     def _leave(self) -> None:
         task, self._task = self._task, None

@@ -34,7 +34,7 @@ def test_a_ledger_that_accepts_old_orders(fleet: SimulatedFleet, monkeypatch: py
     for number in ("1", "2"):
         fleet.deploy("climate", number, "100%")
         fleet.tick(10)
-    for _ in range(8):
+    for _ in range(16):
         fleet.line("n1", "replay")
     with pytest.raises(AssertionError, match=r"went back from \(1, 2\) to \(1, 1\)"):
         fleet.tick(5)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from edge_agent.runtime import AgentConfirmed, AgentCrashed, AgentExited, AgentRestored, Probation
+from edge_agent.runtime import AgentConfirmed, AgentCrashed, AgentExited, AgentReplaced, AgentRestored, Probation
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 from tests.edge_agent.runner.conftest import component, small
@@ -21,7 +21,7 @@ CALLERS = 8
 async def events_of(host, taken):
     while True:
         event = await host.next_event()
-        if not isinstance(event, AgentCrashed):
+        if not isinstance(event, AgentCrashed | AgentReplaced):
             taken.append(event)
 
 

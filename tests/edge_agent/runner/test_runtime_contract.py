@@ -13,6 +13,7 @@ from edge_agent.runtime import (
     AgentConfirmed,
     AgentCrashed,
     AgentExited,
+    AgentReplaced,
     AgentRestored,
     AgentStart,
     AgentStats,
@@ -110,6 +111,7 @@ class RuntimeContract(ABC):
         await runtime.start(case.agent("app/a"))
         await runtime.call("app/a", WORK)
         await runtime.replace(case.agent("app/a"), Probation(2, 60_000))
+        assert await next_event(runtime) == AgentReplaced("app/a")
         for _ in range(2):
             assert (await runtime.call("app/a", WORK)).output
         assert await next_event(runtime) == AgentConfirmed("app/a")
@@ -123,6 +125,7 @@ class RuntimeContract(ABC):
         await runtime.replace(case.agent("app/a"), Probation(2, 60_000))
         assert await code_of(runtime.call("app/a", TRAP)) is Code.AGENT_TRAPPED
         assert (await runtime.call("app/a", WORK)).output
+        assert await next_event(runtime) == AgentReplaced("app/a"), "whoever hears knows which instance ended"
         event = await next_event(runtime)
         assert isinstance(event, AgentRestored)
         assert (event.agent, event.exit.cause) == ("app/a", ExitCause.UNREACHABLE)
@@ -134,6 +137,7 @@ class RuntimeContract(ABC):
         runtime = case.runtime
         await runtime.start(case.agent("app/a"))
         await runtime.replace(case.agent("app/a"), Probation(0, 0))
+        assert await next_event(runtime) == AgentReplaced("app/a")
         assert await next_event(runtime) == AgentConfirmed("app/a")
         await code_of(runtime.call("app/a", TRAP))
         assert isinstance(await next_event(runtime), AgentExited)
