@@ -26,7 +26,7 @@ from fleet.grants import BASELINE, VOCABULARY
 from fleet.wit_text import parse_signature
 from fleet.wit_types import Ok
 from tests.edge_agent.engine import test_asynchronous
-from tests.fakes.asynchronous import NUMBERS, PIPE, importer, receiver, sender, waiter
+from tests.fakes.asynchronous import NUMBERS, PIPE, answerer, importer, receiver, sender, waiter
 from tests.fakes.components import ticking, wasm
 
 ENGINE = Engine()
@@ -135,6 +135,23 @@ def asynchronous_imports():
     assert guest.call("sum", 4, 5) == 91
     guest.close()
     assert [name for name in dir(_ffi) if "concurrent" in name] == []
+
+
+@row(
+    "Functions",
+    "Asynchronous imports answered by another agent (`links:`)",
+    "yes",
+    "With `isolation: store` the other agent's export may be asynchronous or not. Fused (`isolation: none`), both must "
+    "say the same, or the fusion is refused with LINK_INVALID.",
+)
+def linked_imports():
+    other = instance_of(answerer())
+    guest = instance_of(importer(), numbers(lambda number: other.call(f"{NUMBERS}#slow", number)))
+    assert guest.call("sum", 4, 5) == 19
+    wires = [Wire(0, NUMBERS, 1)]
+    assert instance_of(ENGINE.fuse([("p/a", importer()), ("p/b", answerer())], wires)).call("sum", 4, 5) == 20
+    with pytest.raises(FleetError):  # the runner tests see it as LINK_INVALID: there the compile worker names the parts
+        ENGINE.compile(ENGINE.fuse([("p/a", importer()), ("p/b", answerer(asynchronous=False))], wires))
 
 
 @row(
@@ -318,7 +335,8 @@ def environment_and_exit():
     "Interfaces",
     "`wasi:cli@0.3.0` `stdout`, `stderr` and `stdin`",
     "no",
-    "They are streams to and from the host. `wasi:cli@0.2` has them, and a component may import both versions.",
+    "They are streams to and from the host. A generated component that reads the stream and writes by 0.2 could stand "
+    "in between; the node has none. `wasi:cli@0.2` has all three, and a component may import both versions.",
 )
 def standard_streams():
     text = wasm(
