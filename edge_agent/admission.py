@@ -172,6 +172,7 @@ def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
         config=spec.config,
         models=_models(spec.name, parts),
         on_full_queue=spec.on_full_queue,
+        health=spec.health,
         links=_links(spec.name, parts, stubs),
         fusion=_fusion(parts) if spec.fused else None,
         volumes=_volumes(spec.name, authority, context.volumes),

@@ -12,6 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from fleet.health import Vitals
 from fleet.model import Phase
 
 if TYPE_CHECKING:
@@ -89,6 +90,14 @@ class AgentStats:
 _BY_WORD = {Health.OK: Liveness.ALIVE, Health.FAILING: Liveness.FAILING, Health.UNASKED: Liveness.UNKNOWN}
 
 
+_REASONS = {
+    Readiness.READY: "",
+    Readiness.NOT_RUNNING: "",  # the phase says it
+    Readiness.UNASKED: "it has not said yet how it does",
+    Readiness.QUEUE_FULL: "its queue is full",
+}
+
+
 def liveness(phase: Phase, health: Health, returned: int) -> Liveness:
     """Judge an agent.
 
@@ -127,3 +136,20 @@ def readiness(phase: Phase, health: Health, queue: int, queue_limit: int) -> Rea
     if queue_limit and queue >= queue_limit:
         return Readiness.QUEUE_FULL
     return Readiness.READY
+
+
+def vitals(phase: Phase, stats: AgentStats) -> Vitals:
+    """Return what a node tells of how an agent does."""
+    alive = liveness(phase, stats.health, stats.returned)
+    ready = readiness(phase, stats.health, stats.queue, stats.queue_limit)
+    return Vitals(
+        healthy=None if alive is Liveness.UNKNOWN else alive is Liveness.ALIVE,
+        ready=ready is Readiness.READY,
+        reason=stats.health_message if ready is Readiness.FAILING else _REASONS[ready],
+        dropped=stats.dropped,
+        p50_us=stats.p50_us,
+        p99_us=stats.p99_us,
+        memory_peak_bytes=stats.memory_peak_bytes,
+        queue=stats.queue,
+        host_calls=stats.host_calls,
+    )

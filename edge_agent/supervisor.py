@@ -23,6 +23,7 @@ from edge_agent.runtime import (
     AgentConfirmed,
     AgentCrashed,
     AgentExited,
+    AgentHealthChanged,
     AgentLogged,
     AgentPublished,
     AgentReplaced,
@@ -331,6 +332,8 @@ class Supervisor:
             match event:
                 case AgentLogged(line):
                     self._journal.log(line)
+                case AgentHealthChanged():
+                    self.changed.set()
                 case AgentExited(agent, ended):
                     self._lose(agent, ended)
                 case AgentCrashed(agent):

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from edge_agent.health import Health, Liveness, Readiness, liveness, readiness
+from edge_agent.health import AgentStats, Health, Liveness, Readiness, liveness, readiness, vitals
+from fleet.health import Vitals
 from fleet.model import Phase
 
 
@@ -50,3 +51,31 @@ def test_an_agent_that_runs_is_ready_with_room_and_a_good_word(health, queue, li
 def test_only_an_agent_that_runs_is_ever_ready():
     for phase, health in itertools.product(set(Phase) - {Phase.RUNNING}, Health):
         assert readiness(phase, health, 0, 4) is Readiness.NOT_RUNNING
+
+
+@pytest.mark.parametrize(
+    ("phase", "stats", "told"),
+    [
+        (Phase.PENDING, AgentStats(), Vitals(None, ready=False)),
+        (Phase.RUNNING, AgentStats(), Vitals(None, ready=True)),
+        (Phase.RUNNING, AgentStats(returned=1), Vitals(healthy=True, ready=True)),
+        (Phase.BACKOFF, AgentStats(returned=1), Vitals(healthy=False, ready=False)),
+        (
+            Phase.RUNNING,
+            AgentStats(health=Health.UNASKED),
+            Vitals(None, ready=False, reason="it has not said yet how it does"),
+        ),
+        (
+            Phase.RUNNING,
+            AgentStats(health=Health.FAILING, health_message="no network"),
+            Vitals(healthy=False, ready=False, reason="no network"),
+        ),
+        (
+            Phase.RUNNING,
+            AgentStats(returned=3, queue=2, queue_limit=2, dropped=1, p50_us=5, p99_us=9, memory_peak_bytes=7),
+            Vitals(True, False, "its queue is full", 1, 5, 9, 7, 2),
+        ),
+    ],
+)
+def test_what_a_node_tells(phase, stats, told):
+    assert vitals(phase, stats) == told

@@ -518,3 +518,27 @@ async def test_a_restart_keeps_the_specification_that_was_accepted(bench: Bench)
     bench.runtime.trap("app/one", ExitCause.DEADLINE)
     await bench.clock.advance(2)
     assert bench.runtime.running["app/one"].config == {"unit": "celsius"}
+
+
+async def test_news_of_health_are_told_and_an_agent_that_is_not_well_starts_again(bench: Bench) -> None:
+    bench.runtime.unwell["app/one"] = 0
+    await bench.desire(spec("app/one"))
+    assert (bench.agent().vitals.ready, bench.agent().vitals.healthy) == (False, None)
+    for error, told in (("", (True, True, "")), ("no network", (False, False, "no network"))):
+        bench.supervisor.changed.clear()
+        bench.runtime.answer_health("app/one", error)
+        await bench.clock.settle()
+        assert bench.supervisor.changed.is_set()
+        vitals = bench.agent().vitals
+        assert (vitals.healthy, vitals.ready, vitals.reason) == told
+    for _ in range(2):
+        bench.runtime.answer_health("app/one", "no network")
+    await bench.clock.settle()
+    assert bench.phases() == {"app/one": Phase.BACKOFF}
+    assert (bench.agent().vitals.healthy, bench.agent().vitals.ready) == (False, False)
+    ended = bench.agent().last_exit
+    assert ended is not None
+    assert ended.cause is ExitCause.UNHEALTHY
+    await bench.clock.advance(2)
+    assert bench.phases() == {"app/one": Phase.RUNNING}
+    assert bench.runtime.journal.count("start app/one") == 2

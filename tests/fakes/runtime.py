@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_agent.fusion import Fusion
+from edge_agent.health import Health
 from edge_agent.runtime import (
     AgentConfirmed,
     AgentExited,
+    AgentHealthChanged,
     AgentReplaced,
     AgentRestored,
     AgentStart,
@@ -44,6 +46,7 @@ class ScriptedRuntime:
         delivered: agent -> messages of the bus that it was given.
         outcomes: agent -> what its handler of messages returns, `ok` unless it is here, or raises.
         answers: what agents were answered inside their calls.
+        unwell: agents that export health, and the errors that they have answered with so far in a row.
     """
 
     running: dict[str, AgentStart] = field(default_factory=dict)
@@ -64,6 +67,7 @@ class ScriptedRuntime:
     delivered: dict[str, list[BusMessage]] = field(default_factory=lambda: defaultdict(list))
     outcomes: dict[str, str | FleetError] = field(default_factory=dict)
     answers: list[tuple[str, int, Answer]] = field(default_factory=list)
+    unwell: dict[str, int] = field(default_factory=dict)
 
     async def prepare(self, component: Path, digest: str, fusion: Fusion | None = None) -> None:
         digest = digest if fusion is None else fusion.digest
@@ -80,6 +84,9 @@ class ScriptedRuntime:
             raise FleetError(Code.ALREADY_EXISTS, f"{agent.name} runs already")
         self.running[agent.name] = agent
         self.totals.setdefault(agent.name, AgentStats())
+        if agent.name in self.unwell:
+            self.unwell[agent.name] = 0
+            self._say(agent.name, Health.UNASKED, "")
 
     async def replace(self, agent: AgentStart, probation: Probation) -> None:
         self.journal.append(f"replace {agent.name}")
@@ -148,7 +155,21 @@ class ScriptedRuntime:
 
     def _count(self, agent: str, calls: int = 0, errors: int = 0) -> None:
         before = self.totals.get(agent, AgentStats())
-        self.totals[agent] = AgentStats(before.calls + calls, before.errors + errors)
+        self.totals[agent] = replace(
+            before, calls=before.calls + calls, errors=before.errors + errors, returned=before.returned + calls - errors
+        )
+
+    def answer_health(self, agent: str, error: str = "") -> None:
+        """Let an agent that exports health answer, with an error or without."""
+        self._say(agent, Health.FAILING if error else Health.OK, error)
+        self.unwell[agent] = self.unwell[agent] + 1 if error else 0
+        if self.unwell[agent] >= self.running[agent].health.failures:
+            self.trap(agent, ExitCause.UNHEALTHY, f'health answered with an error: "{error}"')
+
+    def _say(self, agent: str, health: Health, error: str) -> None:
+        if self.totals[agent].health is not health:
+            self.events.put_nowait(AgentHealthChanged(agent))
+        self.totals[agent] = replace(self.totals[agent], health=health, health_message=error)
 
     async def next_event(self) -> RuntimeEvent:
         return await self.events.get()
@@ -158,6 +179,8 @@ class ScriptedRuntime:
 
     def trap(self, agent: str, cause: ExitCause, message: str = "") -> None:
         """End an agent by itself, or its new instance during a probation."""
+        if agent in self.totals:
+            self.totals[agent] = replace(self.totals[agent], returned=0, health=Health.UNSERVED, health_message="")
         self.running.pop(agent, None)
         if agent in self.older:
             self.running[agent] = self.older.pop(agent)

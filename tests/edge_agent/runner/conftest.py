@@ -11,6 +11,9 @@ from edge_agent.clock import SystemClock
 from edge_agent.runner.host import RunnerHost, RunnerPaths
 from edge_agent.runtime import AgentStart
 from fleet.grants import Authority, Limits
+from fleet.grants.constraints import Literals, Patterns
+from fleet.grants.rules import Rule
+from fleet.health import HealthPolicy
 from tests.fakes.guests import guest
 
 
@@ -28,6 +31,32 @@ class Component:
 def component(path, data):
     path.write_bytes(data)
     return Component(path, f"sha256:{hashlib.sha256(data).hexdigest()}")
+
+
+OFTEN = HealthPolicy(every_ms=50, deadline_ms=400)
+
+
+@dataclass(frozen=True)
+class Sickly:
+    """The sickly-agent, which says what it was told about how it does."""
+
+    component: Component
+
+    def start(self, name, health=OFTEN):
+        store = Rule({"buckets": Patterns(frozenset({"sickly"})), "ops": Literals(frozenset({"get", "set"}))})
+        granted = {"wasi:keyvalue/store": (store,), "wasi:logging/logging": (Rule({}),)}
+        return self.component.start(name, capabilities=granted, health=health)
+
+    @staticmethod
+    def told(state):
+        """The call that makes it `sick`, `stuck` or anything else, which is well."""
+        return f'handle-data({{source: "{state}", value: 0, timestamp: 0}})'
+
+
+@pytest.fixture
+def sickly(tmp_path):
+    built = Path(__file__).parents[3] / "components/sickly-agent/sickly_agent.wasm"
+    return Sickly(component(tmp_path / built.name, built.read_bytes()))
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Agents that say how they do, in real runners: when they are asked, and what becomes of their answers."""
 
 import asyncio
-import hashlib
-from pathlib import Path
 
 import pytest
 
@@ -10,24 +8,15 @@ from edge_agent.health import Health, Readiness, readiness
 from edge_agent.runner.probes import find_health
 from edge_agent.runtime import AgentCrashed, AgentExited, AgentHealthChanged, AgentRestored, Probation
 from fleet.errors import Code, FleetError
-from fleet.grants.constraints import Literals, Patterns
-from fleet.grants.rules import Rule
 from fleet.health import HealthPolicy
 from fleet.model import ExitCause, Phase
 from fleet.wit_text import parse_signature
-from tests.edge_agent.runner.conftest import Component, component, small
+from tests.edge_agent.runner.conftest import component, small
 from tests.fakes.components import wasm
 from tests.fakes.wait import until
 
-SICKLY = Path(__file__).parents[3] / "components/sickly-agent/sickly_agent.wasm"
 OFTEN = HealthPolicy(every_ms=50, deadline_ms=400, failures=3)
 SELDOM = HealthPolicy(every_ms=60_000)
-GRANT = {
-    "wasi:keyvalue/store": (
-        Rule({"buckets": Patterns(frozenset({"sickly"})), "ops": Literals(frozenset({"get", "set"}))}),
-    ),
-    "wasi:logging/logging": (Rule({}),),
-}
 HEALTH = "fleet:agent/health@0.1.0#health"
 
 
@@ -73,21 +62,13 @@ async def taken(host):
     listener.cancel()
 
 
-@pytest.fixture
-def sickly(tmp_path):
-    """A copy, so that its state lies in the test's own folder."""
-    path = tmp_path / SICKLY.name
-    path.write_bytes(SICKLY.read_bytes())
-    return Component(path, f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}")
-
-
-def tell(host, state):
-    return host.call("app/a", f'handle-data({{source: "{state}", value: 0, timestamp: 0}})')
+def tell(host, sickly, state):
+    return host.call("app/a", sickly.told(state))
 
 
 @pytest.mark.system
 async def test_an_agent_is_asked_at_once_and_is_ready_after_its_first_good_answer(host, sickly, taken):
-    await host.start(sickly.start("app/a", capabilities=GRANT, health=SELDOM))
+    await host.start(sickly.start("app/a", health=SELDOM))
     stats = host.stats("app/a")
     ready = readiness(Phase.RUNNING, stats.health, stats.queue, stats.queue_limit)
     assert ready in (Readiness.UNASKED, Readiness.READY), "it is not taken for one that says nothing"
@@ -98,10 +79,10 @@ async def test_an_agent_is_asked_at_once_and_is_ready_after_its_first_good_answe
 
 @pytest.mark.system
 async def test_errors_in_a_row_end_it_and_a_good_answer_between_them_does_not(host, sickly, taken):
-    start = sickly.start("app/a", capabilities=GRANT, health=OFTEN)
+    start = sickly.start("app/a", health=OFTEN)
     await host.start(start)
     for state, health in (("sick", Health.FAILING), ("well", Health.OK), ("sick", Health.FAILING)):
-        await tell(host, state)
+        await tell(host, sickly, state)
         await until(lambda health=health: host.stats("app/a").health is health, state)
         if health is Health.FAILING:
             assert host.stats("app/a").health_message == "a reading made it sick"
@@ -113,14 +94,14 @@ async def test_errors_in_a_row_end_it_and_a_good_answer_between_them_does_not(ho
     assert (stats.calls, stats.errors, stats.health) == (3, 0, Health.UNSERVED)
     assert stats.host_calls["wasi:keyvalue/store@0.2.0-draft2"] >= 3 * 2
     await host.start(start)
-    await tell(host, "well")
+    await tell(host, sickly, "well")
     await until(lambda: host.stats("app/a").health is Health.OK, "its recovery")
 
 
 @pytest.mark.system
 async def test_an_answer_that_does_not_come_in_time_ends_it(host, sickly, taken):
-    await host.start(sickly.start("app/a", capabilities=GRANT, health=OFTEN))
-    await tell(host, "stuck")
+    await host.start(sickly.start("app/a", health=OFTEN))
+    await tell(host, sickly, "stuck")
     await until(lambda: any(isinstance(event, AgentExited) for event in taken), "the end")
     ended = taken[-1].exit
     assert (ended.cause, ended.message) == (ExitCause.UNHEALTHY, "health did not answer within 0.4 s")
@@ -165,11 +146,11 @@ async def test_a_busy_agent_is_not_asked_before_its_queue_is_empty(host, tmp_pat
 
 
 @pytest.mark.system
-async def test_a_replacement_that_is_not_well_gives_way(host, tiny, sickly, tmp_path, taken):
-    await host.start(sickly.start("app/a", capabilities=GRANT, health=SELDOM))
+async def test_a_replacement_that_is_not_well_gives_way(host, sickly, taken):
+    await host.start(sickly.start("app/a", health=SELDOM))
     await until(lambda: host.stats("app/a").health is Health.OK, "the first answer")
-    await tell(host, "sick")
-    await host.replace(sickly.start("app/a", capabilities=GRANT, health=OFTEN), Probation(100, 60_000))
+    await tell(host, sickly, "sick")
+    await host.replace(sickly.start("app/a", health=OFTEN), Probation(100, 60_000))
     await until(lambda: any(isinstance(event, AgentRestored) for event in taken), "the return of the older instance")
     (ended,) = (event.exit for event in taken if isinstance(event, AgentRestored))
     assert ended.cause is ExitCause.UNHEALTHY

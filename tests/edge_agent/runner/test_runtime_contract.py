@@ -4,15 +4,17 @@ import asyncio
 import os
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
 
+from edge_agent.health import Health
 from edge_agent.runtime import (
     AgentConfirmed,
     AgentCrashed,
     AgentExited,
+    AgentHealthChanged,
     AgentReplaced,
     AgentRestored,
     AgentStart,
@@ -25,17 +27,22 @@ from edge_agent.runtime import (
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 from tests.fakes.runtime import ScriptedRuntime
+from tests.fakes.wait import until
 
 WORK, TRAP = "count()", "trap()"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One runtime: how to describe an agent to it, and how its runners are lost."""
+    """One runtime: how to describe agents to it, how its runners are lost, and how agents fall ill."""
 
     runtime: Runtime
     agent: Callable[[str], AgentStart]
     lose_runner: Callable[[str], None]
+    talker: Callable[[str], AgentStart]
+    """Describes an agent that says how it does."""
+    sicken: Callable[[str], Awaitable[object]]
+    """Makes it say that it is not well until it ends."""
 
 
 async def code_of(awaitable):
@@ -45,9 +52,9 @@ async def code_of(awaitable):
 
 
 async def next_event(runtime):
-    """What happens next; what is known of a crash has tests of its own."""
+    """What happens next; what is known of a crash, and news of health, have tests of their own."""
     async with asyncio.timeout(20):
-        while isinstance(event := await runtime.next_event(), AgentCrashed):
+        while isinstance(event := await runtime.next_event(), AgentCrashed | AgentHealthChanged):
             pass
         return event
 
@@ -168,6 +175,31 @@ class RuntimeContract(ABC):
         await runtime.stop("app/a", 100)
         assert runtime.stats("app/a") == AgentStats()
 
+    async def test_an_agent_that_says_it_is_not_well_ends_as_unhealthy_and_may_start_again(self, case):
+        runtime, start = case.runtime, case.talker("app/a")
+        assert runtime.stats("app/a").health is Health.UNSERVED
+        await runtime.start(start)
+        assert runtime.stats("app/a").health in (Health.UNASKED, Health.OK)
+        async with asyncio.timeout(20):
+            assert await runtime.next_event() == AgentHealthChanged("app/a")
+        await case.sicken("app/a")
+        event = await next_event(runtime)
+        assert isinstance(event, AgentExited)
+        assert (event.agent, event.exit.cause) == ("app/a", ExitCause.UNHEALTHY)
+        stats = runtime.stats("app/a")
+        assert (stats.health, stats.returned, stats.errors) == (Health.UNSERVED, 0, 0)
+        await runtime.start(start)
+        assert runtime.stats("app/a").health is not Health.UNSERVED
+
+    async def test_calls_that_return_are_counted_for_this_instance(self, case):
+        runtime = case.runtime
+        await runtime.start(case.agent("app/a"))
+        await runtime.call("app/a", WORK)
+        await until(lambda: runtime.stats("app/a").returned == 1, "the report of the call")
+        await code_of(runtime.call("app/a", TRAP))
+        await next_event(runtime)
+        assert runtime.stats("app/a").returned == 0
+
     async def test_stopping_is_quiet_and_may_be_repeated(self, case):
         runtime = case.runtime
         await runtime.start(case.agent("app/a"))
@@ -206,12 +238,24 @@ class RuntimeContract(ABC):
 class TestScriptedRuntime(RuntimeContract):
     @pytest.fixture
     def case(self, tiny):
-        runtime = ScriptedRuntime(traps={TRAP})
-        return Case(runtime, tiny.start, runtime.lose_runner)
+        runtime = ScriptedRuntime(traps={TRAP}, unwell={"app/a": 0})
+
+        async def sicken(agent):
+            while agent in runtime.running:
+                runtime.answer_health(agent, "x")
+
+        def plain(name):
+            runtime.unwell.pop(name, None)
+            return tiny.start(name)
+
+        return Case(runtime, plain, runtime.lose_runner, tiny.start, sicken)
 
 
 @pytest.mark.system
 class TestRunnerHost(RuntimeContract):
     @pytest.fixture
-    def case(self, host, tiny):
-        return Case(host, tiny.start, lambda application: os.kill(host.runner_pid(application), signal.SIGABRT))
+    def case(self, host, tiny, sickly):
+        def lose(application):
+            os.kill(host.runner_pid(application), signal.SIGABRT)
+
+        return Case(host, tiny.start, lose, sickly.start, lambda agent: host.call(agent, sickly.told("sick")))
