@@ -278,6 +278,10 @@ def _essence(state: ObservedState) -> tuple[object, ...]:
         state.generation,
         state.digest,
         tuple(
-            (a.name, a.phase, a.bundle_digest, a.grant_digest, a.restarts, a.last_exit, a.refusal) for a in state.agents
+            (
+                *(a.name, a.phase, a.bundle_digest, a.grant_digest, a.restarts, a.last_exit, a.refusal),
+                *(a.vitals.healthy, a.vitals.ready),
+            )
+            for a in state.agents
         ),
     )

@@ -78,7 +78,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """Health of one node; `healthy_agents` run with the right digests, for however long."""
+    """Health of one node; `healthy_agents` run with the right digests and are ready, for however long."""
 
     health: Health
     message: str
@@ -123,7 +123,9 @@ def assess(target: NodeTarget, observation: Observation | None, healthy_for: tim
 
     An agent has run long enough when a report says so, by the node's own clock. Time that has passed since the report
     counts for nothing: the agent may have trapped meanwhile and the line be dead. Nodes report again soon after a
-    change, so this costs a moment. A node that left is unreachable, not failed: silence says nothing about its agents.
+    change, so this costs a moment. An agent that runs and is not ready, by its node's word, is on its way there; where
+    a node says nothing of that, running is enough. A node that left is unreachable, not failed: silence says nothing
+    about its agents.
     """
     if observation is None or not observation.online:
         return Assessment(Health.UNREACHABLE, "no session")
@@ -147,6 +149,9 @@ def assess(target: NodeTarget, observation: Observation | None, healthy_for: tim
             pending = pending or f"{agent.name} is {agent.phase}"
         elif (agent.bundle_digest, agent.grant_digest) != (wanted.bundle.digest, wanted.grant.digest):
             pending = pending or f"{agent.name} still runs its previous version"
+        elif agent.vitals.ready is False:
+            because = f": {agent.vitals.reason}" if agent.vitals.reason else ""
+            pending = pending or f"{agent.name} is not ready{because}"
         else:
             running += 1
             young = young or max(observation.state.at - agent.running_since, timedelta()) < healthy_for

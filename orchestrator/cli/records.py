@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet.v1 import model_pb2
-from orchestrator.cli.render import Column, Row, ago, exact, labels, result_text, short_digest, size, when
+from orchestrator.cli.render import Column, Row, ago, exact, labels, result_text, short_digest, size, took, when
 
 if TYPE_CHECKING:
     from fleet.v1 import control_pb2 as pb
@@ -31,14 +31,19 @@ AGENT_COLUMNS = (
     Column("NODE", "node"),
     Column("AGENT", "agent"),
     Column("PHASE", "phase"),
+    Column("READY", "ready"),
     Column("RESTARTS", "restarts", right=True),
     Column("CALLS", "calls", right=True),
     Column("LAST EXIT", "last_exit", fold=True),
     Column("NEXT START", "next_attempt"),
     Column("BUNDLE", "bundle", wide=True),
     Column("GRANT", "grant_revision", wide=True),
-    Column("MEMORY", "memory_bytes", wide=True, right=True),
     Column("ERRORS", "errors", wide=True, right=True),
+    Column("P50", "p50_us", wide=True, right=True),
+    Column("P99", "p99_us", wide=True, right=True),
+    Column("MEMORY", "memory_bytes", wide=True, right=True),
+    Column("PEAK", "memory_peak_bytes", wide=True, right=True),
+    Column("QUEUE", "queue", wide=True, right=True),
     Column("LAST OUTPUT", "last_output", wide=True, fold=True),
 )
 
@@ -95,7 +100,7 @@ def node_row(node: pb.Node, now_ms: int) -> Row:
 
 def agent_row(item: pb.AgentOnNode, now_ms: int) -> Row:
     """One agent on one node."""
-    agent = item.agent
+    agent, vitals = item.agent, item.agent.vitals
     last_exit = refusal = None
     shown = ""
     if agent.last_exit.cause:
@@ -126,7 +131,16 @@ def agent_row(item: pb.AgentOnNode, now_ms: int) -> Row:
             "bundle_digest": agent.bundle_digest,
             "grant_revision": item.grant_revision or None,
             "grant_digest": agent.grant_digest,
+            "healthy": vitals.healthy if vitals.HasField("healthy") else None,
+            "ready": vitals.ready if vitals.HasField("ready") else None,
+            "reason": vitals.reason,
+            "dropped": vitals.dropped,
+            "p50_us": vitals.p50_us,
+            "p99_us": vitals.p99_us,
             "memory_bytes": agent.memory_bytes,
+            "memory_peak_bytes": vitals.memory_peak_bytes,
+            "queue": vitals.queue,
+            "host_calls": dict(sorted(vitals.host_calls.items())),
             "last_output": agent.last_output,
         },
         {
@@ -134,10 +148,20 @@ def agent_row(item: pb.AgentOnNode, now_ms: int) -> Row:
             "next_attempt": f"in {wait_s:.0f}s" if agent.next_attempt_at_ms else "",
             "bundle": item.bundle or short_digest(agent.bundle_digest),
             "grant_revision": f"r{item.grant_revision}" if item.grant_revision else short_digest(agent.grant_digest),
+            "ready": _ready(vitals),
+            "p50_us": took(vitals.p50_us),
+            "p99_us": took(vitals.p99_us),
             "memory_bytes": size(agent.memory_bytes),
+            "memory_peak_bytes": size(vitals.memory_peak_bytes),
             "last_output": result_text(agent.last_output),
         },
     )
+
+
+def _ready(vitals: model_pb2.Vitals) -> str:
+    if not vitals.HasField("ready"):
+        return ""
+    return "yes" if vitals.ready else "no"
 
 
 def deployment_row(deployment: pb.Deployment, now_ms: int) -> Row:

@@ -298,6 +298,18 @@ def size(value: int) -> str:
     return f"{amount:.1f} GiB"
 
 
+def took(microseconds: int) -> str:
+    """A duration with the unit that fits; "" for none."""
+    if not microseconds:
+        return ""
+    amount = float(microseconds)
+    for unit in ("us", "ms"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "us" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} s"
+
+
 def labels(value: Iterable[tuple[str, str]]) -> str:
     """Labels as `key=value` pairs in order."""
     return ",".join(f"{k}={v}" for k, v in sorted(value))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet.health import Vitals
 from fleet.model import (
     AssignedAgent,
     Exit,
@@ -61,6 +62,9 @@ EXIT = Exit(ExitCause.UNREACHABLE, "m", NOW)
 ASSESSMENTS = {
     "runs": (seen(), Health.HEALTHY),
     "ran just long enough": (seen(ran_s=3), Health.HEALTHY),
+    "ready": (seen(vitals=Vitals(ready=True)), Health.HEALTHY),
+    "not ready": (seen(vitals=Vitals(ready=False)), Health.PENDING),
+    "neither ready nor healthy": (seen(vitals=Vitals(healthy=False, ready=False)), Health.PENDING),
     "just started": (seen(ran_s=2.9), Health.PENDING),
     "started in the future": (seen(ran_s=-10), Health.PENDING),
     "an earlier generation": (seen(generation=1), Health.PENDING),
@@ -84,6 +88,12 @@ ASSESSMENTS = {
 def test_assessments(name: str) -> None:
     observation, health = ASSESSMENTS[name]
     assert assess(TARGET, observation, HEALTHY_FOR).health is health
+
+
+@pytest.mark.parametrize(("reason", "message"), [("", "not ready"), ("queue-full", "not ready: queue-full")])
+def test_what_keeps_an_agent_from_being_ready_is_told(reason: str, message: str) -> None:
+    assessment = assess(TARGET, seen(vitals=Vitals(ready=False, reason=reason)), HEALTHY_FOR)
+    assert (assessment.message, assessment.healthy_agents) == (f"app/a is {message}", 0)
 
 
 def test_a_node_that_shall_run_nothing_is_healthy_once_every_agent_has_ended() -> None:
@@ -125,6 +135,7 @@ CASES = {
         Finish(),
         policy=RolloutPolicy(waves=(1, 1.0), max_failures=1),
     ),
+    "never ready": Case((RUNNING, WAITING), {"n1": seen(vitals=Vitals(ready=False))}, RollBack, started_s=60),
     "late": Case((RUNNING, WAITING), {"n1": seen(Phase.STARTING)}, RollBack, started_s=60),
     "nobody answered": Case((RUNNING, WAITING), {}, RollBack, started_s=60),
     "one of two silent": Case((HEALTHY, RUNNING), {"n1": seen(), "n2": seen()}, Finish(("n3",)), started_s=60),

@@ -56,6 +56,23 @@ def test_digests_bytes_and_outputs_are_whole_for_programs() -> None:
     assert [row.cell(key) for key in ("memory_bytes", "grant_revision", "last_output")] == ["1.5 KiB", "r2", 'a"b']
 
 
+def test_health_is_null_where_a_node_does_not_tell_and_counters_are_exact_for_programs() -> None:
+    row = agent_row(agent(), NOW)
+    assert [row.record[key] for key in ("healthy", "ready", "host_calls", "p99_us")] == [None, None, {}, 0]
+    assert [row.cell(key) for key in ("ready", "p50_us", "p99_us")] == ["", "", ""]
+    vitals = model_pb2.Vitals(
+        healthy=False, ready=False, reason="no network", dropped=3, p50_us=640, p99_us=12_340,
+        memory_peak_bytes=2048, queue=4, host_calls={"wasi:logging/logging@0.1.0-draft": 9, "a:b/c": 1},
+    )  # fmt: skip
+    row = agent_row(agent(vitals=vitals), NOW)
+    keys = ("healthy", "ready", "reason", "dropped", "p50_us", "p99_us", "memory_peak_bytes", "queue")
+    assert [row.record[key] for key in keys] == [False, False, "no network", 3, 640, 12_340, 2048, 4]
+    assert row.record["host_calls"] == {"a:b/c": 1, "wasi:logging/logging@0.1.0-draft": 9}
+    cells = ("ready", "p50_us", "p99_us", "memory_peak_bytes", "queue")
+    assert [row.cell(key) for key in cells] == ["no", "640 us", "12.3 ms", "2.0 KiB", 4]
+    assert agent_row(agent(vitals=model_pb2.Vitals(ready=True, p50_us=2_500_000)), NOW).cell("p50_us") == "2.5 s"
+
+
 def test_a_deployment_counts_its_healthy_waves() -> None:
     waves = [pb.Wave(number=1, nodes=["n1"], state="healthy"), pb.Wave(number=2, nodes=["n2"], state="failed")]
     row = deployment_row(pb.Deployment(id="d", state="rolled-back", waves=waves, created_ms=NOW), NOW)
