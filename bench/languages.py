@@ -69,7 +69,7 @@ class Measured:
         size: of the component.
         compressed: the same by gzip.
         compile: from the supervisor's order to the running agent, where nothing was compiled before.
-        start: the same with compiled code on disk.
+        start: the same with compiled code on disk; the runner is a new one, too.
         first_call: the first call of an agent.
         call: one of the calls after it.
     """

@@ -114,14 +114,16 @@ TOPICS = (
         "idle",
         "bench.idle",
         "A thousand idle agents",
-        "Proportional set size of one runner with context-agents, idle, and what further agents add to it.",
+        "Proportional set size of one runner with context-agents, idle, and what further agents add to it; and how "
+        "long it takes to start one of them, from the supervisor's side.",
+        limit_s=240.0,
     ),
     Topic(
         "languages",
         "bench.languages",
         "Languages",
         "The sample agent of `fleetctl bundle new` in each language, on a runner of its own, from the supervisor's "
-        "side. Its call counts in the store, runs a model and logs.",
+        "side. A start makes the runner, too. A call counts in the store, runs a model and logs.",
         arguments=("--json",),
         limit_s=240.0,
     ),
