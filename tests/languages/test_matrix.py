@@ -56,9 +56,9 @@ RUNTIME = {
 
 SMALLEST = {
     Language.C: "1MiB",
-    Language.GO: "8MiB",
-    Language.JAVASCRIPT: "24MiB",
-    Language.PYTHON: "32MiB",
+    Language.GO: "4MiB",
+    Language.JAVASCRIPT: "12MiB",
+    Language.PYTHON: "16MiB",
     Language.QUICKJS: "8MiB",
     Language.RUST: "2MiB",
 }
