@@ -20,7 +20,9 @@ from tests.fakes.file_guest import STAY, Guest
 
 QUOTA = 8 * ENTRY_BYTES
 NAMES = ("a", "b", "c")
-paths = st.lists(st.sampled_from((*NAMES, *NAMES, "..", ".", "/", "")), min_size=1, max_size=4).map("/".join)
+paths = st.sampled_from(NAMES) | st.lists(
+    st.sampled_from((*NAMES, *NAMES, "..", ".", "/", "")), min_size=1, max_size=4
+).map("/".join)
 sizes = st.sampled_from((0, 1, 100, ENTRY_BYTES, 3 * ENTRY_BYTES, 2**40, 2**64 - 1))
 
 Tree = dict[str, "Tree | bytearray"]
@@ -64,6 +66,11 @@ class FileMachine(RuleBasedStateMachine):
         self.open.append((answer.value, found))
         if len(self.open) > 5:
             self.guest.drop(self.open.pop(0)[0])
+
+    @rule(which=st.integers(0, 4))
+    def close(self, which: int) -> None:
+        if which < len(self.open):
+            self.guest.drop(self.open.pop(which)[0])
 
     @rule(which=st.integers(0, 4), offset=sizes, size=sizes)
     def write(self, which: int, offset: int, size: int) -> None:
@@ -176,6 +183,6 @@ def test_a_guest_sees_what_the_model_shows(resolve: object, monkeypatch: pytest.
     run_state_machine_as_test(
         FileMachine,
         settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
