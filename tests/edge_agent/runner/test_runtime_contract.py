@@ -15,6 +15,7 @@ from edge_agent.runtime import (
     AgentCrashed,
     AgentExited,
     AgentHealthChanged,
+    AgentLogged,
     AgentReplaced,
     AgentRestored,
     AgentStart,
@@ -52,9 +53,9 @@ async def code_of(awaitable):
 
 
 async def next_event(runtime):
-    """What happens next; what is known of a crash, and news of health, have tests of their own."""
+    """What happens next; crash reports, news of health and log lines have tests of their own."""
     async with asyncio.timeout(20):
-        while isinstance(event := await runtime.next_event(), AgentCrashed | AgentHealthChanged):
+        while isinstance(event := await runtime.next_event(), AgentCrashed | AgentHealthChanged | AgentLogged):
             pass
         return event
 
