@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import gzip
 import hashlib
+import os
 import statistics
 import sys
 import tempfile
@@ -155,16 +156,18 @@ def missing_languages(found: Collection[Language]) -> str:
 
 
 def write() -> None:
-    """Measure every language and rewrite the table."""
-    rows = []
+    """Measure every language and rewrite the table, with how busy the machine was."""
+    rows, loads = [], []
     for language in Language:
         file = toolchains.sample(language)
         cells = asyncio.run(measure(language, file, file.read_bytes())).cells()
+        loads.append(os.getloadavg()[0])
         rows.append(f"| {' | '.join((language, *cells, SMALLEST[language].replace('MiB', ' MiB')))} |")
         sys.stderr.write(f"{rows[-1]}\n")
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}" + "\n".join((*HEADER, *rows)) + f"\n{END}{after}")
+    busy = f"Load while this ran: {min(loads):.0f} to {max(loads):.0f}, on {os.cpu_count()} processors."
+    PAGE.write_text(f"{before}{BEGIN}" + "\n".join((*HEADER, *rows, "", busy)) + f"\n{END}{after}")
 
 
 if __name__ == "__main__":
