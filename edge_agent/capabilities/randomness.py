@@ -82,6 +82,10 @@ class _Source:
         self._interface = interface
         self._granted = context.authority.allows(parse_interface(interface).unversioned)
 
+    def some_bytes(self, most: int) -> bytes:
+        """Up to so many random bytes."""
+        return self.bytes(min(most, MAX_BYTES))
+
     def bytes(self, count: int) -> bytes:
         """So many random bytes."""
         if not self._granted:
@@ -89,10 +93,6 @@ class _Source:
         if count > MAX_BYTES:
             raise FleetError(Code.LIMIT_EXCEEDED, f"one call gives {MAX_BYTES} random bytes, not {count}")
         return self._entropy(count)
-
-    def some_bytes(self, most: int) -> bytes:
-        """Up to so many random bytes."""
-        return self.bytes(min(most, MAX_BYTES))
 
     def number(self) -> int:
         """A random u64."""

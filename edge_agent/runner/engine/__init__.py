@@ -9,8 +9,8 @@ Rules for the caller: tick the engine about every `TICK_SECONDS`, or deadlines d
 the default stack (2 MiB is safe, 512 KiB is not); close every instance. Lists of numbers cross through a generated shim
 (`shim`), at about 2 ms per MiB; a call carries half of the agent's memory limit and never more than 64 MiB.
 
-Components with asynchronous functions have a second engine, which `Engine` keeps beside itself (`Component.engine` is the
-one to tick); docs/wasi-0.3.md says what they can do.
+Components with asynchronous functions have a second engine, which `Engine` keeps beside itself (`Component.engine` is
+the one to tick); docs/wasi-0.3.md says what they can do.
 
 Read `instance` first, then `component`; `ffi` is the only module that declares C functions.
 
