@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge_agent import lifecycle_events as events
+from edge_agent.health import vitals
 from fleet.errors import Code, FleetError
 from fleet.model import Exit, ExitCause, ObservedAgent, Refusal
 
@@ -35,6 +36,7 @@ def observe(state: AgentState, stats: AgentStats, last_output: str) -> ObservedA
         memory_bytes=stats.memory_bytes,
         last_output=last_output,
         refusal=state.refusal or (None if state.failed is None else state.failed.refusal),
+        vitals=vitals(state.phase, stats),
     )
 
 
