@@ -59,6 +59,8 @@ _PATIENCE_SHARE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class _Member:
+    """One instance of an agent."""
+
     types: ComponentTypes
     links: Mapping[str, str]
 
@@ -73,19 +75,21 @@ class Links:
     def __init__(self, find: Callable[[str], Target | None]) -> None:
         self._find = find
         self._lock = threading.Lock()
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, dict[object, _Member]] = {}
+        """Instances by agent; the first is the one that answers. An agent has two while it is replaced."""
         self._stopped: dict[str, float] = {}
         """Agents that were told to stop and have not joined again, and the monotonic second."""
         self._waiting: set[Callable[[], None]] = set()
         """What wakes the agents that wait for one of those."""
 
-    def join(self, agent: str, types: ComponentTypes, links: Mapping[str, str]) -> None:
-        """Add an agent that starts.
+    def join(self, agent: str, types: ComponentTypes, links: Mapping[str, str], instance: object) -> None:
+        """Add an instance that starts; it has to fit every instance of the others, whichever of them answers.
 
         Args:
             agent: its name.
             types: of its component.
             links: import, as the component names it, to the agent that answers.
+            instance: stands for it.
 
         Raises:
             FleetError: LINK_INVALID when it does not fit an agent that it is linked to, or one that is linked to it.
@@ -94,22 +98,36 @@ class Links:
             _check_free_of_resources(imported, types.imports.get(imported), agent)
         with self._lock:
             for imported, target in links.items():
-                if target in self._members:
-                    _check(imported, agent, types, target, self._members[target].types)
-            for user, member in self._members.items():
+                for member in self._members.get(target, {}).values():
+                    _check(imported, agent, types, target, member.types)
+            for user, member in self._users(agent):
                 for imported, target in member.links.items():
                     if target == agent:
                         _check(imported, user, member.types, agent, types)
-            self._members[agent] = _Member(types, links)
+            self._members.setdefault(agent, {})[instance] = _Member(types, links)
             self._stopped.pop(agent, None)
             waiting = tuple(self._waiting)
         for wake in waiting:
             wake()
 
-    def leave(self, agent: str) -> None:
-        """Forget an agent that ended."""
+    def take_over(self, agent: str, instance: object) -> None:
+        """Let an instance answer from now on."""
         with self._lock:
-            self._members.pop(agent, None)
+            members = self._members[agent]
+            self._members[agent] = {instance: members[instance], **members}
+
+    def leave(self, agent: str, instance: object) -> None:
+        """Forget an instance that ended."""
+        with self._lock:
+            members = self._members.get(agent, {})
+            members.pop(instance, None)
+            if not members:
+                self._members.pop(agent, None)
+
+    def _users(self, agent: str) -> list[tuple[str, _Member]]:
+        return [
+            (user, member) for user, members in self._members.items() for member in members.values() if user != agent
+        ]
 
     def stop(self, agent: str) -> None:
         """Note that an agent was told to stop."""
@@ -186,7 +204,7 @@ class Links:
 
     def _export(self, imported: str, target: str) -> str:
         """Export that answers an import; the import itself when nothing of that name runs."""
-        member = self._members.get(target)
+        member = next(iter(self._members.get(target, {}).values()), None)
         return imported if member is None else answering_export(imported, member.types.exports, "", target)
 
 

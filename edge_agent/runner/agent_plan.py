@@ -5,6 +5,7 @@ Owns: `AgentPlan` and `RunnerServices`. What is done with them is `edge_agent.ru
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from edge_agent.runner.exchange import Watchers
 from fleet.health import HealthPolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from edge_agent.runner.agent_links import Links
@@ -51,3 +53,5 @@ class RunnerServices:
     memory: MemoryMeter
     links: Links
     watchers: Watchers = field(default_factory=Watchers)
+    questions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    """Numbers of what agents ask: an answer that comes too late never meets the question of another instance."""

@@ -104,7 +104,7 @@ class AgentThread:
         """Set to end a wait of the guest early."""
         self._words = LastWords()
         self._agent_context: AgentContext | None = None
-        self.mailbox = Mailbox(self._stirred.set)
+        self.mailbox = Mailbox(self._stirred.set, services.questions)
         """Where the answers to the agent's questions are put; for any thread."""
         self.thread = threading.Thread(target=self._run, name=plan.name, daemon=True)
 
@@ -195,7 +195,7 @@ class AgentThread:
     def _interfaces(self, component: Component, context: AgentContext) -> Iterable[HostInterface]:
         """What the node serves, and what other agents do."""
         links, plan = self._services.links, self._plan
-        links.join(plan.name, component.types, plan.links)
+        links.join(plan.name, component.types, plan.links, self)
         own = link(component, context, plan.authority, plan.deny_stubs)
         others = links.interfaces(component.types, plan.links, context, lambda: self._deadline - time.monotonic())
         return [*own, *others] if others else own

@@ -7,7 +7,6 @@ Never asks a grant about messages or sources: capabilities did, and the supervis
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from edge_agent.runner.messages import AskSensors, Published, Replied, Requested
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from edge_agent.runner.messages import Message
     from edge_agent.runner.outbox import Outbox
@@ -48,13 +47,14 @@ class Mailbox:
 
     Args:
         wake: ends a wait of the agent's thread.
+        numbers: of the questions: shared by whatever may be given another one's late answer.
     """
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], numbers: Iterator[int]) -> None:
         self._wake = wake
         self._lock = threading.Lock()
         self._expected: dict[int, _Expected] = {}
-        self._numbers = itertools.count(1)
+        self._numbers = numbers
 
     def open(self, most: int) -> int:
         """Begin to take up to `most` answers; return the number of the question."""

@@ -262,6 +262,7 @@ class HostedAgent:
         """Hear that an instance is gone; `last_word` is None for one that was sent away."""
         with self._changed:
             self._threads.discard(thread)
+            self._services.links.leave(self.name, thread)
             self._probes.pop(thread, None)
             self._numbers.bury(thread.host_calls, trapped=thread.trapped)
             if self._busy is thread:
@@ -282,7 +283,6 @@ class HostedAgent:
         if not self._threads:
             if self._server is not None:
                 self._server.close()
-            self._services.links.leave(self.name)
             self._services.watchers.remove(self.name)
             self._ended(self)
 
@@ -326,6 +326,7 @@ class HostedAgent:
     def _take_over(self, thread: AgentThread) -> None:
         """Give the jobs that wait to an instance, whose grant may let fewer or more of them wait."""
         self._active, self._plan = thread, thread.plan
+        self._services.links.take_over(self.name, thread)
         self._numbers.renew()
         waiting, self._queue = self._queue, _queue_for(thread.plan, self._queue.drain())
         self._numbers.dropped += waiting.dropped

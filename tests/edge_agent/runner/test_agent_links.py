@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from edge_agent.fusion import Fusion, Part, Wire
-from edge_agent.runtime import AgentExited, RunnerLost
+from edge_agent.runtime import AgentExited, Probation, RunnerLost
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 from tests.edge_agent.runner.conftest import component, small
@@ -170,6 +170,17 @@ async def test_no_call_is_lost_while_the_other_agent_is_replaced(host, asking, s
         await host.stop(B, 1000)
         await host.start(component(tmp_path / "next.wasm", scorer(factor=3)).start(B))
     assert set(answers) == {"ok(42)", "ok(63)"}
+
+
+async def test_a_replacement_of_other_types_changes_nothing(host, asking, scoring, tmp_path):
+    await host.start(scoring.start(B))
+    await host.start(asking.start(A, links=LINK))
+    other = component(tmp_path / "other.wasm", scorer(result="s32"))
+    assert (await fault(host.replace(other.start(B), Probation(3, 60_000)))).code is Code.LINK_INVALID
+    assert await output(host, "run(21)") == "ok(42)"
+    await host.stop(A, 100)
+    await host.start(asking.start(A, links=LINK))
+    assert await output(host, "run(21)") == "ok(42)", "whoever starts meets the types of what runs"
 
 
 async def test_waiting_for_an_agent_that_does_not_return_costs_an_error(host, asking, scoring):

@@ -1,5 +1,6 @@
 """What is bounded between a runner and its supervisor, and who is told of a change."""
 
+import itertools
 import socket
 
 import pytest
@@ -30,7 +31,7 @@ MESSAGE = BusMessage("t", b"1234")
 
 def test_a_mailbox_takes_what_is_expected_and_no_more(monkeypatch):
     woken = []
-    mailbox = Mailbox(lambda: woken.append(1))
+    mailbox = Mailbox(lambda: woken.append(1), itertools.count(1))
     first, second = mailbox.open(2), mailbox.open(1)
     for _ in range(3):
         mailbox.put(first, MESSAGE)
@@ -70,10 +71,20 @@ def agent_floods(agent):
         agent.publish(BusMessage("t", bytes(1 << 20)))
 
 
+def test_a_late_answer_never_meets_the_question_of_another_instance():
+    numbers = itertools.count(1)
+    older, newer = Mailbox(lambda: None, numbers), Mailbox(lambda: None, numbers)
+    asked = older.open(1)
+    older.close(asked)
+    waiting = newer.open(1)
+    newer.put(asked, MESSAGE)
+    assert newer.answers(waiting) == []
+
+
 def test_what_a_supervisor_does_not_read_is_refused_to_the_agent(ends, monkeypatch):
     monkeypatch.setattr(outbox, "MAX_OFFERED_BYTES", 4_000_000)
     post = Outbox(Connection(ends[0]))
-    agent = AgentExchange("app/a", post, Mailbox(lambda: None), Watchers(), lambda _: None)
+    agent = AgentExchange("app/a", post, Mailbox(lambda: None, itertools.count(1)), Watchers(), lambda _: None)
     with pytest.raises(FleetError) as caught:
         agent_floods(agent)
     assert caught.value.code is Code.UNAVAILABLE
@@ -84,7 +95,7 @@ def test_what_a_supervisor_does_not_read_is_refused_to_the_agent(ends, monkeypat
 def test_an_agent_gives_up_waiting_for_a_node_that_says_nothing(ends, monkeypatch):
     monkeypatch.setattr(exchange, "SENSORS_TIMEOUT_S", 0.0)
     post = Outbox(Connection(ends[0]))
-    agent = AgentExchange("app/a", post, Mailbox(lambda: None), Watchers(), lambda _: None)
+    agent = AgentExchange("app/a", post, Mailbox(lambda: None, itertools.count(1)), Watchers(), lambda _: None)
     with pytest.raises(FleetError, match="does not answer"):
         agent.sensors("roof")
     assert agent.request(MESSAGE, 1, 0) == []
