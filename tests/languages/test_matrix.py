@@ -59,7 +59,7 @@ SMALLEST = {
     Language.GO: "4MiB",
     Language.JAVASCRIPT: "12MiB",
     Language.PYTHON: "16MiB",
-    Language.QUICKJS: "8MiB",
+    Language.QUICKJS: "6MiB",
     Language.RUST: "2MiB",
 }
 """Memory that the agent does its work in; docs/languages.md gives it."""
