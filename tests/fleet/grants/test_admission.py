@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 
 from fleet.errors import Code, ExitCode, FleetError
-from fleet.grants import BASELINE, Authority, Rule, check_applies, check_imports, effective, parse_grant, subset
+from fleet.grants import (
+    BASELINE,
+    Authority,
+    Rule,
+    check_applies,
+    check_holds,
+    check_imports,
+    effective,
+    parse_grant,
+    subset,
+)
 from fleet.grants.admission import ImportDecision
 from fleet.grants.constraints import Patterns
 from fleet.model import Link
@@ -55,6 +65,14 @@ def test_each_condition_can_fail(grant, facts, code, condition):
     with pytest.raises(FleetError) as caught:
         check_applies(grant, **{**FACTS, **facts})
     assert (caught.value.code, caught.value.detail["condition"]) == (code, condition)
+
+
+def test_a_grant_holds_for_its_own_agent_whatever_it_runs(grant):
+    labels, now = FACTS["labels"], FACTS["now"]
+    check_holds(grant, FACTS["agent"], labels, now)
+    with pytest.raises(FleetError) as caught:
+        check_holds(grant, "climate/other", labels, now)
+    assert (caught.value.code, caught.value.detail["condition"]) == (Code.GRANT_NOT_APPLICABLE, "agent")
 
 
 def test_a_malformed_version_is_the_bundles_fault(grant):
