@@ -67,6 +67,16 @@ class FileMachine(RuleBasedStateMachine):
         if len(self.open) > 5:
             self.guest.drop(self.open.pop(0)[0])
 
+    @rule(path=paths, size=st.sampled_from((1, 100, ENTRY_BYTES)))
+    def put(self, path: str, size: int) -> None:
+        answer = self.guest.open(path, "create truncate")
+        if isinstance(answer, Ok):
+            folder, name = self.place(path)
+            found = folder.setdefault(name, bytearray())
+            assert isinstance(found, bytearray)
+            found[:] = b"x" * size if self.guest.write(answer.value, b"x" * size, 0) == Ok(size) else b""
+            self.guest.drop(answer.value)
+
     @rule(which=st.integers(0, 4))
     def close(self, which: int) -> None:
         if which < len(self.open):
