@@ -21,13 +21,17 @@ def address_of(buffer: bytearray) -> int:
 
 
 class Arena:
-    """A block that is filled from the start for every conversion; what does not fit gets memory of its own."""
+    """A block that is filled from the start for every conversion; what does not fit gets memory of its own.
 
-    __slots__ = ("_base", "_block", "_handles", "_kept", "_top")
+    The block is made when the first conversion needs it: an agent that only waits has none.
+    """
+
+    __slots__ = ("_base", "_block", "_handles", "_kept", "_room", "_top")
 
     def __init__(self) -> None:
-        self._block = bytearray(_BLOCK)
-        self._base = address_of(self._block)
+        self._block = bytearray()
+        self._base = 0
+        self._room = -1  # not even nothing has an address yet
         self._top = 0
         self._kept: list[bytes | bytearray] = []
         self._handles: list[int] = []
@@ -36,9 +40,12 @@ class Arena:
         """Get `size` bytes of any content: the buffer they are in, where in it they start, and their address."""
         start = self._top
         end = start + size
-        if end <= _BLOCK:
+        if end <= self._room:
             self._top = (end + 7) & ~7
             return self._block, start, self._base + start
+        if self._room < 0:
+            self._make_block()
+            return self.take(size)
         buffer = bytearray(size)
         return buffer, 0, self.keep(buffer)
 
@@ -51,7 +58,9 @@ class Arena:
         """Hold bytes until the next reset; returns their address, which is valid even for no bytes at all."""
         size = len(raw)
         end = self._top + size
-        if size <= _COPY_LIMIT and end <= _BLOCK:
+        if size <= _COPY_LIMIT and self._room < 0:
+            self._make_block()
+        if size <= _COPY_LIMIT and end <= self._room:
             start = self._top
             self._block[start:end] = raw
             self._top = (end + 7) & ~7
@@ -62,6 +71,11 @@ class Arena:
     def hold_handle(self, handle: int) -> None:
         """Remember a resource handle made for this conversion."""
         self._handles.append(handle)
+
+    def _make_block(self) -> None:
+        self._block = bytearray(_BLOCK)
+        self._base = address_of(self._block)
+        self._room = _BLOCK
 
     def reset(self) -> None:
         """Forget everything; the next conversion starts from the beginning of the block."""

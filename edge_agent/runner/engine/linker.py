@@ -9,7 +9,6 @@ value of a type it did not declare.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from edge_agent.capabilities.lazy import LazyInterfaces
@@ -52,12 +51,36 @@ Destructor: TypeAlias = "Callable[[int], None]"
 class _OnDemand(dict[int, T]):
     """Looks everything up when the first is missing."""
 
+    __slots__ = ("_find",)
+
     def __init__(self, find: Callable[[], Mapping[int, T]]) -> None:
         self._find = find
 
     def __missing__(self, index: int) -> T:
         self.update(self._find())
         return self[index]
+
+
+class _Later:
+    """What `_found` returns, found once, by the first that asks for it."""
+
+    __slots__ = ("_both", "_interfaces", "_table")
+
+    def __init__(self, table: ImportTable, interfaces: Iterable[HostInterface]) -> None:
+        self._table = table
+        self._interfaces = interfaces
+        self._both: tuple[Mapping[int, Function], Mapping[int, Destructor]] | None = None
+
+    def functions(self) -> Mapping[int, Function]:
+        return self._find()[0]
+
+    def destructors(self) -> Mapping[int, Destructor]:
+        return self._find()[1]
+
+    def _find(self) -> tuple[Mapping[int, Function], Mapping[int, Destructor]]:
+        if self._both is None:
+            self._both = _found(self._table, self._interfaces)
+        return self._both
 
 
 def resolve(
@@ -80,8 +103,8 @@ def resolve(
         found = _found(table, interfaces)
         table.fitting.add(interfaces.key)
         return found
-    both = cache(lambda: _found(table, interfaces))
-    return _OnDemand(lambda: both()[0]), _OnDemand(lambda: both()[1])
+    later = _Later(table, interfaces)
+    return _OnDemand(later.functions), _OnDemand(later.destructors)
 
 
 def _found(
