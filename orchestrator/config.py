@@ -81,7 +81,8 @@ class Limits:
     Attributes:
         report_interval_ms: how often a node reports when nothing changes.
         write_deadline_ms: how long one message to a node may take before its session is cut off.
-        messages_per_second: messages that one session may send on average; four times as many at once.
+        messages_per_second: messages that one session may send on average; four times as many at once. Answers that
+            somebody waits for do not count.
         assignment_lifetime_s: how long an assignment may be adopted; signed anew before a third of it is left.
         fetches_per_node: blobs that one node may fetch at once; the next one is refused.
         fetches: blobs that are sent at once to all nodes; the next one waits.

@@ -168,6 +168,11 @@ class Session:
         finally:
             self._answers.pop(command.id, None)
 
+    def awaits(self, identifier: str) -> bool:
+        """Whether a caller waits for the answer to this command, and none has come."""
+        future = self._answers.get(identifier)
+        return future is not None and not future.done()
+
     def answer(self, identifier: str, answer: CommandAnswer) -> None:
         """Hand an answer to its caller; an answer that nobody waits for any more is dropped."""
         future = self._answers.get(identifier)

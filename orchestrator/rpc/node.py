@@ -187,7 +187,9 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
                 raise FleetError(Code.DEADLINE_EXCEEDED, f"silent for {silence_s:.0f} s", node=session.node) from error
             if message is None:
                 return
-            allowance.take(asyncio.get_running_loop().time())
+            # One answer to each command was asked for: how fast operators call says nothing against the node.
+            if not (message.WhichOneof("message") == "result" and session.awaits(message.result.id)):
+                allowance.take(asyncio.get_running_loop().time())
             await self._take(session, identity, message)
 
     async def _take(self, session: NodeSession, identity: NodeIdentity, message: node_pb2.NodeMessage) -> None:

@@ -47,9 +47,9 @@ async def reason_of_end(operator: Operator, node: str) -> str:
     return event.message
 
 
-async def flood(node: NodeClient) -> None:
+async def flood(node: NodeClient, message: node_pb2.NodeMessage) -> None:
     for _ in range(1000):
-        await node.stream.write(node_pb2.NodeMessage(logs={}))
+        await node.stream.write(message)
     await drain(node)
 
 
@@ -188,7 +188,29 @@ async def test_a_flood_is_cut_off(fleet: FleetFixture) -> None:
         operator = Operator(fleet, coordinator)
         (node,) = await joined(fleet, coordinator, operator, "n1")
         with pytest.raises(aio.AioRpcError):  # gRPC's client may not see the status while it still writes
-            await flood(node)
+            await flood(node, node_pb2.NodeMessage(logs={}))
+        assert await reason_of_end(operator, "n1") == Code.LIMIT_EXCEEDED
+        await node.close()
+        await operator.channel.close()
+
+
+async def test_answers_that_were_asked_for_are_no_flood_and_others_are(fleet: FleetFixture) -> None:
+    async with serving(fleet, messages_per_second=1) as coordinator:
+        operator = Operator(fleet, coordinator)
+        fleet.release()
+        await operator.push()
+        (node,) = await joined(fleet, coordinator, operator, "n1")
+        await operator.deploy()
+        await node.run()
+        request = control_pb2.CallAgentRequest(agent="climate/context", node="n1", invocation="get()", deadline_ms=5000)
+        for number in range(30):
+            call = operator.control.CallAgent(request, timeout=CALL_S)
+            command = (await node.receive()).command
+            answer = node_pb2.NodeMessage(result={"id": command.id, "output": str(number)})
+            await node.stream.write(answer)
+            assert (await call).output == str(number)
+        with pytest.raises(aio.AioRpcError):
+            await flood(node, answer)  # nobody waits for it any more
         assert await reason_of_end(operator, "n1") == Code.LIMIT_EXCEEDED
         await node.close()
         await operator.channel.close()
