@@ -5,7 +5,6 @@ Owns: `LastWords`. A guest that panics prints why, and then executes `unreachabl
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,12 +28,12 @@ class LastWords:
     """Remembers the newest lines of one agent that may tell why it ends; used by the agent's thread alone."""
 
     def __init__(self) -> None:
-        self._lines: deque[LogRecord] = deque(maxlen=MAX_LINES)
+        self._lines: tuple[LogRecord, ...] = ()
 
     def note(self, record: LogRecord) -> None:
         """Take a line that the agent logged or printed; lines are clean already (`capabilities.log.clean`)."""
         if record.level in _LOUD and not record.message.startswith(_ADVICE):
-            self._lines.append(record)
+            self._lines = (*self._lines, record)[-MAX_LINES:]
 
     def quote(self, now_ns: int) -> str:
         """Return what was said in the last second, "" for nothing.

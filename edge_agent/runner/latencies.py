@@ -9,6 +9,8 @@ is longer than `MAX_US` counts as that.
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 _STEPS_BITS = 3
 _STEPS = 1 << _STEPS_BITS
 """Buckets in each doubling of the duration."""
@@ -21,24 +23,27 @@ WINDOW_S = 300.0
 
 
 class Histogram:
-    """Counts durations; takes the same room however many there are."""
+    """Counts durations; takes little room, however many there are."""
 
     __slots__ = ("_counts", "total")
 
     def __init__(self) -> None:
-        self._counts = [0] * (_bucket(MAX_US) + 1)
+        self._counts: list[int] = []  # as long as the longest duration asks for: most agents are never called
         self.total = 0
         """Durations that were added."""
 
     def add(self, duration_us: int) -> None:
         """Count one duration."""
-        self._counts[_bucket(min(max(duration_us, 0), MAX_US))] += 1
+        bucket = _bucket(min(max(duration_us, 0), MAX_US))
+        if bucket >= len(self._counts):
+            self._counts.extend([0] * (bucket + 1 - len(self._counts)))
+        self._counts[bucket] += 1
         self.total += 1
 
     def __add__(self, other: Histogram) -> Histogram:
         """Return what both have counted."""
         both = Histogram()
-        both._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]
+        both._counts = [a + b for a, b in zip_longest(self._counts, other._counts, fillvalue=0)]
         both.total = self.total + other.total
         return both
 
