@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
 END_TIMEOUT_S = 0.5
 """How long the agents may take to close their files when the supervisor has gone or ends the runner."""
+
+SHARED = 16
+"""Authorities that are remembered, so that agents started with the same one share it."""
 
 STACK_BYTES = 8 << 20
 """Stack of an agent's thread: guest, engine and host functions nest on it."""
@@ -172,8 +175,8 @@ class Runner:
     def _planned(self, message: StartAgent, module: int) -> tuple[AgentPlan, Callable[[], Component]]:
         """What an instance runs with, and how it comes by its component; closes `module` when that is refused."""
         try:
-            authority = Authority.decode(message.authority.encode())
-            inference = Inference.decode(message.inference)
+            authority = _authority(message.authority)
+            inference = _inference(tuple(sorted(message.inference.items())))
         except FleetError:
             os.close(module)
             raise
@@ -201,6 +204,18 @@ class Runner:
         with self._changed:
             if self._agents.get(ended.name) is ended:  # it may have been started again already
                 del self._agents[ended.name]
+
+
+@lru_cache(maxsize=SHARED)
+def _authority(text: str) -> Authority:
+    """Agents with the same authority share what it reads as, which nobody changes."""
+    return Authority.decode(text.encode())
+
+
+@lru_cache(maxsize=1)
+def _inference(items: tuple[tuple[str, str], ...]) -> Inference:
+    """What the node's operator decided is the same for all agents."""
+    return Inference.decode(dict(items))
 
 
 class EngineKind(NamedTuple):
