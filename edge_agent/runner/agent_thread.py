@@ -123,6 +123,15 @@ class AgentThread:
         """How often the instance has called each interface of the host; for any thread."""
         return self._recorder.host_calls
 
+    def watch(self) -> None:
+        """Let the agent be told of the changes that this instance takes, and of no others; once it has started."""
+        plan, watchers = self._plan, self._services.watchers
+        if self._instance is not None and watches(self._instance):
+            context = self._host.context
+            watchers.add(plan.name, plan.authority, lambda change: self._host.submit(ChangeJob(change, context)))
+        else:
+            watchers.remove(plan.name)
+
     def context(self) -> AgentContext:
         """Return what the agent's capabilities work with; in the agent's thread, once it has started."""
         if self._agent_context is None:
@@ -188,9 +197,6 @@ class AgentThread:
                 self._plan.authority.limits,
             )
         held.callback(self._instance.close)
-        if watches(self._instance):
-            name, tell = self._plan.name, lambda change: self._host.submit(ChangeJob(change, self._host.context))
-            self._services.watchers.add(name, self._plan.authority, tell)
 
     def _interfaces(self, component: Component, context: AgentContext) -> Iterable[HostInterface]:
         """What the node serves, and what other agents do."""

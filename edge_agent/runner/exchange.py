@@ -108,10 +108,12 @@ class Watchers:
         self._watchers: dict[str, _Watcher] = {}
 
     def add(self, agent: str, authority: Authority, tell: Callable[[Change], None]) -> None:
-        """Tell an agent of the changes that its grant allows, by `tell`, which must not wait."""
-        if authority.capabilities.get(WATCHER):
-            with self._lock:
+        """Tell an agent of the changes that its grant allows, by `tell`, which must not wait, and of no others."""
+        with self._lock:
+            if authority.capabilities.get(WATCHER):
                 self._watchers[agent] = _Watcher(authority, tell)
+            else:
+                self._watchers.pop(agent, None)
 
     def remove(self, agent: str) -> None:
         """Tell an agent nothing more."""

@@ -211,6 +211,7 @@ class HostedAgent:
                 return
             if self._candidate is None or thread is not self._candidate[0]:
                 self._active = thread
+                thread.watch()
                 if self._server is not None:
                     self._server.start()
                 if thread in self._probes:  # before it counts as ready
@@ -327,6 +328,7 @@ class HostedAgent:
         """Give the jobs that wait to an instance, whose grant may let fewer or more of them wait."""
         self._active, self._plan = thread, thread.plan
         self._services.links.take_over(self.name, thread)
+        thread.watch()
         self._numbers.renew()
         waiting, self._queue = self._queue, _queue_for(thread.plan, self._queue.drain())
         self._numbers.dropped += waiting.dropped

@@ -10,7 +10,9 @@ from edge_agent.runtime import (
     AgentPublished,
     AgentReplied,
     AgentRequested,
+    AgentRestored,
     BusMessage,
+    Probation,
     SensorState,
 )
 from fleet.errors import Code, FleetError
@@ -152,6 +154,32 @@ async def test_a_watcher_is_told_what_its_grant_names(host, events):
     await host.start(events.start("app/b", capabilities=GRANT | {"wasi:keyvalue/watcher": patterns(buckets=["x"])}))
     await host.call("app/a", 'put("seen", "door", "open")')
     assert await received(host, "app/b") == "[]"
+
+
+async def test_an_agent_watches_with_the_grant_of_the_instance_that_serves(host, events):
+    """Not with that of one which did not come to serve, or which had to give way."""
+    older = events.start("app/b", capabilities=GRANT | {"wasi:keyvalue/watcher": patterns(buckets=["x"])})
+    newer = events.start("app/b", capabilities=GRANT)
+    await host.start(events.start("app/a", capabilities=GRANT))
+    await host.start(older)
+    await host.replace(newer, Probation(100, 60_000))
+    await host.call("app/a", 'put("seen", "door", "open")')
+    assert "set door open" in await received(host, "app/b")
+    with pytest.raises(FleetError):
+        await host.deliver("app/b", BusMessage("site/in", b"trap"))
+    await said(host, AgentRestored)
+    await host.call("app/a", 'put("seen", "door", "shut")')
+    assert await received(host, "app/b") == "[]"
+
+
+async def test_what_does_not_watch_any_more_is_told_nothing(host, events, tiny):
+    await host.start(events.start("app/a", capabilities=GRANT))
+    await host.start(events.start("app/b", capabilities=GRANT))
+    await host.replace(tiny.start("app/b", capabilities=GRANT), Probation(100, 60_000))
+    before = host.stats("app/b").calls
+    await host.call("app/a", 'put("seen", "door", "open")')
+    assert (await host.call("app/b", "count()")).output == "1"
+    assert host.stats("app/b").calls == before + 1
 
 
 async def test_a_full_queue_costs_changes_that_are_counted(host, events):
