@@ -235,7 +235,7 @@ class Session:
                 self._sent_receipt = receipt
 
     async def _tell(self) -> Ended:
-        """Send events and log lines in batches; an event that could not be sent waits for the next session."""
+        """Send events and log lines in batches, lines gathered for a moment; an unsent event waits for a session."""
         journal = self._node.journal
         while True:
             await journal.pending.wait()
@@ -252,6 +252,8 @@ class Session:
                 logs = pb.LogBatch(lines=[wire.to_pb_log_line(line) for line in lines])
                 await self._write(pb.NodeMessage(logs=logs))
             journal.settle()
+            if 0 < len(lines) < MAX_BATCH:  # a message for each line would be a flood to the coordinator
+                await self._clock.sleep(self._settings.coalesce_ms / 1000)
 
     async def _adopt(self) -> Ended:
         """Take in the newest desired state; try again what failed for want of bytes, tell what was refused."""

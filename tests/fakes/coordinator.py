@@ -72,6 +72,7 @@ class FakeCoordinator(node_pb2_grpc.NodeServiceServicer, enrolment_pb2_grpc.Enro
     receipts: list[bytes] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     lines: list[LogLine] = field(default_factory=list)
+    line_messages: int = 0
     results: dict[str, pb.CommandResult] = field(default_factory=dict)
     refuse: FleetError | None = None
     refusals: int = 0
@@ -140,6 +141,7 @@ class FakeCoordinator(node_pb2_grpc.NodeServiceServicer, enrolment_pb2_grpc.Enro
                 case "events":
                     self.events += [wire.from_pb_event(event) for event in message.events.events]
                 case "logs":
+                    self.line_messages += 1
                     self.lines += [wire.from_pb_log_line(line) for line in message.logs.lines]
                 case "result":
                     self.results[message.result.id] = message.result

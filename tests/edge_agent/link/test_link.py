@@ -291,6 +291,23 @@ async def test_logs_are_sent_while_somebody_listens_beginning_with_the_kept_ones
     assert [(line.node, line.message) for line in node.coordinator.lines] == [("node-1", "before"), ("node-1", "after")]
 
 
+async def test_lines_that_come_one_by_one_are_sent_together(coordinator: FakeCoordinator, tmp_path: Path) -> None:
+    node = RunningNode(tmp_path / "node", coordinator, changes={"coalesce_ms": 300})
+    await node.join()
+    node.on()
+    session = await node.running(node.released())
+    session.logs(enabled=True)
+    count = 300
+    for number in range(count):
+        line = LogLine(datetime.now(UTC), "", "app/one", "info", "", str(number))
+        node.runtime.events.put_nowait(AgentLogged(line))
+        await until(lambda number=number: len(node.node.journal.lines("app/one")) > number, "a kept line")
+    await until(lambda: len(coordinator.lines) == count, "all lines")
+    assert [line.message for line in coordinator.lines] == [str(number) for number in range(count)]
+    assert coordinator.line_messages < count / 10
+    await node.off()
+
+
 async def test_go_away_is_honoured(node: RunningNode) -> None:
     session = await node.session()
     loop = asyncio.get_running_loop()
