@@ -207,7 +207,7 @@ def edited_leaf(file: Path) -> Iterator[None]:
                 database.execute(statement)
             database.execute("COMMIT")
 
-        put(leaf.replace(b"0", b"1"))
+        put(leaf[:-1] + bytes([leaf[-1] ^ 1]))
         try:
             yield
         finally:
