@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-DEFAULT = {"test_coordinator_program.py", "test_crash.py", "test_fleet.py", "test_power_cut.py"}
+DEFAULT = {"test_coordinator_program.py", "test_fleet.py", "test_power_cut.py"}
 """Modules of the default run; the others belong to `make system`."""
 
 

@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from fleet.signing import SigningKey
 from tests.system.harness import alive, descendants, wait_for
 
@@ -24,6 +26,7 @@ def _agent(name: str, bundle: str, **more: object) -> dict[str, object]:
     return {"name": name, "bundle": f"{bundle}@0.1.0", "triggers": HANDLER, **more}
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_restarts_redeploys_nothing(fleet: RealFleet) -> None:
     fleet.join("n1", "n2")
     fleet.publish("context-agent")
@@ -39,6 +42,7 @@ def test_a_coordinator_that_restarts_redeploys_nothing(fleet: RealFleet) -> None
     assert fleet.ctl("call", "climate/context", f"handle-data({READING})").stdout
 
 
+@pytest.mark.slow
 def test_a_bad_deploy_is_rolled_back_by_itself(fleet: RealFleet) -> None:
     fleet.join("n1", "n2")
     fleet.publish("context-agent", "crasher-agent")
@@ -65,6 +69,7 @@ def test_a_bad_deploy_is_rolled_back_by_itself(fleet: RealFleet) -> None:
     assert len({e["node"] for e in other}) == 1  # the second wave never saw it
 
 
+@pytest.mark.slow
 def test_an_application_is_removed_and_leaves_the_others_alone(fleet: RealFleet) -> None:
     fleet.join("n1", "n2")
     fleet.publish("context-agent")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench.proofs import leaks, page, storm
 
 
+@pytest.mark.slow  # `make hammer` proves the same with more calls
 def test_calls_leak_nothing_whatever_they_carry() -> None:
     found = list(leaks(2000))
     assert [leak.shape for leak in found if leak.found] == []

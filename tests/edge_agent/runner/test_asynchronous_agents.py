@@ -8,7 +8,7 @@ import time
 import pytest
 
 from edge_agent.fusion import Fusion, Part, Wire
-from edge_agent.runtime import AgentCrashed
+from edge_agent.runtime import AgentCrashed, AgentExited
 from fleet.crash import decode_recording
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
@@ -67,6 +67,13 @@ async def test_it_waits_no_longer_than_its_deadline(host, tmp_path) -> None:
     ]
 
 
+async def ended(host) -> None:
+    """Wait until the host has heard of the end: the answer to the call comes before."""
+    async with asyncio.timeout(20):
+        while not isinstance(await host.next_event(), AgentExited):
+            pass
+
+
 async def test_host_functions_have_a_stack_left_when_the_guest_has_used_its_own(host, tmp_path) -> None:
     """They run on the guest's stack in asynchronous functions; one that is full must not end the process."""
     guest = component(tmp_path / "sleeper.wasm", sleeper())
@@ -79,6 +86,7 @@ async def test_host_functions_have_a_stack_left_when_the_guest_has_used_its_own(
         if isinstance(result, FleetError):
             assert result.detail["cause"] == ExitCause.STACK_OVERFLOW
             high = middle
+            await ended(host)
             await host.start(guest.start(AGENT, small(stack_bytes=2 << 20)))
         else:
             low = middle
