@@ -120,8 +120,8 @@ class FileMachine(RuleBasedStateMachine):
     def rename(self, path: str, new: str) -> None:
         if self.guest.rename_at(self.guest.root, path, self.guest.root, new) == Ok(None):
             folder, name = self.place(path)
+            target, new_name = self.place(new)  # before anything moves: the way there may lead through it
             moved = folder.pop(name)
-            target, new_name = self.place(new)
             assert target.get(new_name) in (None, {}) or isinstance(target[new_name], bytearray)
             target[new_name] = moved
 
