@@ -48,7 +48,10 @@ async def reason_of_end(operator: Operator, node: str) -> str:
 
 
 async def flood(node: NodeClient, message: node_pb2.NodeMessage) -> None:
+    """Write until the coordinator ends the session, whose status is then raised."""
     for _ in range(1000):
+        if node.stream.done():  # a write would say so with an InvalidStateError instead of the status
+            break
         await node.stream.write(message)
     await drain(node)
 
