@@ -1,8 +1,8 @@
 """What an agent shares with the node around its runner: the bus, the node's sensors, and changes that others watch.
 
-Owns: the protocol `Exchange` that capabilities use, `NO_EXCHANGE` for an agent that shares nothing, and `Pace`, which
-bounds how often they use it. Never decides what an agent may do: the capability has asked the authority, and the
-supervisor asks it again. The real one is `edge_agent.runner.exchange`.
+Owns: the protocol `Exchange` that capabilities use, and `NO_EXCHANGE` for an agent that shares nothing. Never decides
+what an agent may do: the capability has asked the authority, and the supervisor asks it again. The real one is
+`edge_agent.runner.exchange`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from edge_agent.runtime import BusMessage, SensorState
-
-_SECOND_NS = 1_000_000_000
 
 
 class Exchange(Protocol):
@@ -86,26 +82,3 @@ def _refused(what: str) -> FleetError:
 
 NO_EXCHANGE: Exchange = _NoExchange()
 """For an agent that shares nothing with its node."""
-
-
-class Pace:
-    """How often something happens, counted in whole seconds.
-
-    Args:
-        monotonic_ns: nanoseconds since an unnamed moment.
-    """
-
-    def __init__(self, monotonic_ns: Callable[[], int]) -> None:
-        self._monotonic_ns = monotonic_ns
-        self._second = 0
-        self._count = 0
-
-    def take(self, most: int | None) -> bool:
-        """Count one; False, and not counted, when this second has had `most` already. None is no bound."""
-        second = self._monotonic_ns() // _SECOND_NS
-        if second != self._second:
-            self._second, self._count = second, 0
-        if most is not None and self._count >= most:
-            return False
-        self._count += 1
-        return True

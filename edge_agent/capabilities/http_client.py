@@ -24,7 +24,8 @@ import h11
 
 from edge_agent.capabilities.http_body import Entries, Inflow, Outflow
 from edge_agent.capabilities.http_network import Network, SystemNetwork, tls_context
-from edge_agent.capabilities.http_policy import HttpError, Permit, RequestRate, Target, decide
+from edge_agent.capabilities.http_policy import HttpError, Permit, Target, decide
+from edge_agent.capabilities.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +86,7 @@ class HttpClient:
     def __init__(self, context: AgentContext, network: Network | None = None) -> None:
         self._context = context
         self._network = SystemNetwork() if network is None else network
-        self._rate = RequestRate()
+        self._pace = Pace(context.clock.monotonic_ns)
         self._lock = threading.Lock()
         self._running: set[Sending] = set()
         context.releases.callback(self.close)
@@ -102,7 +103,7 @@ class HttpClient:
             request.body.bound(permit.max_request_bytes)
         with self._lock:
             room = len(self._running) < MAX_REQUESTS
-        if not room or not self._rate.take(permit.max_rps, self._context.clock.monotonic_ns()):
+        if not room or not self._pace.take(permit.max_rps):
             raise HttpError("connection-limit-reached")
         lifetime = self._context.authority.limits.deadline_ms / 1000
         wake, authorities = self._context.wake, self._context.http_authorities

@@ -204,26 +204,3 @@ def _highest(rules: Iterable[Rule], constraint: str) -> int | None:
     ceilings = [rule.maximum(constraint) for rule in rules]
     known = [ceiling for ceiling in ceilings if ceiling is not None]
     return max(known) if known and len(known) == len(ceilings) else None
-
-
-class RequestRate:
-    """Counts requests per second."""
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._count = 0
-
-    def take(self, most: int | None, now_ns: int) -> bool:
-        """Count one request in its second; False when it is one too many.
-
-        Args:
-            most: requests per second; None for no ceiling.
-            now_ns: nanoseconds of a clock that never goes back.
-        """
-        second = now_ns // 1_000_000_000
-        if second != self._second:
-            self._second, self._count = second, 0
-        if most is not None and self._count >= most:
-            return False
-        self._count += 1
-        return True

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import h11
 
 from edge_agent.capabilities.http_listeners import LISTENERS, Listener, Place, cut
-from edge_agent.capabilities.http_policy import HttpError, RequestRate
+from edge_agent.capabilities.http_policy import HttpError
+from edge_agent.capabilities.pace import Pace
 from fleet.errors import FleetError
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class HttpServer:
         self._listening: set[socket.socket] = set()
         """Connections that wait for a request or read one."""
         self._closed = False
-        self._rates = {place: RequestRate() for place in places}
+        self._paces = {place: Pace(time.monotonic_ns) for place in places}
         self._listeners: list[Listener] = []
         try:
             for place in places:
@@ -205,7 +206,7 @@ class HttpServer:
             if request:
                 _say(connection, protocol, request)
             return False
-        if not self._rates[place].take(place.max_rps, time.monotonic_ns()):
+        if not self._paces[place].take(place.max_rps):
             _say(connection, protocol, 429)
         else:
             reply = Reply()

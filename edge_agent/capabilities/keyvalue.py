@@ -23,11 +23,12 @@ works on u64 or s64, and only draft2 has compare-and-swap. Both work on the same
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import HostInterface, Table, bind
 from edge_agent.capabilities.keyvalue_store import KeyValueFile, Quota, Register, SharedFile
 from edge_agent.capabilities.keyvalue_wit import ATOMICS, BATCH, EDITION_DRAFT, EDITION_DRAFT2, STORE
+from edge_agent.capabilities.results import Answering, RefusedError
 from fleet.errors import Code, FleetError
 from fleet.wit_types import INTEGER_RANGES, Err, Ok, Primitive, Variant
 
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from edge_agent.capabilities.base import AgentContext
     from edge_agent.capabilities.keyvalue_wit import Edition
     from fleet.wit_types import WitValue
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 VERSIONS = (EDITION_DRAFT.version, EDITION_DRAFT2.version)
 """Published versions of the package."""
@@ -102,14 +100,6 @@ class _Swap:
     bucket: _Bucket
     key: str
     found: Register | None
-
-
-class _RefusedError(Exception):
-    """Ends a call with an error value of the package."""
-
-    def __init__(self, error: Variant[str]) -> None:
-        super().__init__(error.case)
-        self.error = error
 
 
 def interfaces(context: AgentContext) -> tuple[HostInterface, ...]:
@@ -195,12 +185,12 @@ class _Package:
 
     def _open(self, identifier: str) -> int:
         if not self._authority.capabilities.get(STORE):
-            raise _RefusedError(_ACCESS_DENIED)
+            raise RefusedError(_ACCESS_DENIED)
         quotas = self._quotas(identifier) if len(identifier.encode()) <= MAX_KEY_BYTES else {}
         if not quotas:
-            raise _RefusedError(_NO_SUCH_STORE)
+            raise RefusedError(_NO_SUCH_STORE)
         if not self._buckets.has_room():
-            raise _RefusedError(
+            raise RefusedError(
                 _other(f"the agent has {MAX_BUCKETS} open buckets; drop handles that are no longer used")
             )
         return self._buckets.insert(_Bucket(self._file.open(), identifier, quotas))
@@ -244,7 +234,7 @@ class _Package:
         if isinstance(cursor, int):
             after = bucket.cursors.get(cursor)
             if after is None:
-                raise _RefusedError(_other("the cursor is unknown or too old; list from the beginning"))
+                raise RefusedError(_other("the cursor is unknown or too old; list from the beginning"))
         else:
             after = cursor if cursor is None else _checked_key(cursor)
         keys = bucket.file.keys(bucket.name, after, PAGE_KEYS + 1)
@@ -283,7 +273,7 @@ class _Package:
     def _insert_swap(self, swap: _Swap) -> int:
         size = 0 if swap.found is None else len(swap.found.value)
         if not self._swaps.has_room(1, size):
-            raise _RefusedError(_other("the agent has too many compare-and-swap handles; drop those no longer used"))
+            raise RefusedError(_other("the agent has too many compare-and-swap handles; drop those no longer used"))
         return self._swaps.insert(swap, size)
 
     def _current(self, handle: int) -> bytes | None:
@@ -341,26 +331,15 @@ class _Package:
         bucket = self._buckets.get(handle)
         quota = bucket.quotas.get(operation)
         if quota is None:
-            raise _RefusedError(_ACCESS_DENIED)
+            raise RefusedError(_ACCESS_DENIED)
         return bucket, quota
-
-
-def _answering(call: Callable[P, T]) -> Callable[P, Ok[T] | Err[Variant[str]]]:
-    """Give a call the result type of the package: its value as `Ok`, every refusal and fault as `Err`."""
-
-    def answer(*args: P.args, **kwargs: P.kwargs) -> Ok[T] | Err[Variant[str]]:
-        try:
-            return Ok(call(*args, **kwargs))
-        except _RefusedError as refused:
-            return Err(refused.error)
-        except FleetError as error:
-            return Err(_other(error.private))
-
-    return answer
 
 
 def _other(text: str) -> Variant[str]:
     return Variant("other", text)
+
+
+_answering = Answering(lambda error: _other(error.private))
 
 
 def _checked_key(key: str) -> str:

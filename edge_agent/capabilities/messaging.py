@@ -18,10 +18,9 @@ exchange, and on its other end `edge_agent.bus`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import HostInterface, Table, bind
-from edge_agent.capabilities.exchange import Pace
 from edge_agent.capabilities.messaging_wit import (
     PRODUCER,
     PRODUCER_FUNCTIONS,
@@ -31,18 +30,17 @@ from edge_agent.capabilities.messaging_wit import (
     TYPES_FUNCTIONS,
     VERSION,
 )
+from edge_agent.capabilities.pace import Pace
+from edge_agent.capabilities.results import Answering, RefusedError
 from edge_agent.runtime import BusMessage
 from fleet.errors import Code, FleetError
 from fleet.names import is_topic
-from fleet.wit_types import Err, Ok, Variant
+from fleet.wit_types import Variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edge_agent.capabilities.base import AgentContext
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 BUS_NAMES = ("local", "default", "")
 """Names under which a guest finds the bus."""
@@ -157,14 +155,6 @@ class _Messages:
         self.bytes += size
 
 
-class _RefusedError(Exception):
-    """Ends a call with an error value of the package."""
-
-    def __init__(self, case: str, text: str | None = None) -> None:
-        super().__init__(case)
-        self.error: Variant[str] = Variant(case, text)
-
-
 def interfaces(context: AgentContext) -> tuple[HostInterface, ...]:
     """The package for one agent."""
     return context.shared(_Package).interfaces()
@@ -247,9 +237,9 @@ class _Package:
     def _connect(self, name: str) -> int:
         granted = self._authority.capabilities
         if not granted.get(PRODUCER) and not granted.get(REQUEST_REPLY):
-            raise _RefusedError("permission-denied", "the grant names no topic to send to")
+            raise _refused("permission-denied", "the grant names no topic to send to")
         if name not in BUS_NAMES:
-            raise _RefusedError("connection", f"the node has one bus, called {BUS_NAMES[0]!r}")
+            raise _refused("connection", f"the node has one bus, called {BUS_NAMES[0]!r}")
         return self._clients.insert(_Client())
 
     def _disconnect(self, handle: int) -> None:
@@ -258,7 +248,7 @@ class _Package:
     def _connected(self, handle: int) -> _Client:
         client = self._clients.get(handle)
         if not client.connected:
-            raise _RefusedError("connection", "the client is disconnected")
+            raise _refused("connection", "the client is disconnected")
         return client
 
     def _set_content_type(self, handle: int, content_type: str) -> None:
@@ -312,7 +302,7 @@ class _Package:
         message = self._sendable(REQUEST_REPLY, topic, self._messages.table.get(handle))
         answers = self._exchange.request(message, options.replies, options.timeout_ms)
         if not answers:
-            raise _RefusedError("timeout")
+            raise _refused("timeout")
         return [self.receive(answer) for answer in answers]
 
     def _reply(self, reply_to: int, handle: int) -> None:
@@ -326,35 +316,28 @@ class _Package:
     def _sendable(self, interface: str, topic: str, message: _Held) -> BusMessage:
         """What leaves the agent, if its grant and the limits let it."""
         if not is_topic(topic):
-            raise _RefusedError("other", "the text is no topic such as sensors/temperature")
+            raise _refused("other", "the text is no topic such as sensors/temperature")
         if not self._authority.allows(interface, topic=topic):
-            raise _RefusedError("permission-denied", f"the grant does not name {topic} for {interface}")
+            raise _refused("permission-denied", f"the grant does not name {topic} for {interface}")
         most = self._authority.maximum(interface, "max_bytes", topic=topic)
         most = MAX_DATA_BYTES if most is None else min(most, MAX_DATA_BYTES)
         if len(message.data) > most:
-            raise _RefusedError(
-                "other", f"a message to {topic} may have {most} bytes, this one has {len(message.data)}"
-            )
+            raise _refused("other", f"a message to {topic} may have {most} bytes, this one has {len(message.data)}")
         if len(message.metadata or ()) > MAX_PAIRS or message.text_bytes > MAX_TEXT_BYTES:
-            raise _RefusedError("other", f"a message may have {MAX_PAIRS} pairs and {MAX_TEXT_BYTES} bytes of text")
+            raise _refused("other", f"a message may have {MAX_PAIRS} pairs and {MAX_TEXT_BYTES} bytes of text")
         per_second = self._authority.maximum(interface, "max_rps", topic=topic)
         if not self._paces[interface].take(per_second):
-            raise _RefusedError("other", f"the grant allows {per_second} messages per second")
+            raise _refused("other", f"the grant allows {per_second} messages per second")
         flat = tuple(text for pair in message.metadata or () for text in pair)
         return BusMessage(topic, message.data, message.content_type or "", flat)
 
 
-def _answering(call: Callable[P, T]) -> Callable[P, Ok[T] | Err[Variant[str]]]:
-    """Give a call the result type of the package: its value as `Ok`, every refusal and fault as `Err`."""
+def _refused(case: str, text: str | None = None) -> RefusedError:
+    return RefusedError(Variant(case, text))
 
-    def answer(*args: P.args, **kwargs: P.kwargs) -> Ok[T] | Err[Variant[str]]:
-        try:
-            return Ok(call(*args, **kwargs))
-        except _RefusedError as refused:
-            return Err(refused.error)
-        except FleetError as error:
-            if error.code is Code.CALL_DENIED:
-                return Err(Variant("permission-denied", error.private))
-            return Err(Variant("other", error.private))
 
-    return answer
+def _error_of(error: FleetError) -> Variant[str]:
+    return Variant("permission-denied" if error.code is Code.CALL_DENIED else "other", error.private)
+
+
+_answering = Answering(_error_of)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from edge_agent.capabilities.base import HostInterface, LogRecord, Table, bind, declare_functions, declare_types
 from edge_agent.capabilities.nn_session import Session, Sessions, Wish
 from edge_agent.capabilities.nn_tensor import MAX_RANK, Tensor, TensorType
+from edge_agent.capabilities.pace import Pace
 from edge_agent.inference import Device
 from fleet.errors import Code, FleetError
 from fleet.oci import digest_of
@@ -49,8 +50,6 @@ MAX_GRAPHS = 64
 
 MAX_ERRORS = 256
 """Error handles of one agent."""
-
-_SECOND_NS = 1_000_000_000
 
 _ENCODINGS = ("onnx", "autodetect")
 _PREFERENCE = (Device.GPU, Device.TPU, Device.CPU)
@@ -139,7 +138,8 @@ class _Nn:
     def __init__(self, context: AgentContext) -> None:
         self._context = context
         self._authority = context.authority
-        self._rate = _Rate(context)
+        self._pace = Pace(context.clock.monotonic_ns)
+        self._most_per_second = context.authority.maximum("wasi:nn/inference", "max_rps")
         self._tensors: Table[Tensor] = Table("tensors", MAX_TENSORS, MAX_TENSOR_BYTES)
         self._graphs: Table[Session] = Table("graphs", MAX_GRAPHS)
         self._contexts: Table[Session] = Table("execution contexts", MAX_GRAPHS)
@@ -264,35 +264,11 @@ class _Nn:
     def _compute(self, context: int, inputs: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         # The guest has given its tensors away: they go, whatever happens next.
         tensors = [(name, self._tensors.take(handle)) for name, handle in inputs]
-        self._rate.count()
+        if not self._pace.take(self._most_per_second):
+            raise FleetError(Code.CALL_DENIED, f"the grant allows {self._most_per_second} inferences per second")
         outputs = self._contexts.get(context).run(tensors, self._context.overdue)
         if not self._tensors.has_room(len(outputs), sum(len(tensor.data) for _, tensor in outputs)):
             raise FleetError(
                 Code.LIMIT_EXCEEDED, f"the agent's tensors may have {MAX_TENSOR_BYTES} bytes; drop those no longer used"
             )
         return [(name, self._tensors.insert(tensor, len(tensor.data))) for name, tensor in outputs]
-
-
-class _Rate:
-    """Inferences per second, as the grant bounds them; counted in whole seconds of the monotonic clock."""
-
-    def __init__(self, context: AgentContext) -> None:
-        self._clock = context.clock
-        self._most = context.authority.maximum("wasi:nn/inference", "max_rps")
-        self._second = 0
-        self._count = 0
-
-    def count(self) -> None:
-        """Count one inference.
-
-        Raises:
-            FleetError: CALL_DENIED when it is one too many, or the agent may not infer at all.
-        """
-        if self._most is None:
-            return
-        second = self._clock.monotonic_ns() // _SECOND_NS
-        if second != self._second:
-            self._second, self._count = second, 0
-        self._count += 1
-        if self._count > self._most:
-            raise FleetError(Code.CALL_DENIED, f"the grant allows {self._most} inferences per second")

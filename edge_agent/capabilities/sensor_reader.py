@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import HostInterface, bind, declare_functions, declare_types
-from edge_agent.capabilities.exchange import Pace
+from edge_agent.capabilities.pace import Pace
 from fleet.errors import FleetError
 from fleet.wit_types import Err, Ok, Variant
 

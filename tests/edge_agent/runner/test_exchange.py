@@ -5,7 +5,6 @@ import socket
 
 import pytest
 
-from edge_agent.capabilities.exchange import Pace
 from edge_agent.runner import event_queue, exchange, outbox
 from edge_agent.runner.connection import Connection
 from edge_agent.runner.event_queue import EventQueue
@@ -127,12 +126,3 @@ async def test_events_keep_their_order_and_messages_are_bounded(monkeypatch):
     assert queue.lost_messages == 2
     queue.say(Published("app/a", MESSAGE))
     assert await queue.next() == AgentPublished("app/a", MESSAGE)
-
-
-def test_a_pace_counts_whole_seconds():
-    now = [0]
-    pace = Pace(lambda: now[0])
-    assert [pace.take(2) for _ in range(3)] == [True, True, False]
-    now[0] = 1_000_000_000
-    assert pace.take(1)
-    assert pace.take(None)
