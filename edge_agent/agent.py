@@ -41,7 +41,6 @@ from edge_agent.triggers import HostTelemetry
 from edge_agent.trust_store import MAX_ROOT, TrustStore
 from fleet.errors import Code, ExitCode, FleetError
 from fleet.grants import parse_ceiling
-from fleet.signing import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -170,7 +169,7 @@ class Node:
         )
         node = LocalNode(
             self._identity,
-            SigningKey(self._store.bound_key()),
+            self._store.bound_key(),
             self.supervisor,
             self.adoption,
             self.journal,
@@ -285,23 +284,12 @@ async def join(settings: Settings, address: str, token: str, root: Path, labels:
     from edge_agent.link.enrolment import parse_token  # noqa: PLC0415
 
     parsed = parse_token(token)
-    pin = _read_file(root, MAX_ROOT)
+    pin = read_named(root, MAX_ROOT)
     prepare_data_dir(settings.data_dir)
     with lock_data_dir(settings.data_dir):
         disk = LocalDisk()
         replace_file(disk, settings.data_dir / "trust" / "root.json", pin)
         return await enrol(IdentityStore(disk, settings.data_dir), address, parsed, labels, agent_version())
-
-
-def _read_file(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise FleetError(Code.CONFIG_INVALID, f"cannot be read: {error.strerror}", place=str(path)) from error
-    if len(data) > limit:
-        raise FleetError(Code.LIMIT_EXCEEDED, f"more than {limit} bytes", place=str(path))
-    return data
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -356,7 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "run":
             asyncio.run(run(settings))
         else:
-            secret = options.token or _read_file(options.token_file, MAX_TOKEN_FILE).decode("ascii", "replace")
+            secret = options.token or read_named(options.token_file, MAX_TOKEN_FILE).decode("ascii", "replace")
             identity = asyncio.run(
                 join(settings, options.coordinator, secret, options.root, _pairs(options.label, "--label"))
             )

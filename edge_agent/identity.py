@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -21,6 +21,7 @@ from edge_agent.disk import replace_file
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.names import is_name
+from fleet.signing import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.disk import Disk
+    from fleet.signing import VerifyingKey
 
 SCHEMA = "fleet.node/v1"
 MAX_FILE = 64 * 1024
@@ -35,6 +37,29 @@ MAX_LABELS = 64
 MAX_NUMBER = 2**53
 
 _NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+class BoundKey(Protocol):
+    """The key that identifies a node for good; it signs renewals and receipts and never leaves the node.
+
+    `SigningKey` (Ed25519 in a file) is the usual one. A key that a security chip holds implements the same three
+    members: `public` is then a `fleet.keys.P256PublicKey`, and `sign` returns an ECDSA signature over SHA-256 of the
+    data, in DER. The coordinator reads either kind with `fleet.keys.read_public_key(public.raw)`.
+    """
+
+    @property
+    def public(self) -> VerifyingKey:
+        """Public half; `public.raw` is what enrolment sends."""
+        ...
+
+    @property
+    def key_id(self) -> str:
+        """Id of the public half, in envelopes."""
+        ...
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign raw bytes; may take a chip some tenths of a second."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +133,7 @@ class IdentityStore:
         data = self._read(self._node)
         return None if data is None else _decode(data)
 
-    def bound_key(self) -> ed25519.Ed25519PrivateKey:
+    def bound_key(self) -> BoundKey:
         """Return the bound key; made and stored at the first use.
 
         Raises:
@@ -116,18 +141,15 @@ class IdentityStore:
         """
         data = self._read(self._bound)
         if data is None:
-            key = ed25519.Ed25519PrivateKey.generate()
-            replace_file(self._disk, self._bound, _pem(key))
+            key = SigningKey(ed25519.Ed25519PrivateKey.generate())
+            replace_file(self._disk, self._bound, key.to_pem())
             return key
         try:
-            loaded = serialization.load_pem_private_key(data, None)
-        except ValueError as error:
+            return SigningKey.from_pem(data)
+        except FleetError as error:
             raise FleetError(
-                Code.CERTIFICATE_INVALID, "the bound key is not readable", place=str(self._bound)
+                Code.CERTIFICATE_INVALID, f"the bound key is not usable: {error.private}", place=str(self._bound)
             ) from error
-        if not isinstance(loaded, ed25519.Ed25519PrivateKey):
-            raise FleetError(Code.CERTIFICATE_INVALID, "the bound key is not Ed25519", place=str(self._bound))
-        return loaded
 
     def tls(self) -> TlsIdentity | None:
         """Return the TLS identity, or None when there is none or it is spoiled: renewal makes a new one.
@@ -209,7 +231,7 @@ def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     return True
 
 
-def _pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     return key.private_bytes(encoding, form, serialization.NoEncryption())
 

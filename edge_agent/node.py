@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from edge_agent.adoption import Adoption, Remote
     from edge_agent.clock import Clock
     from edge_agent.crashes import CrashKeeper
-    from edge_agent.identity import Identity
+    from edge_agent.identity import BoundKey, Identity
     from edge_agent.journal import Journal
     from edge_agent.supervision import Accepted
     from edge_agent.supervisor import Supervisor
     from fleet.crash import CrashSummary
     from fleet.model import DesiredState, ObservedState
-    from fleet.signing import SigningKey
 
 
 class LocalNode:
@@ -33,7 +32,7 @@ class LocalNode:
     def __init__(
         self,
         identity: Identity,
-        bound_key: SigningKey,
+        bound_key: BoundKey,
         supervisor: Supervisor,
         adoption: Adoption,
         journal: Journal,

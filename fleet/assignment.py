@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from fleet.documents import Value
     from fleet.model import DesiredState
-    from fleet.signing import PublicKey, SigningKey
+    from fleet.signing import Signer, SigningKey, VerifyingKey
     from fleet.trust import FleetTrust
 
 ASSIGNMENT_TYPE = "application/vnd.fleet.assignment.v1+json"
@@ -244,7 +244,7 @@ def decode_receipt(payload: bytes) -> Receipt:
     return receipt
 
 
-def open_receipt(envelope: bytes, *, fleet: str, node: str, epoch: int, key: PublicKey) -> Receipt:
+def open_receipt(envelope: bytes, *, fleet: str, node: str, epoch: int, key: VerifyingKey) -> Receipt:
     """Verify a receipt as the coordinator, or as anyone who reads the audit log.
 
     Checks, in this order:
@@ -262,12 +262,12 @@ def open_receipt(envelope: bytes, *, fleet: str, node: str, epoch: int, key: Pub
     return receipt
 
 
-def sign_receipt(receipt: Receipt, key: SigningKey) -> bytes:
+def sign_receipt(receipt: Receipt, key: Signer) -> bytes:
     """Make the envelope of a receipt with the node's bound key."""
     return sign_envelope(RECEIPT_TYPE, encode_receipt(receipt), [key])
 
 
-def _verified_payload(envelope: bytes, payload_type: str, keys: Sequence[PublicKey]) -> bytes:
+def _verified_payload(envelope: bytes, payload_type: str, keys: Sequence[VerifyingKey]) -> bytes:
     _check_size(envelope)  # 1
     return verify_envelope(envelope, payload_type, keys)  # 2
 

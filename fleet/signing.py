@@ -12,7 +12,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -32,6 +32,37 @@ KEY_BYTES = 32
 
 SIGNATURE_BYTES = 64
 """Size of an Ed25519 signature (RFC 8032, 5.1.6)."""
+
+
+class VerifyingKey(Protocol):
+    """A public key; two keys are equal when `raw` is."""
+
+    @property
+    def raw(self) -> bytes:
+        """The key in its one stored form."""
+        ...
+
+    @property
+    def key_id(self) -> str:
+        """Id of the key in envelopes and in the audit log."""
+        ...
+
+    def verify(self, signature: bytes, data: bytes) -> None:
+        """Check one signature. Raises FleetError SIGNATURE_INVALID."""
+        ...
+
+
+class Signer(Protocol):
+    """Whatever can sign: a key in a file, or one that a chip keeps to itself."""
+
+    @property
+    def key_id(self) -> str:
+        """Id of the public half."""
+        ...
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign raw bytes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +189,7 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign_envelope(payload_type: str, payload: bytes, keys: Sequence[SigningKey]) -> bytes:
+def sign_envelope(payload_type: str, payload: bytes, keys: Sequence[Signer]) -> bytes:
     """Make a DSSE envelope.
 
     Args:
@@ -176,7 +207,7 @@ def sign_envelope(payload_type: str, payload: bytes, keys: Sequence[SigningKey])
     return dump_json({"payload": encode_base64(payload), "payloadType": payload_type, "signatures": signatures})
 
 
-def verify_envelope(data: bytes, payload_type: str, keys: Collection[PublicKey], threshold: int = 1) -> bytes:
+def verify_envelope(data: bytes, payload_type: str, keys: Collection[VerifyingKey], threshold: int = 1) -> bytes:
     """Check an envelope and return its payload.
 
     Checks, in this order:
@@ -208,7 +239,7 @@ def verify_envelope(data: bytes, payload_type: str, keys: Collection[PublicKey],
     return payload
 
 
-def _verifies(key: PublicKey, signature: bytes, message: bytes) -> bool:
+def _verifies(key: VerifyingKey, signature: bytes, message: bytes) -> bool:
     try:
         key.verify(signature, message)
     except FleetError:

@@ -19,9 +19,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
+from fleet.keys import read_public_key
 from fleet.model import Event
 from fleet.names import is_name
-from fleet.signing import PublicKey
 from fleet.times import to_ms
 from orchestrator.audit import event_leaf
 from orchestrator.pki import NODE_LIFETIME, NodeIdentity, issue_node
@@ -182,7 +182,7 @@ class Enrolment:
                 raise FleetError(Code.TOKEN_INVALID, "the proof of the secret is wrong")
             if token.used_by not in {None, proof.bound_key}:
                 raise FleetError(Code.TOKEN_INVALID, "the token was used by another machine")
-            _public_key(proof.bound_key)
+            _check_key(proof.bound_key)
             before = rows.get_node(connection, token.node)
             repeated = token.used_by is not None and before is not None and before.bound_key == proof.bound_key
             if repeated and before is not None and before.locked:
@@ -231,7 +231,7 @@ class Enrolment:
                 raise FleetError(Code.MESSAGE_INVALID, "a counter is out of range")
             try:
                 message = renew_message(nonce, proof.epoch, proof.sequence, proof.csr)
-                PublicKey(node.bound_key).verify(proof.signature, message)
+                read_public_key(node.bound_key).verify(proof.signature, message)
             except FleetError as error:
                 raise FleetError(Code.CERTIFICATE_INVALID, "the bound key did not sign this") from error
             if proof.epoch != node.epoch:
@@ -271,17 +271,17 @@ class Enrolment:
             epoch=node.epoch,
             sequence=node.sequence,
             labels=dict(node.labels),
-            bound_key=PublicKey(node.bound_key).key_id,
+            bound_key=read_public_key(node.bound_key).key_id,
         )
         self._log.append(connection, [leaf])
         return Issued(node.name, node.epoch, node.sequence, certificate, node.labels)
 
 
-def _public_key(raw: bytes) -> PublicKey:
+def _check_key(raw: bytes) -> None:
     try:
-        return PublicKey(raw)
+        read_public_key(raw)
     except FleetError as error:
-        raise FleetError(Code.MESSAGE_INVALID, "the bound key is not an Ed25519 key") from error
+        raise FleetError(Code.MESSAGE_INVALID, f"the bound key: {error.private}") from error
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:

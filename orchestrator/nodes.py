@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from fleet.assignment import MAX_COUNTER, open_receipt
 from fleet.errors import Code, FleetError
+from fleet.keys import read_public_key
 from fleet.model import DesiredState, Event, Phase
-from fleet.signing import PublicKey
 from fleet.times import to_ms
 from fleet.wire import decode_observed, encode_observed
 from orchestrator.director import agents_of
@@ -215,7 +215,7 @@ class Nodes:
             if node is None or desired is None:
                 raise FleetError(Code.GENERATION_STALE, "a receipt for nothing that was ordered")
             receipt = open_receipt(
-                envelope, fleet=self._fleet, node=node.name, epoch=identity.epoch, key=PublicKey(node.bound_key)
+                envelope, fleet=self._fleet, node=node.name, epoch=identity.epoch, key=read_public_key(node.bound_key)
             )
             if receipt.generation > desired.generation:
                 raise FleetError(Code.GENERATION_STALE, "a receipt for an order that was never given")

@@ -94,7 +94,7 @@ async def join(
     """
     certificate = await _pinned_certificate(address, token.pin)
     bound, key = store.bound_key(), ec.generate_private_key(ec.SECP256R1())
-    public, request = bound.public_key().public_bytes_raw(), make_request(key)
+    public, request = bound.public.raw, make_request(key)
 
     def prove(nonce: bytes) -> pb.EnrollRequest:
         mac = hmac.digest(token.secret, ENROLL_CONTEXT + nonce + public + request, "sha256")

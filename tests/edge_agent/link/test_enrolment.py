@@ -61,7 +61,7 @@ async def test_a_machine_becomes_a_node(coordinator: FakeCoordinator, store: Ide
     tls = store.tls()
     assert tls is not None
     assert x509.load_pem_x509_certificate(tls.certificate).subject.rfc4514_string().endswith("CN=node-1")
-    assert store.bound_key().public_key().public_bytes_raw() == coordinator.bound_key
+    assert store.bound_key().public.raw == coordinator.bound_key
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "keys").iterdir()} == {0o600}
 
 
@@ -220,7 +220,7 @@ async def test_a_power_cut_while_an_identity_is_stored_leaves_one_that_renews(se
     for cut_at in range(1, 13):
         disk = MemoryDisk()
         store = IdentityStore(disk, Path("/node"))
-        bound = store.bound_key().private_bytes_raw()
+        bound = store.bound_key().public.raw
         issue(store, 1)
         disk.operations, disk.cut_at = 0, cut_at
         with pytest.raises(PowerCutError):
@@ -229,7 +229,7 @@ async def test_a_power_cut_while_an_identity_is_stored_leaves_one_that_renews(se
         identity = found.load()
         assert identity is not None
         assert identity.sequence in (1, 2)
-        assert found.bound_key().private_bytes_raw() == bound
+        assert found.bound_key().public.raw == bound
         tls = found.tls()
         assert tls is not None
         certificate = x509.load_pem_x509_certificate(tls.certificate)
