@@ -46,6 +46,7 @@ class Code(StrEnum):
     TOOL_MISSING = "TOOL_MISSING"
     BUILD_FAILED = "BUILD_FAILED"
     CRASH_INVALID = "CRASH_INVALID"
+    SECRET_INVALID = "SECRET_INVALID"  # noqa: S105 - an error code, not a secret
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
     # trust
     SIGNATURE_INVALID = "SIGNATURE_INVALID"
@@ -142,6 +143,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.CRASH_INVALID: _row("INVALID_ARGUMENT", _E.ERROR, "The crash report is not valid, or holds too little for this.", "Fetch it again with `fleetctl crash show ID -o json`; it names what was kept."),
     Code.TOOL_MISSING: _row("FAILED_PRECONDITION", _E.ERROR, "A tool that the build needs is not installed.", "Install it as docs/languages.md says for the language."),
     Code.BUILD_FAILED: _row("FAILED_PRECONDITION", _E.ERROR, "The component could not be built.", "Correct what the tool's output names; it is printed above."),
+    Code.SECRET_INVALID: _row("INVALID_ARGUMENT", _E.VERIFICATION_FAILED, "The secret, or what it is sealed with, is not valid.", "Look at `fleetctl secret list` and seal it again: `fleetctl secret reseal`."),
     Code.LIMIT_EXCEEDED: _row("RESOURCE_EXHAUSTED", _E.ERROR, "A size or count limit was exceeded.", "Make the input smaller, or raise the named limit."),
     Code.SIGNATURE_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "A signature does not verify.", "Check who signed it and with which key: `fleetctl bundle verify`."),
     Code.TRUST_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The trust metadata does not verify.", "Publish again from the machine that holds the publisher keys."),

@@ -39,6 +39,9 @@ MAX_TARGET = 256 * 1024
 MAX_DIRECTOR_KEYS = 8
 """Director keys in `trust/fleet.json`: the current one and its successors."""
 
+MAX_SECRET_KEYS = 8
+"""Keys for secrets in `trust/fleet.json`: one for each operator who sets secrets."""
+
 PROFILE_FIELD = "x-fleet-profile"
 """Field of root metadata that marks a development root; absent in production."""
 
@@ -131,6 +134,7 @@ class FleetTrust:
         log_vkey: verifier key of the audit log (c2sp.org/signed-note).
         node_ca_pem: certificates against which a node checks its coordinator, PEM.
         profile: must equal the profile of the root.
+        secret_keys: keys that sign sealed secrets; none: the nodes take no secret.
     """
 
     fleet: str
@@ -138,6 +142,7 @@ class FleetTrust:
     log_vkey: str
     node_ca_pem: bytes
     profile: Profile
+    secret_keys: tuple[PublicKey, ...] = ()
 
 
 def open_release(
@@ -210,7 +215,8 @@ def open_fleet_trust(release: Release, data: bytes) -> FleetTrust:
         1. The bytes are the ones that the top-level targets role signed.
         2. They parse (`parse_fleet_trust`).
         3. The profile is that of the root.
-        4. No director key is a key of any role: the director stays unable to sign code or grants.
+        4. No director key is a key of any role, or one for secrets: the director stays unable to sign code, grants
+           or secrets.
 
     Raises:
         FleetError: TARGET_UNSIGNED, DIGEST_MISMATCH, TRUST_INVALID.
@@ -221,6 +227,8 @@ def open_fleet_trust(release: Release, data: bytes) -> FleetTrust:
     for role, keys in release.role_keys.items():  # 4
         if not keys.isdisjoint(trust.director_keys):
             raise _invalid(f"a director key is also a key of {role}")
+    if not set(trust.secret_keys).isdisjoint(trust.director_keys):
+        raise _invalid("a director key is also a key for secrets")
     return trust
 
 
@@ -242,19 +250,24 @@ def parse_fleet_trust(data: bytes) -> FleetTrust:
         keys = top.texts("director_keys", MAX_DIRECTOR_KEYS)
         if not keys or len(set(keys)) != len(keys):
             top.fail("director_keys", "expected different keys, at least one")
+        secret_keys = top.texts("secret_keys", MAX_SECRET_KEYS) if top.has("secret_keys") else ()
+        if len(set(secret_keys)) != len(secret_keys):
+            top.fail("secret_keys", "expected different keys")
         log_vkey = top.text("log_vkey")
         node_ca = top.text("node_ca").encode()
         try:
             director_keys = tuple(PublicKey.from_hex(key) for key in keys)
+            sealers = tuple(PublicKey.from_hex(key) for key in secret_keys)
             parse_vkey(log_vkey)
             x509.load_pem_x509_certificates(node_ca)
         except (FleetError, ValueError) as error:
             raise FleetError(Code.TRUST_INVALID, "a key or certificate is malformed", place=TRUST_PATH) from error
-    return FleetTrust(fleet, director_keys, log_vkey, node_ca, Profile(profile))
+    return FleetTrust(fleet, director_keys, log_vkey, node_ca, Profile(profile), sealers)
 
 
 def encode_fleet_trust(trust: FleetTrust) -> bytes:
     """Write `trust/fleet.json` for the publisher to sign."""
+    secret_keys = [key.hex for key in trust.secret_keys]
     return dump_json(
         {
             "schema": TRUST_SCHEMA,
@@ -263,6 +276,7 @@ def encode_fleet_trust(trust: FleetTrust) -> bytes:
             "director_keys": [key.hex for key in trust.director_keys],
             "log_vkey": trust.log_vkey,
             "node_ca": trust.node_ca_pem.decode(),
+            **({"secret_keys": secret_keys} if secret_keys else {}),
         }
     )
 

@@ -53,6 +53,7 @@ def fleet_trust(profile: Profile = Profile.DEV, director: SigningKey | None = No
         log_vkey=format_vkey(LOG, key("log").public),
         node_ca_pem=NODE_CA,
         profile=profile,
+        secret_keys=(key("secrets").public,),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -686,6 +687,9 @@ def test_trust_1_an_unlisted_document_is_refused(repository: Publisher) -> None:
         {"director_keys": [key("a").public.hex] * 2},
         {"director_keys": ["zz"]},
         {"director_keys": [key(str(number)).public.hex for number in range(9)]},
+        {"secret_keys": [key("a").public.hex] * 2},
+        {"secret_keys": ["zz"]},
+        {"secret_keys": [key(str(number)).public.hex for number in range(9)]},
         {"log_vkey": "log"},
         {"node_ca": "not PEM"},
         {"more": 1},
@@ -711,6 +715,19 @@ def test_trust_4_the_director_holds_no_key_of_any_role(repository: Publisher, ro
     repository.add(TRUST_PATH, data)
     repository.publish()
     assert code_of(open_fleet_trust, opened(repository), data) is Code.TRUST_INVALID
+
+
+def test_trust_4_the_director_holds_no_key_for_secrets(repository: Publisher) -> None:
+    data = encode_fleet_trust(fleet_trust(director=key("secrets")))
+    repository.add(TRUST_PATH, data)
+    repository.publish()
+    assert code_of(open_fleet_trust, opened(repository), data) is Code.TRUST_INVALID
+
+
+def test_a_fleet_without_keys_for_secrets_says_nothing_of_them() -> None:
+    trust = replace(fleet_trust(), secret_keys=())
+    assert b"secret_keys" not in encode_fleet_trust(trust)
+    assert parse_fleet_trust(encode_fleet_trust(trust)) == trust
 
 
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
