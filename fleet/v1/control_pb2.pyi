@@ -264,8 +264,121 @@ class CreateJoinTokenReply(_message.Message):
     expires_ms: int
     def __init__(self, token: _Optional[str] = ..., enrolment_address: _Optional[str] = ..., expires_ms: _Optional[int] = ...) -> None: ...
 
+class JoinToken(_message.Message):
+    __slots__ = ("id", "node", "labels", "created_by", "expires_ms", "used")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_BY_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    node: str
+    labels: _containers.ScalarMap[str, str]
+    created_by: str
+    expires_ms: int
+    used: bool
+    def __init__(self, id: _Optional[str] = ..., node: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., created_by: _Optional[str] = ..., expires_ms: _Optional[int] = ..., used: _Optional[bool] = ...) -> None: ...
+
+class ListJoinTokensRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListJoinTokensReply(_message.Message):
+    __slots__ = ("tokens",)
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedCompositeFieldContainer[JoinToken]
+    def __init__(self, tokens: _Optional[_Iterable[_Union[JoinToken, _Mapping]]] = ...) -> None: ...
+
+class RevokeJoinTokenRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class RevokeJoinTokenReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ChangeNodeRequest(_message.Message):
+    __slots__ = ("name", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Operator(_message.Message):
+    __slots__ = ("name", "roles", "team", "state", "reason", "key_id", "created_by", "created_ms", "certificate_expires_ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    TEAM_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    CREATED_BY_FIELD_NUMBER: _ClassVar[int]
+    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    team: str
+    state: str
+    reason: str
+    key_id: str
+    created_by: str
+    created_ms: int
+    certificate_expires_ms: int
+    def __init__(self, name: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., team: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., key_id: _Optional[str] = ..., created_by: _Optional[str] = ..., created_ms: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ...) -> None: ...
+
+class AddOperatorRequest(_message.Message):
+    __slots__ = ("name", "roles", "team", "ttl_s")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    TEAM_FIELD_NUMBER: _ClassVar[int]
+    TTL_S_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    team: str
+    ttl_s: int
+    def __init__(self, name: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., team: _Optional[str] = ..., ttl_s: _Optional[int] = ...) -> None: ...
+
+class AddOperatorReply(_message.Message):
+    __slots__ = ("token", "enrolment_address", "expires_ms")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ENROLMENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    enrolment_address: str
+    expires_ms: int
+    def __init__(self, token: _Optional[str] = ..., enrolment_address: _Optional[str] = ..., expires_ms: _Optional[int] = ...) -> None: ...
+
+class ListOperatorsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListOperatorsReply(_message.Message):
+    __slots__ = ("operators",)
+    OPERATORS_FIELD_NUMBER: _ClassVar[int]
+    operators: _containers.RepeatedCompositeFieldContainer[Operator]
+    def __init__(self, operators: _Optional[_Iterable[_Union[Operator, _Mapping]]] = ...) -> None: ...
+
+class RevokeOperatorRequest(_message.Message):
+    __slots__ = ("name", "reason")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reason: str
+    def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class Node(_message.Message):
-    __slots__ = ("name", "labels", "state", "epoch", "desired_generation", "observed_generation", "last_seen_ms", "agent_version", "architecture", "agents", "healthy", "certificate_expires_ms")
+    __slots__ = ("name", "labels", "state", "epoch", "desired_generation", "observed_generation", "last_seen_ms", "agent_version", "architecture", "agents", "healthy", "certificate_expires_ms", "locked", "warnings")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -285,6 +398,8 @@ class Node(_message.Message):
     AGENTS_FIELD_NUMBER: _ClassVar[int]
     HEALTHY_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    LOCKED_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     name: str
     labels: _containers.ScalarMap[str, str]
     state: str
@@ -297,7 +412,9 @@ class Node(_message.Message):
     agents: int
     healthy: int
     certificate_expires_ms: int
-    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., agents: _Optional[int] = ..., healthy: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ...) -> None: ...
+    locked: str
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., agents: _Optional[int] = ..., healthy: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ..., locked: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ("labels",)

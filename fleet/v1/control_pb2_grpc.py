@@ -95,6 +95,36 @@ class ControlServiceStub:
                 request_serializer=fleet_dot_v1_dot_control__pb2.CreateJoinTokenRequest.SerializeToString,
                 response_deserializer=fleet_dot_v1_dot_control__pb2.CreateJoinTokenReply.FromString,
                 _registered_method=True)
+        self.ListJoinTokens = channel.unary_unary(
+                '/fleet.v1.ControlService/ListJoinTokens',
+                request_serializer=fleet_dot_v1_dot_control__pb2.ListJoinTokensRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.ListJoinTokensReply.FromString,
+                _registered_method=True)
+        self.RevokeJoinToken = channel.unary_unary(
+                '/fleet.v1.ControlService/RevokeJoinToken',
+                request_serializer=fleet_dot_v1_dot_control__pb2.RevokeJoinTokenRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.RevokeJoinTokenReply.FromString,
+                _registered_method=True)
+        self.LockNode = channel.unary_unary(
+                '/fleet.v1.ControlService/LockNode',
+                request_serializer=fleet_dot_v1_dot_control__pb2.ChangeNodeRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.Node.FromString,
+                _registered_method=True)
+        self.UnlockNode = channel.unary_unary(
+                '/fleet.v1.ControlService/UnlockNode',
+                request_serializer=fleet_dot_v1_dot_control__pb2.ChangeNodeRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.Node.FromString,
+                _registered_method=True)
+        self.RevokeNode = channel.unary_unary(
+                '/fleet.v1.ControlService/RevokeNode',
+                request_serializer=fleet_dot_v1_dot_control__pb2.ChangeNodeRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.Node.FromString,
+                _registered_method=True)
+        self.ResetNode = channel.unary_unary(
+                '/fleet.v1.ControlService/ResetNode',
+                request_serializer=fleet_dot_v1_dot_control__pb2.ChangeNodeRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.Node.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/fleet.v1.ControlService/ListNodes',
                 request_serializer=fleet_dot_v1_dot_control__pb2.ListNodesRequest.SerializeToString,
@@ -129,6 +159,21 @@ class ControlServiceStub:
                 '/fleet.v1.ControlService/ListBundles',
                 request_serializer=fleet_dot_v1_dot_control__pb2.ListBundlesRequest.SerializeToString,
                 response_deserializer=fleet_dot_v1_dot_control__pb2.ListBundlesReply.FromString,
+                _registered_method=True)
+        self.AddOperator = channel.unary_unary(
+                '/fleet.v1.ControlService/AddOperator',
+                request_serializer=fleet_dot_v1_dot_control__pb2.AddOperatorRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.AddOperatorReply.FromString,
+                _registered_method=True)
+        self.ListOperators = channel.unary_unary(
+                '/fleet.v1.ControlService/ListOperators',
+                request_serializer=fleet_dot_v1_dot_control__pb2.ListOperatorsRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.ListOperatorsReply.FromString,
+                _registered_method=True)
+        self.RevokeOperator = channel.unary_unary(
+                '/fleet.v1.ControlService/RevokeOperator',
+                request_serializer=fleet_dot_v1_dot_control__pb2.RevokeOperatorRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.Operator.FromString,
                 _registered_method=True)
         self.CallAgent = channel.unary_unary(
                 '/fleet.v1.ControlService/CallAgent',
@@ -255,6 +300,42 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListJoinTokens(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeJoinToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LockNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlockNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListNodes(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -292,6 +373,25 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListBundles(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddOperator(self, request, context):
+        """Operators
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOperators(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeOperator(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -416,6 +516,36 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     request_deserializer=fleet_dot_v1_dot_control__pb2.CreateJoinTokenRequest.FromString,
                     response_serializer=fleet_dot_v1_dot_control__pb2.CreateJoinTokenReply.SerializeToString,
             ),
+            'ListJoinTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJoinTokens,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.ListJoinTokensRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.ListJoinTokensReply.SerializeToString,
+            ),
+            'RevokeJoinToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeJoinToken,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.RevokeJoinTokenRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.RevokeJoinTokenReply.SerializeToString,
+            ),
+            'LockNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.LockNode,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.ChangeNodeRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.Node.SerializeToString,
+            ),
+            'UnlockNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlockNode,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.ChangeNodeRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.Node.SerializeToString,
+            ),
+            'RevokeNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeNode,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.ChangeNodeRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.Node.SerializeToString,
+            ),
+            'ResetNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetNode,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.ChangeNodeRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.Node.SerializeToString,
+            ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
                     request_deserializer=fleet_dot_v1_dot_control__pb2.ListNodesRequest.FromString,
@@ -450,6 +580,21 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ListBundles,
                     request_deserializer=fleet_dot_v1_dot_control__pb2.ListBundlesRequest.FromString,
                     response_serializer=fleet_dot_v1_dot_control__pb2.ListBundlesReply.SerializeToString,
+            ),
+            'AddOperator': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddOperator,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.AddOperatorRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.AddOperatorReply.SerializeToString,
+            ),
+            'ListOperators': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOperators,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.ListOperatorsRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.ListOperatorsReply.SerializeToString,
+            ),
+            'RevokeOperator': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeOperator,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.RevokeOperatorRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.Operator.SerializeToString,
             ),
             'CallAgent': grpc.unary_unary_rpc_method_handler(
                     servicer.CallAgent,
@@ -832,6 +977,168 @@ class ControlService:
             _registered_method=True)
 
     @staticmethod
+    def ListJoinTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/ListJoinTokens',
+            fleet_dot_v1_dot_control__pb2.ListJoinTokensRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.ListJoinTokensReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeJoinToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/RevokeJoinToken',
+            fleet_dot_v1_dot_control__pb2.RevokeJoinTokenRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.RevokeJoinTokenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LockNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/LockNode',
+            fleet_dot_v1_dot_control__pb2.ChangeNodeRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlockNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/UnlockNode',
+            fleet_dot_v1_dot_control__pb2.ChangeNodeRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/RevokeNode',
+            fleet_dot_v1_dot_control__pb2.ChangeNodeRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/ResetNode',
+            fleet_dot_v1_dot_control__pb2.ChangeNodeRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListNodes(request,
             target,
             options=(),
@@ -1010,6 +1317,87 @@ class ControlService:
             '/fleet.v1.ControlService/ListBundles',
             fleet_dot_v1_dot_control__pb2.ListBundlesRequest.SerializeToString,
             fleet_dot_v1_dot_control__pb2.ListBundlesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddOperator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/AddOperator',
+            fleet_dot_v1_dot_control__pb2.AddOperatorRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.AddOperatorReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOperators(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/ListOperators',
+            fleet_dot_v1_dot_control__pb2.ListOperatorsRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.ListOperatorsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeOperator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/RevokeOperator',
+            fleet_dot_v1_dot_control__pb2.RevokeOperatorRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.Operator.FromString,
             options,
             channel_credentials,
             insecure,

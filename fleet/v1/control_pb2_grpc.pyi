@@ -47,6 +47,12 @@ class ControlServiceStub:
     CancelDeployment: _grpc.UnaryUnaryMultiCallable[_control_pb2.CancelDeploymentRequest, _control_pb2.Deployment]
     CreateJoinToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateJoinTokenRequest, _control_pb2.CreateJoinTokenReply]
     """Inventory"""
+    ListJoinTokens: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListJoinTokensRequest, _control_pb2.ListJoinTokensReply]
+    RevokeJoinToken: _grpc.UnaryUnaryMultiCallable[_control_pb2.RevokeJoinTokenRequest, _control_pb2.RevokeJoinTokenReply]
+    LockNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.ChangeNodeRequest, _control_pb2.Node]
+    UnlockNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.ChangeNodeRequest, _control_pb2.Node]
+    RevokeNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.ChangeNodeRequest, _control_pb2.Node]
+    ResetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.ChangeNodeRequest, _control_pb2.Node]
     ListNodes: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListNodesRequest, _control_pb2.ListNodesReply]
     GetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetNodeRequest, _control_pb2.Node]
     ListAgents: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListAgentsRequest, _control_pb2.ListAgentsReply]
@@ -54,6 +60,10 @@ class ControlServiceStub:
     ListGrants: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListGrantsRequest, _control_pb2.ListGrantsReply]
     GetGrant: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetGrantRequest, _control_pb2.Grant]
     ListBundles: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListBundlesRequest, _control_pb2.ListBundlesReply]
+    AddOperator: _grpc.UnaryUnaryMultiCallable[_control_pb2.AddOperatorRequest, _control_pb2.AddOperatorReply]
+    """Operators"""
+    ListOperators: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListOperatorsRequest, _control_pb2.ListOperatorsReply]
+    RevokeOperator: _grpc.UnaryUnaryMultiCallable[_control_pb2.RevokeOperatorRequest, _control_pb2.Operator]
     CallAgent: _grpc.UnaryUnaryMultiCallable[_control_pb2.CallAgentRequest, _control_pb2.CallAgentReply]
     """Agents at run time"""
     SendEvent: _grpc.UnaryUnaryMultiCallable[_control_pb2.SendEventRequest, _control_pb2.SendEventReply]
@@ -84,6 +94,12 @@ class ControlServiceAsyncStub(ControlServiceStub):
     CancelDeployment: _aio.UnaryUnaryMultiCallable[_control_pb2.CancelDeploymentRequest, _control_pb2.Deployment]  # type: ignore[assignment]
     CreateJoinToken: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateJoinTokenRequest, _control_pb2.CreateJoinTokenReply]  # type: ignore[assignment]
     """Inventory"""
+    ListJoinTokens: _aio.UnaryUnaryMultiCallable[_control_pb2.ListJoinTokensRequest, _control_pb2.ListJoinTokensReply]  # type: ignore[assignment]
+    RevokeJoinToken: _aio.UnaryUnaryMultiCallable[_control_pb2.RevokeJoinTokenRequest, _control_pb2.RevokeJoinTokenReply]  # type: ignore[assignment]
+    LockNode: _aio.UnaryUnaryMultiCallable[_control_pb2.ChangeNodeRequest, _control_pb2.Node]  # type: ignore[assignment]
+    UnlockNode: _aio.UnaryUnaryMultiCallable[_control_pb2.ChangeNodeRequest, _control_pb2.Node]  # type: ignore[assignment]
+    RevokeNode: _aio.UnaryUnaryMultiCallable[_control_pb2.ChangeNodeRequest, _control_pb2.Node]  # type: ignore[assignment]
+    ResetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.ChangeNodeRequest, _control_pb2.Node]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_control_pb2.ListNodesRequest, _control_pb2.ListNodesReply]  # type: ignore[assignment]
     GetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.GetNodeRequest, _control_pb2.Node]  # type: ignore[assignment]
     ListAgents: _aio.UnaryUnaryMultiCallable[_control_pb2.ListAgentsRequest, _control_pb2.ListAgentsReply]  # type: ignore[assignment]
@@ -91,6 +107,10 @@ class ControlServiceAsyncStub(ControlServiceStub):
     ListGrants: _aio.UnaryUnaryMultiCallable[_control_pb2.ListGrantsRequest, _control_pb2.ListGrantsReply]  # type: ignore[assignment]
     GetGrant: _aio.UnaryUnaryMultiCallable[_control_pb2.GetGrantRequest, _control_pb2.Grant]  # type: ignore[assignment]
     ListBundles: _aio.UnaryUnaryMultiCallable[_control_pb2.ListBundlesRequest, _control_pb2.ListBundlesReply]  # type: ignore[assignment]
+    AddOperator: _aio.UnaryUnaryMultiCallable[_control_pb2.AddOperatorRequest, _control_pb2.AddOperatorReply]  # type: ignore[assignment]
+    """Operators"""
+    ListOperators: _aio.UnaryUnaryMultiCallable[_control_pb2.ListOperatorsRequest, _control_pb2.ListOperatorsReply]  # type: ignore[assignment]
+    RevokeOperator: _aio.UnaryUnaryMultiCallable[_control_pb2.RevokeOperatorRequest, _control_pb2.Operator]  # type: ignore[assignment]
     CallAgent: _aio.UnaryUnaryMultiCallable[_control_pb2.CallAgentRequest, _control_pb2.CallAgentReply]  # type: ignore[assignment]
     """Agents at run time"""
     SendEvent: _aio.UnaryUnaryMultiCallable[_control_pb2.SendEventRequest, _control_pb2.SendEventReply]  # type: ignore[assignment]
@@ -192,6 +212,48 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         """Inventory"""
 
     @_abc_1.abstractmethod
+    def ListJoinTokens(
+        self,
+        request: _control_pb2.ListJoinTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListJoinTokensReply, _abc.Awaitable[_control_pb2.ListJoinTokensReply]]: ...
+
+    @_abc_1.abstractmethod
+    def RevokeJoinToken(
+        self,
+        request: _control_pb2.RevokeJoinTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RevokeJoinTokenReply, _abc.Awaitable[_control_pb2.RevokeJoinTokenReply]]: ...
+
+    @_abc_1.abstractmethod
+    def LockNode(
+        self,
+        request: _control_pb2.ChangeNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.Node, _abc.Awaitable[_control_pb2.Node]]: ...
+
+    @_abc_1.abstractmethod
+    def UnlockNode(
+        self,
+        request: _control_pb2.ChangeNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.Node, _abc.Awaitable[_control_pb2.Node]]: ...
+
+    @_abc_1.abstractmethod
+    def RevokeNode(
+        self,
+        request: _control_pb2.ChangeNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.Node, _abc.Awaitable[_control_pb2.Node]]: ...
+
+    @_abc_1.abstractmethod
+    def ResetNode(
+        self,
+        request: _control_pb2.ChangeNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.Node, _abc.Awaitable[_control_pb2.Node]]: ...
+
+    @_abc_1.abstractmethod
     def ListNodes(
         self,
         request: _control_pb2.ListNodesRequest,
@@ -239,6 +301,28 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.ListBundlesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ListBundlesReply, _abc.Awaitable[_control_pb2.ListBundlesReply]]: ...
+
+    @_abc_1.abstractmethod
+    def AddOperator(
+        self,
+        request: _control_pb2.AddOperatorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.AddOperatorReply, _abc.Awaitable[_control_pb2.AddOperatorReply]]:
+        """Operators"""
+
+    @_abc_1.abstractmethod
+    def ListOperators(
+        self,
+        request: _control_pb2.ListOperatorsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListOperatorsReply, _abc.Awaitable[_control_pb2.ListOperatorsReply]]: ...
+
+    @_abc_1.abstractmethod
+    def RevokeOperator(
+        self,
+        request: _control_pb2.RevokeOperatorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.Operator, _abc.Awaitable[_control_pb2.Operator]]: ...
 
     @_abc_1.abstractmethod
     def CallAgent(

@@ -1,10 +1,62 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class LoginRequest(_message.Message):
+    __slots__ = ("hello", "proof")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    hello: LoginHello
+    proof: LoginProof
+    def __init__(self, hello: _Optional[_Union[LoginHello, _Mapping]] = ..., proof: _Optional[_Union[LoginProof, _Mapping]] = ...) -> None: ...
+
+class LoginHello(_message.Message):
+    __slots__ = ("token_id", "operator")
+    TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    token_id: str
+    operator: str
+    def __init__(self, token_id: _Optional[str] = ..., operator: _Optional[str] = ...) -> None: ...
+
+class LoginProof(_message.Message):
+    __slots__ = ("csr", "mac", "signature")
+    CSR_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    csr: bytes
+    mac: bytes
+    signature: bytes
+    def __init__(self, csr: _Optional[bytes] = ..., mac: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class LoginReply(_message.Message):
+    __slots__ = ("challenge", "issued")
+    CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_FIELD_NUMBER: _ClassVar[int]
+    challenge: Challenge
+    issued: LoggedIn
+    def __init__(self, challenge: _Optional[_Union[Challenge, _Mapping]] = ..., issued: _Optional[_Union[LoggedIn, _Mapping]] = ...) -> None: ...
+
+class LoggedIn(_message.Message):
+    __slots__ = ("operator", "fleet", "certificate", "ca_certificates", "session_address", "roles", "team")
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    FLEET_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    CA_CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    TEAM_FIELD_NUMBER: _ClassVar[int]
+    operator: str
+    fleet: str
+    certificate: bytes
+    ca_certificates: bytes
+    session_address: str
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    team: str
+    def __init__(self, operator: _Optional[str] = ..., fleet: _Optional[str] = ..., certificate: _Optional[bytes] = ..., ca_certificates: _Optional[bytes] = ..., session_address: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., team: _Optional[str] = ...) -> None: ...
 
 class EnrollRequest(_message.Message):
     __slots__ = ("hello", "proof")

@@ -44,6 +44,11 @@ class EnrolmentServiceStub:
                 request_serializer=fleet_dot_v1_dot_enrolment__pb2.RenewRequest.SerializeToString,
                 response_deserializer=fleet_dot_v1_dot_enrolment__pb2.EnrollReply.FromString,
                 _registered_method=True)
+        self.Login = channel.stream_stream(
+                '/fleet.v1.EnrolmentService/Login',
+                request_serializer=fleet_dot_v1_dot_enrolment__pb2.LoginRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_enrolment__pb2.LoginReply.FromString,
+                _registered_method=True)
 
 
 class EnrolmentServiceServicer:
@@ -63,6 +68,13 @@ class EnrolmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Login(self, request_iterator, context):
+        """Client: LoginHello, then LoginProof. Server: Challenge, then LoggedIn. The token's secret is never sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrolmentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +87,11 @@ def add_EnrolmentServiceServicer_to_server(servicer, server):
                     servicer.Renew,
                     request_deserializer=fleet_dot_v1_dot_enrolment__pb2.RenewRequest.FromString,
                     response_serializer=fleet_dot_v1_dot_enrolment__pb2.EnrollReply.SerializeToString,
+            ),
+            'Login': grpc.stream_stream_rpc_method_handler(
+                    servicer.Login,
+                    request_deserializer=fleet_dot_v1_dot_enrolment__pb2.LoginRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_enrolment__pb2.LoginReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +148,33 @@ class EnrolmentService:
             '/fleet.v1.EnrolmentService/Renew',
             fleet_dot_v1_dot_enrolment__pb2.RenewRequest.SerializeToString,
             fleet_dot_v1_dot_enrolment__pb2.EnrollReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Login(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/fleet.v1.EnrolmentService/Login',
+            fleet_dot_v1_dot_enrolment__pb2.LoginRequest.SerializeToString,
+            fleet_dot_v1_dot_enrolment__pb2.LoginReply.FromString,
             options,
             channel_credentials,
             insecure,

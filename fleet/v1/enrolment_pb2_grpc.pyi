@@ -35,6 +35,8 @@ class EnrolmentServiceStub:
     """Client: EnrolHello, then EnrolProof. Server: Challenge, then Issued. The token's secret is never sent."""
     Renew: _grpc.StreamStreamMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.EnrollReply]
     """Client: RenewHello, then RenewProof. Server: Challenge, then Issued. Works after the certificate expired."""
+    Login: _grpc.StreamStreamMultiCallable[_enrolment_pb2.LoginRequest, _enrolment_pb2.LoginReply]
+    """Client: LoginHello, then LoginProof. Server: Challenge, then LoggedIn. The token's secret is never sent."""
 
 @_typing.type_check_only
 class EnrolmentServiceAsyncStub(EnrolmentServiceStub):
@@ -43,6 +45,8 @@ class EnrolmentServiceAsyncStub(EnrolmentServiceStub):
     """Client: EnrolHello, then EnrolProof. Server: Challenge, then Issued. The token's secret is never sent."""
     Renew: _aio.StreamStreamMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.EnrollReply]  # type: ignore[assignment]
     """Client: RenewHello, then RenewProof. Server: Challenge, then Issued. Works after the certificate expired."""
+    Login: _aio.StreamStreamMultiCallable[_enrolment_pb2.LoginRequest, _enrolment_pb2.LoginReply]  # type: ignore[assignment]
+    """Client: LoginHello, then LoginProof. Server: Challenge, then LoggedIn. The token's secret is never sent."""
 
 class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -60,5 +64,13 @@ class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_enrolment_pb2.EnrollReply], _abc.AsyncIterator[_enrolment_pb2.EnrollReply]]:
         """Client: RenewHello, then RenewProof. Server: Challenge, then Issued. Works after the certificate expired."""
+
+    @_abc_1.abstractmethod
+    def Login(
+        self,
+        request_iterator: _MaybeAsyncIterator[_enrolment_pb2.LoginRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_enrolment_pb2.LoginReply], _abc.AsyncIterator[_enrolment_pb2.LoginReply]]:
+        """Client: LoginHello, then LoginProof. Server: Challenge, then LoggedIn. The token's secret is never sent."""
 
 def add_EnrolmentServiceServicer_to_server(servicer: EnrolmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

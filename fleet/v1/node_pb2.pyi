@@ -24,20 +24,24 @@ class NodeMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ..., receipt: _Optional[bytes] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ..., logs: _Optional[_Union[LogBatch, _Mapping]] = ..., result: _Optional[_Union[CommandResult, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("boot_id", "agent_version", "architecture", "accepted_generation", "accepted_digest", "observed")
+    __slots__ = ("boot_id", "agent_version", "architecture", "accepted_generation", "accepted_digest", "observed", "root_version", "release_version")
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_DIGEST_FIELD_NUMBER: _ClassVar[int]
     OBSERVED_FIELD_NUMBER: _ClassVar[int]
+    ROOT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_VERSION_FIELD_NUMBER: _ClassVar[int]
     boot_id: str
     agent_version: str
     architecture: str
     accepted_generation: int
     accepted_digest: str
     observed: _model_pb2.ObservedState
-    def __init__(self, boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., accepted_generation: _Optional[int] = ..., accepted_digest: _Optional[str] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ...) -> None: ...
+    root_version: int
+    release_version: int
+    def __init__(self, boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., accepted_generation: _Optional[int] = ..., accepted_digest: _Optional[str] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ..., root_version: _Optional[int] = ..., release_version: _Optional[int] = ...) -> None: ...
 
 class EventBatch(_message.Message):
     __slots__ = ("events",)
