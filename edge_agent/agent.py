@@ -26,7 +26,7 @@ from edge_agent.blobs import Blobs
 from edge_agent.clock import SystemClock
 from edge_agent.config import Settings, load_settings
 from edge_agent.crashes import Crashes, CrashKeeper, engine_name
-from edge_agent.disk import PRIVATE_FOLDER, LocalDisk, replace_file
+from edge_agent.disk import PRIVATE_FOLDER, LocalDisk, read_named, replace_file
 from edge_agent.identity import Identity, IdentityStore
 from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger

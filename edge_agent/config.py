@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.disk import read_bounded
 from edge_agent.inference import (
     DEFAULT_MEMORY,
     GPU_PROVIDERS,
@@ -141,12 +142,9 @@ def load_settings(data_dir: Path, environment: Mapping[str, str], flags: Mapping
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
+        data = read_bounded(path, MAX_FILE)
     except FileNotFoundError:
         return {}
-    if len(data) > MAX_FILE:
-        raise FleetError(Code.LIMIT_EXCEEDED, f"more than {MAX_FILE} bytes", place=str(path))
     try:
         return tomllib.loads(data.decode())
     except ValueError as error:

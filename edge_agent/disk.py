@@ -2,7 +2,8 @@
 
 Owns: `Disk`, the primitives that ledger, blobs, trust store and identity write through, and `replace_file`, the only
 way a whole file changes: a reader finds the old bytes or the new ones, never a mixture (POSIX rename(2) with fsync(2)
-of the file before and of the folder after). Never interprets what it stores.
+of the file before and of the folder after); and the two ways to read a whole file that is not the node's own. Never
+interprets what it stores or reads.
 """
 
 from __future__ import annotations
@@ -63,6 +64,32 @@ def replace_file(disk: Disk, path: Path, data: bytes) -> None:
     disk.sync(temporary)
     disk.rename(temporary, path)
     disk.sync(path.parent)
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return the content of a file of at most `limit` bytes, opened once and read once.
+
+    Raises:
+        FleetError: LIMIT_EXCEEDED with the file.
+        OSError: it cannot be read; what that means is the caller's to say.
+    """
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise FleetError(Code.LIMIT_EXCEEDED, f"more than {limit} bytes", place=str(path))
+    return data
+
+
+def read_named(path: Path, limit: int) -> bytes:
+    """Return the content of a file that somebody named to this program, as `read_bounded`.
+
+    Raises:
+        FleetError: LIMIT_EXCEEDED; CONFIG_INVALID when it cannot be read.
+    """
+    try:
+        return read_bounded(path, limit)
+    except OSError as error:
+        raise FleetError(Code.CONFIG_INVALID, f"cannot be read: {error.strerror}", place=str(path)) from error
 
 
 class LocalDisk:

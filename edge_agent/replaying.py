@@ -11,10 +11,10 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from edge_agent.disk import read_named
 from fleet.bundle import MAX_COMPONENT
 from fleet.crash import MAX_REPORT, decode_report
 from fleet.documents import dump_json
-from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +30,8 @@ def replay_files(report: Path, component: Path) -> tuple[str, bool]:
         FleetError: CONFIG_INVALID when a file cannot be read; CRASH_INVALID, DIGEST_MISMATCH, LIMIT_EXCEEDED, and
             whatever compiling the component raises.
     """
-    found = decode_report(_read(report, MAX_REPORT), str(report))
-    wasm = _read(component, MAX_COMPONENT)
+    found = decode_report(read_named(report, MAX_REPORT), str(report))
+    wasm = read_named(component, MAX_COMPONENT)
     # Imported here: the programs `run` and `join` never load the engine into their own process.
     from edge_agent.runner.confinement import drop_privileges  # noqa: PLC0415
     from edge_agent.runner.replay import replay  # noqa: PLC0415
@@ -40,14 +40,3 @@ def replay_files(report: Path, component: Path) -> tuple[str, bool]:
         drop_privileges()
     outcome = replay(found, wasm)
     return dump_json({"report": found.id, **asdict(outcome)}).decode(), outcome.same
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise FleetError(Code.CONFIG_INVALID, f"cannot be read: {error.strerror}", place=str(path)) from error
-    if len(data) > limit:
-        raise FleetError(Code.LIMIT_EXCEEDED, f"more than {limit} bytes", place=str(path))
-    return data

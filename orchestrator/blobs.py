@@ -55,9 +55,13 @@ class Blobs:
             FleetError: BLOB_MISSING; DIGEST_MISMATCH when the size is not `size`; BLOB_CORRUPT when the stored bytes
                 changed, after the file is removed so that it can be stored again.
         """
-        if self.size(digest) != size:
+        try:
+            with self._path(digest).open("rb") as file:
+                data = file.read(size + 1)  # once: what is hashed is what is returned
+        except FileNotFoundError as error:
+            raise FleetError(Code.BLOB_MISSING, f"no blob {digest}", digest=digest) from error
+        if len(data) != size:
             raise FleetError(Code.DIGEST_MISMATCH, f"{digest} does not have {size} bytes", digest=digest)
-        data = self._path(digest).read_bytes()
         if digest_of(data) != digest:
             self._path(digest).unlink(missing_ok=True)
             raise FleetError(Code.BLOB_CORRUPT, f"the file of {digest} changed", digest=digest)

@@ -24,6 +24,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from edge_agent.capabilities.nn_tensor import ONNX_NAMES, Port, Tensor, TensorType, arrays
 from edge_agent.capabilities.nn_watch import PERIOD_S, Watch
+from edge_agent.disk import read_bounded
 from edge_agent.inference import CPU_PROVIDER, Placement, placements, unavailable
 from fleet.errors import Code, FleetError
 from fleet.oci import digest_of
@@ -293,13 +294,9 @@ def _options(inference: Inference) -> onnxruntime.SessionOptions:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            model = file.read(MAX_MODEL_BYTES + 1)
+        return read_bounded(path, MAX_MODEL_BYTES)
     except OSError as error:
         raise FleetError(Code.BLOB_MISSING, "the model's file cannot be read", place=str(path)) from error
-    if len(model) > MAX_MODEL_BYTES:
-        raise FleetError(Code.LIMIT_EXCEEDED, f"a model may have {MAX_MODEL_BYTES} bytes")
-    return model
 
 
 def _port(node: onnxruntime.NodeArg, digest: str) -> Port:

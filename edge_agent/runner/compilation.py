@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from edge_agent.disk import read_bounded
 from edge_agent.runner import memory_file
 from edge_agent.runner.channel import Channel
 from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES, CompiledCache, load_key
@@ -208,10 +209,9 @@ def _machine_code(received: Received) -> int:
 def _joined(fusion: Fusion) -> tuple[int, tuple[PartEntry, ...]]:
     """All parts in one memory file, and where each is. The worker checks the digests."""
     try:
-        size = sum(part.component.stat().st_size for part in fusion.parts)
-        if size > MAX_COMPONENT:
-            raise FleetError(Code.LIMIT_EXCEEDED, f"the parts have {size} bytes", limit=MAX_COMPONENT)
-        components = [part.component.read_bytes() for part in fusion.parts]
+        components: list[bytes] = []
+        for part in fusion.parts:
+            components.append(read_bounded(part.component, MAX_COMPONENT - sum(map(len, components))))
     except FileNotFoundError as error:
         raise FleetError(Code.BLOB_MISSING, f"there is no file {error.filename}") from error
     file = memory_file.create("parts")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
+from orchestrator.files import read_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -181,9 +182,7 @@ class PythonTools:
 
 def _read_lock(file: Path) -> bytes:
     try:
-        if file.stat().st_size > MAX_LOCK:
-            raise FleetError(Code.LIMIT_EXCEEDED, f"more than {MAX_LOCK} bytes", place=str(file))
-        return file.read_bytes()
+        return read_bounded(file, MAX_LOCK)
     except OSError as error:
         raise FleetError(
             Code.BUNDLE_INVALID,

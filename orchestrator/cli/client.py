@@ -14,6 +14,7 @@ import grpc
 from fleet.errors import Code, FleetError
 from fleet.v1 import control_pb2 as pb
 from fleet.v1 import control_pb2_grpc, error_pb2
+from orchestrator.files import read_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,9 @@ CHUNK = 256 * 1024
 MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of one reply that fleetctl accepts."""
 
+MAX_PEM = 256 * 1024
+"""Bytes of a file with certificates or a key."""
+
 ERROR_METADATA = "fleet-error-bin"
 
 BRACKETED = re.compile(r"\[([a-z_]+)=([^\]]*)\]")
@@ -44,7 +48,7 @@ BRACKETED = re.compile(r"\[([a-z_]+)=([^\]]*)\]")
 
 def _read(path: Path, what: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bounded(path, MAX_PEM)
     except OSError as error:
         raise FleetError(
             Code.CONFIG_INVALID,

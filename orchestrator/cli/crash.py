@@ -24,6 +24,7 @@ from fleet.oci import MAX_INDEX, digest_of
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli.render import Column, Row, exact, short_digest, when
 from orchestrator.cli.session import AGENT_NAME, NODE_NAME
+from orchestrator.files import read_named
 
 if TYPE_CHECKING:
     from fleet.crash import CrashReport, GuestCall
@@ -120,15 +121,15 @@ def replay(session: Session, source: str, node: str, component: Path | None) -> 
     """
     file = Path(source)
     if file.suffix == ".json" or file.exists():
-        report = decode_report(_read(file, MAX_REPORT), source)
-        wasm = _read(component, MAX_COMPONENT) if component is not None else None
+        report = decode_report(read_named(file, MAX_REPORT), source)
+        wasm = read_named(component, MAX_COMPONENT) if component is not None else None
         if wasm is None:
             with session.connect() as client:
                 wasm = _component(client, report)
     else:
         with session.connect() as client:
             report = _fetch(client, source, node)
-            wasm = _read(component, MAX_COMPONENT) if component is not None else _component(client, report)
+            wasm = read_named(component, MAX_COMPONENT) if component is not None else _component(client, report)
     if digest_of(wasm) != report.component:
         raise FleetError(
             Code.DIGEST_MISMATCH, f"the report is about the component {report.component}, this is {digest_of(wasm)}"
@@ -163,17 +164,6 @@ def _component(client: Client, report: CrashReport) -> bytes:
             remedy="Give the component that ran with --component FILE.",
         )
     return client.get_blob(report.component, bundle.component.size)
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise FleetError(Code.CONFIG_INVALID, f"cannot be read: {error.strerror}", place=str(path)) from error
-    if len(data) > limit:
-        raise FleetError(Code.LIMIT_EXCEEDED, f"more than {limit} bytes", place=str(path))
-    return data
 
 
 def _run(report: CrashReport, wasm: bytes) -> dict[str, Value]:

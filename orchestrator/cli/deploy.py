@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleet.documents import MAX_DOCUMENT
 from fleet.errors import Code, ExitCode, FleetError
 from fleet.manifest import encode_removal, parse_application
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli.records import deployment_row
 from orchestrator.cli.render import Column, Row, short_digest
+from orchestrator.files import read_named
 
 if TYPE_CHECKING:
     from orchestrator.cli.client import Client
@@ -37,7 +39,7 @@ TIMEOUT = click.option(
 
 def _read_manifest(path: Path) -> bytes:
     """Read and check the manifest here, so that a fault names the user's file and line."""
-    data = path.read_bytes()
+    data = read_named(path, MAX_DOCUMENT)
     parse_application(data, str(path))
     return data
 

@@ -24,6 +24,7 @@ from fleet.targets import TRUST_PATH, role_of
 from fleet.trust import open_fleet_trust, open_release
 from fleet.v1 import control_pb2 as pb
 from fleet.v1 import model_pb2
+from orchestrator.files import read_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,9 +47,7 @@ class TrustDirectory:
     def _read(self, name: str, remedy: str) -> bytes:
         file = self.path / name
         try:
-            if file.stat().st_size > MAX_FILE:
-                raise FleetError(Code.LIMIT_EXCEEDED, f"more than {MAX_FILE} bytes", place=str(file))
-            return file.read_bytes()
+            return read_bounded(file, MAX_FILE)
         except FileNotFoundError as error:
             raise FleetError(Code.NOT_FOUND, "no such file", place=str(file), remedy=remedy) from error
 

@@ -12,6 +12,7 @@ from fleet.wit_document import parse_document
 from fleet.wit_python import GENERATED, world_package
 from fleet.wit_tokens import MAX_DOCUMENT
 from fleet.wit_world import Packages
+from orchestrator.files import read_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,8 +61,7 @@ def _add(packages: Packages, files: Iterable[Path], place: Path) -> str:
 
 
 def _read(file: Path) -> str:
-    with file.open("rb") as stream:
-        data = stream.read(MAX_DOCUMENT * 4 + 1)
+    data = read_named(file, MAX_DOCUMENT * 4)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
