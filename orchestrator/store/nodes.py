@@ -28,6 +28,9 @@ class NodeRow:
         locked: why it is locked; empty when it is not.
         sequence: join-state counter of the newest certificate issued.
         confirmed: newest counter that the node has proved to hold; lower than `sequence` while a reply may be lost.
+        revoked_ms: when its enrolment was taken back for good; only a new join token brings the name back.
+        accepted_generation: greatest generation that this enrolment ever reported; the versions likewise.
+        warning: what went back; empty when nothing did since an operator looked.
     """
 
     name: str
@@ -42,6 +45,11 @@ class NodeRow:
     architecture: str
     joined_ms: int
     last_seen_ms: int | None
+    revoked_ms: int | None = None
+    accepted_generation: int = 0
+    root_version: int = 0
+    release_version: int = 0
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,10 @@ class DesiredRow:
 def _labels(text: str) -> Mapping[str, str]:
     labels: dict[str, str] = json.loads(text)
     return labels
+
+
+def _token(row: sa.Row[tuple[object, ...]]) -> TokenRow:
+    return TokenRow(row.id, row.secret, row.node, _labels(row.labels), row.created_by, row.expires_ms, row.used_by)
 
 
 def _node(row: sa.Row[tuple[object, ...]]) -> NodeRow:
@@ -133,9 +145,25 @@ def put_token(connection: sa.Connection, row: TokenRow) -> None:
 def get_token(connection: sa.Connection, token: str) -> TokenRow | None:
     """Return a join token."""
     row = connection.execute(sa.select(join_token).where(join_token.c.id == token)).one_or_none()
-    if row is None:
-        return None
-    return TokenRow(row.id, row.secret, row.node, _labels(row.labels), row.created_by, row.expires_ms, row.used_by)
+    return None if row is None else _token(row)
+
+
+def list_tokens(connection: sa.Connection, after_ms: int) -> tuple[TokenRow, ...]:
+    """Return the join tokens that expire after a moment, the next to expire first."""
+    statement = sa.select(join_token).where(join_token.c.expires_ms > after_ms)
+    return tuple(
+        _token(row) for row in connection.execute(statement.order_by(join_token.c.expires_ms, join_token.c.id))
+    )
+
+
+def drop_token(connection: sa.Connection, token: str) -> None:
+    """Forget a join token."""
+    connection.execute(sa.delete(join_token).where(join_token.c.id == token))
+
+
+def drop_tokens_of(connection: sa.Connection, name: str) -> None:
+    """Forget every join token of a node."""
+    connection.execute(sa.delete(join_token).where(join_token.c.node == name))
 
 
 def take_token(connection: sa.Connection, token: str, bound_key: bytes) -> None:

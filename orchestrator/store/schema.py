@@ -48,6 +48,11 @@ node = Table(
     Column("architecture", Text, nullable=False),
     Column("joined_ms", BigInteger, nullable=False),
     Column("last_seen_ms", BigInteger, nullable=True, comment="written when a session opens and closes"),
+    Column("revoked_ms", BigInteger, nullable=True, comment="when its enrolment was taken back for good"),
+    Column("accepted_generation", BigInteger, nullable=False, server_default="0", comment="greatest it ever reported"),
+    Column("root_version", BigInteger, nullable=False, server_default="0", comment="greatest it ever reported"),
+    Column("release_version", BigInteger, nullable=False, server_default="0", comment="greatest it ever reported"),
+    Column("warning", Text, nullable=False, server_default="", comment="what went back, until an operator unlocks it"),
     CheckConstraint("epoch >= 1 AND sequence >= confirmed", name="counters"),
 )
 
@@ -62,6 +67,46 @@ join_token = Table(
     Column("expires_ms", BigInteger, nullable=False),
     Column("used_by", LargeBinary, nullable=True, comment="bound key that took the token; only it may ask again"),
 )
+
+operator = Table(
+    "operator",
+    CONTROL,
+    Column("name", Text, primary_key=True),
+    Column("roles", Text, nullable=False),
+    Column("team", Text, nullable=False, comment="empty: of all teams"),
+    Column("epoch", BigInteger, nullable=False, comment="number of the invitation; a new one ends older certificates"),
+    Column("bound_key", LargeBinary, nullable=True, comment="DER SubjectPublicKeyInfo; null before the first login"),
+    Column("revoked", Text, nullable=False, comment="why; empty when it is not"),
+    Column("created_by", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("certificate_expires_ms", BigInteger, nullable=False),
+)
+
+operator_token = Table(
+    "operator_token",
+    CONTROL,
+    Column("id", Text, primary_key=True),
+    Column("secret", LargeBinary, nullable=False),
+    Column("operator", Text, ForeignKey("operator.name"), nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("used_by", LargeBinary, nullable=True, comment="key that took the token; only it may ask again"),
+)
+
+operator_certificate = Table(
+    "operator_certificate",
+    CONTROL,
+    Column("digest", Text, primary_key=True),
+    Column("leaf", BigInteger, nullable=False, comment="where the audit log shows the certificate"),
+)
+
+action = Table(
+    "action",
+    CONTROL,
+    Column("nonce", LargeBinary, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    comment="nonces of the newest signed actions; older ones are refused by their time",
+)
+Index("ix_action_at_ms", action.c.at_ms)
 
 desired = Table(
     "desired",
