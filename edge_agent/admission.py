@@ -24,6 +24,7 @@ from fleet.grants import (
     check_exports,
     check_holds,
     check_imports,
+    check_request,
     check_triggers,
     effective,
     fuse,
@@ -99,8 +100,8 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
         3. The grant applies to this agent, bundle, node and moment.
         4. Effective authority: the grant under the node's ceiling, and under its lease. The node has the volumes that
            it names.
-        5. Imports: every import of the component's bytes is granted, baseline or optional, and every export that a
-           node serves is granted; links name agents that the
+        5. Imports: the component's bytes ask for nothing that the grant's approvers did not review; every import is
+           granted, baseline or optional, and every export that a node serves is granted; links name agents that the
            grant allows, and triggers topics and sources.
         6. Compile: the engine accepts the component, or what it is fused into (cached by digest).
 
@@ -201,7 +202,8 @@ def _check_part(spec: AssignedAgent | FusedAgent, context: NodeContext) -> _Part
     info = read_component(context.blobs.read(bundle.component.digest, MAX_COMPONENT))
     imports = info.imports
     name = f"{bundle.name}@{bundle.version}"
-    decision = check_imports(imports, authority, bundle.optional_imports, spec.name, name, spec.links)  # 5
+    check_request(grant.request, imports, info.exports, spec.name, name)  # 5
+    decision = check_imports(imports, authority, bundle.optional_imports, spec.name, name, spec.links)
     check_exports(info.exports, authority, spec.name, name)
     answered = {imported for imported, link in decision.links.items() if link.isolation is Isolation.NONE}
     return _Part(

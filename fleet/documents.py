@@ -38,8 +38,17 @@ def _text(data: bytes, code: Code, name: str, limit: int = MAX_DOCUMENT) -> str:
         raise FleetError(code, f"{name} is not UTF-8", place=f"{name}: byte {error.start}") from error
 
 
-_ODD_BREAKS = re.compile("[\x85\u2028\u2029]")
-"""Line breaks of YAML 1.1 that are ordinary characters in YAML 1.2 and in JSON."""
+_UNSEEN = re.compile(
+    "[\x85\u2028\u2029\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]|(?<!^)\ufeff"
+)
+"""What makes a text mean other than it looks: line breaks of YAML 1.1 that are ordinary characters in YAML 1.2 and in
+JSON, and characters that turn the direction of writing or take no room (Unicode UAX #9 and UTS #39, section 4)."""
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text is one line that means what it shows: printable, and nothing in it is hidden."""
+    return text.isprintable() and _UNSEEN.search(text) is None
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -119,7 +128,7 @@ def load_yaml(data: bytes, code: Code, name: str) -> Value:
         FleetError: `code` with `place=name:line:column`; LIMIT_EXCEEDED above `MAX_DOCUMENT` bytes.
     """
     text = _text(data, code, name)
-    odd = _ODD_BREAKS.search(text)
+    odd = _UNSEEN.search(text)
     if odd is not None:
         line = text.count("\n", 0, odd.start()) + 1
         raise FleetError(code, f"U+{ord(odd[0]):04X} must be written as an escape", place=f"{name}:{line}")

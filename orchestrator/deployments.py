@@ -16,6 +16,7 @@ from fleet.errors import Code, FleetError
 from fleet.grants.admission import check_applies, check_exports, check_imports
 from fleet.grants.comparison import diff_grants
 from fleet.grants.document import parse_grant
+from fleet.grants.requests import check_request
 from fleet.grants.subscriptions import check_triggers
 from fleet.manifest import parse_application
 from fleet.model import AssignedAgent, Event, TargetRef
@@ -223,6 +224,7 @@ class Deployments:
         approved = self._releases.find_grant(release, name, wanted.grant_revision, wanted.bundle)
         grant, _ = self._releases.read_grant(approved)
         links = tuple(replace(link, agent=f"{application.name}/{link.agent}") for link in wanted.links)
+        check_request(grant.request, bundle.imports, bundle.exports, name, wanted.bundle)
         check_imports(bundle.imports, grant.authority, bundle.optional_imports, name, wanted.bundle, links)
         check_exports(bundle.exports, grant.authority, name, wanted.bundle)
         check_triggers(wanted.triggers, bundle.exports, grant.authority, name, wanted.bundle)

@@ -11,6 +11,7 @@ from fleet.grants.document import BundleSelector, Grant, Lease, OnLapse, Risk, p
 from fleet.grants.draft import extend_grant, propose_grant, render_grant
 from fleet.grants.lattice import Authority, AuthorityDiff, describe_rules, diff, fuse, meet, subset
 from fleet.grants.limits import Limits
+from fleet.grants.requests import Request, check_request, request_digest, requested_interfaces, review_request
 from fleet.grants.rules import Rule, describe_rule
 from fleet.grants.subscriptions import check_triggers
 from fleet.grants.vocabulary import BASELINE, EXPORTS, VOCABULARY, find_specs, is_link
@@ -27,12 +28,14 @@ __all__ = [
     "Lease",
     "Limits",
     "OnLapse",
+    "Request",
     "Risk",
     "Rule",
     "check_applies",
     "check_exports",
     "check_holds",
     "check_imports",
+    "check_request",
     "check_triggers",
     "describe_rule",
     "describe_rules",
@@ -48,5 +51,8 @@ __all__ = [
     "parse_grant",
     "propose_grant",
     "render_grant",
+    "request_digest",
+    "requested_interfaces",
+    "review_request",
     "subset",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fleet.grants.document import Lease, OnLapse, format_instant
+from fleet.grants.document import Lease, OnLapse, Risk, format_instant
 from fleet.grants.lattice import AuthorityDiff, diff
 from fleet.quantities import format_duration
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fleet.grants.document import Grant
+    from fleet.grants.requests import Request
 
 _FREEDOM = {OnLapse.STOP: 0, OnLapse.DROP: 1, OnLapse.CONTINUE: 2}
+_CARE = {Risk.LOW: 0, Risk.STANDARD: 1, Risk.HIGH: 2}
+"""How much care a risk asks of the approvers: less care counts as widening."""
 
 
 def diff_grants(old: Grant | None, new: Grant) -> AuthorityDiff:
@@ -61,6 +64,9 @@ def _scope_changes(old: Grant, new: Grant) -> list[tuple[str, bool]]:
             new.not_after < old.not_after,
         ),
         ("lease", _lease(old.lease), _lease(new.lease), _stricter(old.lease, new.lease)),
+        ("request", _request(old.request), _request(new.request), _asks_less(old.request, new.request)),
+        ("risk", str(old.risk), str(new.risk), _CARE[new.risk] > _CARE[old.risk]),
+        ("break_glass", _word(old.break_glass), _word(new.break_glass), old.break_glass),
     ]
     return [(f"{what}: {was} -> {now}", narrower) for what, was, now, narrower in changes if was != now]
 
@@ -69,6 +75,23 @@ def _stricter(old: Lease, new: Lease) -> bool:
     if new.max_stale_ms > old.max_stale_ms or _FREEDOM[new.on_lapse] > _FREEDOM[old.on_lapse]:
         return False
     return new.on_lapse is not OnLapse.DROP or old.on_lapse is not OnLapse.DROP or set(new.drop) >= set(old.drop)
+
+
+def _asks_less(old: Request | None, new: Request | None) -> bool:
+    """Whether the new request admits no bundle that the old one would not."""
+    if old is None or new is None or old.digest == new.digest:
+        return old is None or (new is not None and (new.interfaces is None or old.interfaces is not None))
+    return old.interfaces is not None and new.interfaces is not None and set(new.interfaces) <= set(old.interfaces)
+
+
+def _request(request: Request | None) -> str:
+    if request is None:
+        return "any"
+    return request.digest if request.interfaces is None else f"{','.join(request.interfaces) or 'nothing'} or less"
+
+
+def _word(value: bool) -> str:  # noqa: FBT001 - the value of a flag in a document
+    return "true" if value else "false"
 
 
 def _lease(lease: Lease) -> str:

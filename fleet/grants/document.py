@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
-from fleet.documents import Reader, load_yaml
+from fleet.documents import Reader, is_plain, load_yaml
 from fleet.errors import Code, FleetError
 from fleet.grants.lattice import Authority
 from fleet.grants.limits import DEFAULT_LIMITS, HIGHEST_LIMITS, Limits, parse_limits
+from fleet.grants.requests import MAX_REQUESTED, Request, request_digest
 from fleet.grants.rules import Rules, parse_capabilities
 from fleet.names import is_agent_name, is_digest, is_name
 from fleet.quantities import parse_duration
@@ -37,6 +38,9 @@ MAX_LABELS = 32
 MAX_LABEL = 63
 MAX_REASON = 1024
 """Characters of the reason."""
+
+MAX_BREAK_GLASS = timedelta(hours=4)
+"""Longest validity of a break-glass grant."""
 
 _LABEL_KEY = re.compile(r"[a-z0-9]+([-./][a-z0-9]+)*")
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -92,6 +96,9 @@ class Grant:
         node_labels: pairs that a node must all have; none means every node.
         not_before: start of the validity, inclusive.
         not_after: end of the validity, exclusive.
+        request: what its approvers saw the bundle ask for; None: any bundle of the range may ask for what the rules
+            give.
+        break_glass: made in an emergency: valid for `MAX_BREAK_GLASS` at most, and with a reason.
     """
 
     agent: str
@@ -105,6 +112,8 @@ class Grant:
     capabilities: Mapping[str, Rules]
     limits: Limits
     reason: str
+    request: Request | None = None
+    break_glass: bool = False
 
     @property
     def authority(self) -> Authority:
@@ -124,7 +133,7 @@ def parse_grant(data: bytes, name: str) -> Grant:
     """
     with Reader(load_yaml(data, Code.GRANT_INVALID, name), Code.GRANT_INVALID, name) as reader:
         _expect_schema(reader, GRANT_SCHEMA)
-        bundle, labels = reader.section("applies_to", _parse_applies_to)
+        bundle, labels, request = reader.section("applies_to", _parse_applies_to)
         not_before, not_after = reader.section("validity", _parse_validity)
         grant = Grant(
             agent=reader.text("agent"),
@@ -138,13 +147,19 @@ def parse_grant(data: bytes, name: str) -> Grant:
             capabilities=reader.section("caps", parse_capabilities),
             limits=_parse_optional_limits(reader, DEFAULT_LIMITS),
             reason=reader.text("reason", ""),
+            request=request,
+            break_glass=reader.flag("break_glass", default=False),
         )
         if not is_agent_name(grant.agent):
             reader.fail("agent", f"{grant.agent[:128]!r} is not application/agent")
-        if len(grant.reason) > MAX_REASON or not grant.reason.isprintable():
+        if len(grant.reason) > MAX_REASON or not is_plain(grant.reason):
             reader.fail("reason", f"expected one line of at most {MAX_REASON} characters")
         if grant.risk is Risk.HIGH and not grant.bundle.digests:
             reader.fail("applies_to.bundle.sha256", "a high risk needs the digests of the bundles")
+        if grant.break_glass and grant.not_after - grant.not_before > MAX_BREAK_GLASS:
+            reader.fail("validity.not_after", "a break-glass grant holds for at most four hours")
+        if grant.break_glass and not grant.reason:
+            reader.fail("reason", "a break-glass grant says why it is needed")
         for interface in grant.lease.drop:
             if interface not in grant.capabilities:
                 reader.fail("lease.on_lapse.drop", f"{interface[:256]!r} is not in caps")
@@ -175,10 +190,27 @@ def _parse_optional_limits(reader: Reader, defaults: Limits) -> Limits:
     return reader.section("limits", lambda section: parse_limits(section, defaults))
 
 
-def _parse_applies_to(reader: Reader) -> tuple[BundleSelector, Mapping[str, str]]:
+def _parse_applies_to(reader: Reader) -> tuple[BundleSelector, Mapping[str, str], Request | None]:
     bundle = reader.section("bundle", _parse_bundle)
-    labels = reader.section("nodes", _parse_nodes) if reader.has("nodes") else {}
-    return bundle, labels
+    labels = reader.section("nodes", parse_node_labels) if reader.has("nodes") else {}
+    return bundle, labels, _parse_request(reader)
+
+
+def _parse_request(reader: Reader) -> Request | None:
+    """Read `request_sha256` and `requests`. Named, the set must be the one that the digest is of."""
+    if not reader.has("request_sha256"):
+        if reader.has("requests"):
+            reader.fail("request_sha256", "requests needs the digest that it was reviewed under")
+        return None
+    digest = reader.text("request_sha256")
+    if not is_digest(digest):
+        reader.fail("request_sha256", "expected a digest sha256:...")
+    if not reader.has("requests"):
+        return Request(digest)
+    interfaces = reader.texts("requests", MAX_REQUESTED)
+    if request_digest(interfaces) != digest or len(set(interfaces)) != len(interfaces):
+        reader.fail("requests", f"not the set that {digest} is the digest of")
+    return Request(digest, tuple(sorted(interfaces)))
 
 
 def _parse_bundle(reader: Reader) -> BundleSelector:
@@ -195,7 +227,12 @@ def _parse_bundle(reader: Reader) -> BundleSelector:
     return BundleSelector(name, versions, digests)
 
 
-def _parse_nodes(reader: Reader) -> Mapping[str, str]:
+def parse_node_labels(reader: Reader) -> Mapping[str, str]:
+    """Read `labels`: pairs that a node must all have.
+
+    Raises:
+        FleetError: the code of the document, at the offending label.
+    """
     labels = reader.mapping("labels", MAX_LABELS)
     for key, value in labels.items():
         if len(key) > MAX_LABEL or _LABEL_KEY.fullmatch(key) is None or not _is_label_value(value):

@@ -17,7 +17,8 @@ from fleet.errors import Code
 from fleet.grants.constraints import Constraint, Literals, Maximum, Patterns
 from fleet.grants.document import GRANT_SCHEMA, BundleSelector, Grant, Lease, OnLapse, Risk, format_instant
 from fleet.grants.limits import DEFAULT_LIMITS
-from fleet.grants.networks import PUBLIC, Hosts, Networks
+from fleet.grants.networks import PUBLIC, Hosts, Networks, Ports
+from fleet.grants.requests import requested_interfaces, review_request
 from fleet.grants.rules import Rule, Rules, write_rule
 from fleet.grants.vocabulary import BASELINE, EXPORTS, Kind, find_specs, is_link, specs_of
 from fleet.grants.volumes import SCRATCH, Volumes
@@ -53,6 +54,9 @@ _COMMENTS: Mapping[str, str] = {
     "wasi:http/incoming-handler": "ports that it answers on; addresses beside the node itself: 0.0.0.0 is every one",
     "wasi:filesystem/preopens": "folders that it sees: scratch/NAME is the application's own, node/NAME one that the "
     "node's operator declared; strike write for reading alone",
+    "fleet:secrets/store": "secrets that it may hold, without being told their values",
+    "fleet:secrets/reveal": "secrets whose values it is told; strike what it need not see",
+    "fleet:secrets/http": "hosts that the node sends a held secret to, in a header that the agent never sees",
     "wasi:config/store": "keys of its configuration in fleet.yaml; a prefix ends in *",
 }
 
@@ -109,13 +113,24 @@ def propose_grant(  # noqa: PLR0913 - the facts that a grant binds together
         },
         limits=DEFAULT_LIMITS,
         reason="",
+        request=review_request(requested_interfaces(interfaces, interfaces)),
     )
     outside = [name for name in interfaces if (find_specs(name) is None) != (name in BASELINE)]
     return render_grant(grant, outside)
 
 
-def extend_grant(grant: Grant, add: Iterable[str], *, models: Sequence[str], revision: int) -> bytes:
+def extend_grant(
+    grant: Grant, add: Iterable[str], *, models: Sequence[str], revision: int, request: Iterable[str]
+) -> bytes:
     """Draft a new revision that differs by the added interfaces alone; what the grant names already stays as it is.
+
+    Args:
+        grant: the revision in force.
+        add: interfaces to name beside those that it names.
+        models: names of the models in the bundle.
+        revision: revision of the draft.
+        request: what the bundle now asks for (`requested_interfaces`); it takes the place of the reviewed request. A
+            grant without one stays without.
 
     Raises:
         FleetError: GRANT_INVALID for an interface that no grant of this release can name.
@@ -124,7 +139,8 @@ def extend_grant(grant: Grant, add: Iterable[str], *, models: Sequence[str], rev
     for interface in add:
         specs_of(interface, Code.GRANT_INVALID, interface)
         capabilities.setdefault(interface, _draft_rules(interface, grant.agent, models))
-    return render_grant(replace(grant, revision=revision, capabilities=capabilities))
+    reviewed = None if grant.request is None else review_request(request)
+    return render_grant(replace(grant, revision=revision, capabilities=capabilities, request=reviewed))
 
 
 def render_grant(grant: Grant, outside: Sequence[str] = ()) -> bytes:
@@ -145,6 +161,7 @@ def render_grant(grant: Grant, outside: Sequence[str] = ()) -> bytes:
         f"    sha256: {_list(grant.bundle.digests)}  # none: every bundle of that name and range",
         "  nodes:",
         f"    labels: {_mapping(grant.node_labels)}  # all must be on the node; none: every node",
+        *_request(grant),
         "validity:",
         f"  not_before: {format_instant(grant.not_before)}",
         f"  not_after: {format_instant(grant.not_after)}",
@@ -152,6 +169,7 @@ def render_grant(grant: Grant, outside: Sequence[str] = ()) -> bytes:
         f"  max_stale: {format_duration(grant.lease.max_stale_ms)}",
         f"  on_lapse: {_on_lapse(grant.lease)}",
         f"risk: {grant.risk}",
+        *(("break_glass: true",) if grant.break_glass else ()),
         "caps:" if grant.capabilities else "caps: {}",
         *(
             line
@@ -194,12 +212,13 @@ def _draft_rules(interface: str, agent: str, models: Sequence[str]) -> Rules:
         "keys": Patterns(frozenset({"*"})),
         "topics": Patterns(frozenset({own_name})),
         "sources": Patterns(frozenset({own_name})),
+        "names": Patterns(frozenset({own_name})),
         "volumes": Volumes(frozenset({f"{SCRATCH}{own_name}"})),
         "max_bytes": Maximum(MAX_BYTES),
         "hosts": Hosts(frozenset({NO_HOST})),
         "methods": Literals(frozenset({"GET"})),
         "schemes": Literals(frozenset({"https"})),
-        "ports": Literals(frozenset({"8080" if interface in EXPORTS else "443"})),
+        "ports": Literals(frozenset({"8080"})) if interface in EXPORTS else Ports(frozenset({"443"})),
         "paths": Patterns(frozenset({"/*"})),
         "networks": Networks(frozenset({PUBLIC})),
         "addresses": Literals(frozenset({"127.0.0.1"})),
@@ -228,6 +247,15 @@ def _rules(interface: str, rules: Rules) -> list[str]:
         written = write_rule(interface, rule)
         parts = ", ".join(f"{key}: {_list(v) if isinstance(v, list) else v}" for key, v in written.items())
         lines.append(f"    - {{{parts}}}")
+    return lines
+
+
+def _request(grant: Grant) -> list[str]:
+    if grant.request is None:
+        return []
+    lines = [f"  request_sha256: {_quote(grant.request.digest)}  # of what the bundle asked for when it was reviewed"]
+    if grant.request.interfaces is not None:
+        lines.append(f"  requests: {_list(grant.request.interfaces)}  # a later bundle may ask for these or for less")
     return lines
 
 

@@ -1,7 +1,7 @@
 """Hosts and networks of the Internet, as constraints.
 
-Owns: `Hosts`, names of servers; `Networks`, where the addresses behind those names may lie; and `network_of`, which
-says what kind of network an address belongs to. Pure: resolves nothing.
+Owns: `Hosts`, names of servers, and their `Ports`; `Networks`, where the addresses behind those names may lie; and
+`network_of`, which says what kind of network an address belongs to. Pure: resolves nothing.
 
 The kinds are disjoint: `loopback` is the node itself, `link-local` its cable (cloud metadata services are there),
 `private` the site it stands in, `public` the Internet. An address of no kind can never be granted: unspecified,
@@ -124,6 +124,21 @@ class Hosts(Patterns):
         name = pattern.removeprefix("*.")
         wild = name != pattern
         return host_text(name) == name and not (wild and (":" in name or _NUMBER.fullmatch(name.rpartition(".")[2])))
+
+
+@dataclass(frozen=True, slots=True)
+class Ports(Patterns):
+    """Ports of servers, by number; `*` is every one."""
+
+    @staticmethod
+    def covers(pattern: str, value: str) -> bool:
+        """Whether `value`, a port or the pattern for all of them, is covered."""
+        return pattern in ("*", value)
+
+    @staticmethod
+    def check(pattern: str) -> bool:
+        """Whether documents may write this pattern."""
+        return pattern == "*" or is_port(pattern)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fleet.documents import Reader, Value
 from fleet.errors import Code, FleetError
 from fleet.grants.constraints import Choice, Constraint, Literals, Maximum, Patterns
-from fleet.grants.networks import KINDS, Hosts, Networks, is_address, is_port
+from fleet.grants.networks import KINDS, Hosts, Networks, Ports, is_address, is_port
 from fleet.grants.vocabulary import MAX_MAXIMUM, ConstraintSpec, Kind, specs_of
 from fleet.grants.volumes import Volumes
 
@@ -30,6 +30,7 @@ _PATTERNS: Mapping[Kind, type[Patterns]] = {
     Kind.PATTERNS: Patterns,
     Kind.HOSTS: Hosts,
     Kind.NETWORKS: Networks,
+    Kind.PORTS: Ports,
     Kind.VOLUMES: Volumes,
 }
 
@@ -37,7 +38,8 @@ _FORMS: Mapping[Kind, tuple[Callable[[str], bool], str]] = {
     Kind.PATTERNS: (Patterns.check, "a name, or a prefix and *"),
     Kind.HOSTS: (Hosts.check, "a host in lower case, *. and a name, or *"),
     Kind.NETWORKS: (Networks.check, f"one of {', '.join(KINDS)}, or a block of addresses within one of them"),
-    Kind.PORTS: (is_port, 'a port from 1 to 65535 as text, such as "443"'),
+    Kind.PORTS: (Ports.check, 'a port from 1 to 65535 as text, such as "443", or "*"'),
+    Kind.LISTENERS: (is_port, 'a port from 1 to 65535 as text, such as "8080"'),
     Kind.ADDRESSES: (is_address, "an IP address of the node"),
     Kind.VOLUMES: (Volumes.check, "scratch/NAME or node/NAME, or a prefix of one and *"),
 }

@@ -30,6 +30,7 @@ class Kind(StrEnum):
     HOSTS = "hosts"
     NETWORKS = "networks"
     PORTS = "ports"
+    LISTENERS = "listeners"
     ADDRESSES = "addresses"
     VOLUMES = "volumes"
     MAXIMUM = "maximum"
@@ -103,6 +104,8 @@ MAX_MAXIMUM = MAX_QUANTITY
 
 _BUCKETS = _patterns("bucket")
 _TOPICS = _patterns("topic")
+_SECRETS = _patterns("name")
+_SCHEMES = frozenset({"http", "https"})
 # `max_bytes` bounds each bucket of the rule, whoever wrote to it; it needs the interface that writes.
 _MAX_BYTES = _maximum(Unit.SIZE)
 
@@ -129,8 +132,8 @@ VOCABULARY: Mapping[str, Mapping[str, ConstraintSpec]] = {
     "wasi:http/outgoing-handler": {
         "hosts": ConstraintSpec(Kind.HOSTS, "host", required=True),
         "methods": _literals("method", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"),
-        "schemes": ConstraintSpec(Kind.LITERALS, "scheme", values=frozenset({"http", "https"})),
-        "ports": ConstraintSpec(Kind.PORTS, "port"),
+        "schemes": ConstraintSpec(Kind.LITERALS, "scheme", values=_SCHEMES),
+        "ports": ConstraintSpec(Kind.PORTS, "port", required=True),
         "paths": ConstraintSpec(Kind.PATTERNS, "path"),
         "networks": ConstraintSpec(Kind.NETWORKS, "network", default=frozenset({PUBLIC})),
         "max_request_bytes": _maximum(Unit.SIZE),
@@ -139,7 +142,7 @@ VOCABULARY: Mapping[str, Mapping[str, ConstraintSpec]] = {
     },
     # An export: where the node listens for the agent.
     "wasi:http/incoming-handler": {
-        "ports": ConstraintSpec(Kind.PORTS, "port", required=True),
+        "ports": ConstraintSpec(Kind.LISTENERS, "port", required=True),
         "addresses": ConstraintSpec(Kind.ADDRESSES, "address", default=frozenset({"127.0.0.1"})),
         "max_request_bytes": _maximum(Unit.SIZE),
         "max_rps": _maximum(Unit.COUNT),
@@ -164,6 +167,15 @@ VOCABULARY: Mapping[str, Mapping[str, ConstraintSpec]] = {
         "max_files": _maximum(Unit.COUNT),
     },
     "wasi:config/store": {"keys": _patterns("key")},
+    # To hold a secret is to name it to the host; to reveal it is to be told its value.
+    "fleet:secrets/store": {"names": _SECRETS},
+    "fleet:secrets/reveal": {"names": _SECRETS},
+    # To have a held secret sent as a header, to these hosts and no others; `wasi:http/outgoing-handler` is asked too.
+    "fleet:secrets/http": {
+        "names": _SECRETS,
+        "hosts": ConstraintSpec(Kind.HOSTS, "host", required=True),
+        "schemes": ConstraintSpec(Kind.LITERALS, "scheme", values=_SCHEMES, default=frozenset({"https"})),
+    },
     "wasi:clocks/wall-clock": {},
     "wasi:clocks/system-clock": {},
     "wasi:random/random": {},

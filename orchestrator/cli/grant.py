@@ -17,6 +17,7 @@ from fleet.grants import (
     find_specs,
     parse_grant,
     propose_grant,
+    requested_interfaces,
 )
 from fleet.oci import digest_of
 from fleet.targets import grant_path
@@ -85,7 +86,13 @@ def propose(session: Session, agent: str, reference: str, add: tuple[str, ...], 
     bundle = opened.bundle
     models = tuple(model.name for model in bundle.models)
     if current is not None:
-        draft = extend_grant(current, add, models=models, revision=newest + 1)
+        draft = extend_grant(
+            current,
+            add,
+            models=models,
+            revision=newest + 1,
+            request=requested_interfaces(bundle.imports, bundle.exports),
+        )
     else:
         draft = propose_grant(
             (*bundle.imports, *(name for name in bundle.exports if name.partition("@")[0] in EXPORTS), *add),

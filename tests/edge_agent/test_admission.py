@@ -16,7 +16,7 @@ from edge_agent.disk import LocalDisk
 from edge_agent.fusion import Wire
 from edge_agent.runtime import VolumeFolder
 from fleet.errors import Code, FleetError
-from fleet.grants import Authority, parse_ceiling
+from fleet.grants import Authority, parse_ceiling, request_digest
 from fleet.model import AssignedAgent, FusedAgent, Isolation, Link, TargetRef
 from fleet.oci import digest_of
 from fleet.trust import open_release
@@ -401,3 +401,11 @@ async def test_4_a_volume_that_the_node_has_not_is_refused(make: Make, volumes: 
     error = await refusal(case)
     assert (error.code, error.detail["volume"]) == (Code.VOLUME_UNAVAILABLE, "node/maps")
     assert "nowhere" not in str(error)
+
+
+async def test_5_a_component_that_asks_for_more_than_was_reviewed_needs_a_new_revision(make: Make) -> None:
+    reviewed = request_digest(["wasi:keyvalue/store"])
+    caps = STORE_CAPS[:-1] + ", 'wasi:logging/logging': []}"
+    await make(KEYVALUE, caps=caps, request=reviewed).admit()
+    error = await refusal(make(KEYVALUE, LOGGING, caps=caps, request=reviewed))
+    assert (error.code, error.detail["condition"]) == (Code.GRANT_NOT_APPLICABLE, "request_sha256")

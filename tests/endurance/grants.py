@@ -21,7 +21,7 @@ def _widest(spec: ConstraintSpec) -> list[str] | str:
     match spec.kind:
         case Kind.LITERALS:
             return sorted(spec.values)
-        case Kind.PATTERNS:
+        case Kind.PATTERNS | Kind.PORTS:
             return ["*"]
         case Kind.HOSTS:
             return ["nowhere.invalid"]

@@ -79,15 +79,17 @@ def grant(
     labels: str = "{}",
     validity: str = "{not_before: 2026-01-01T00:00:00Z, not_after: 2027-01-01T00:00:00Z}",
     lease: str = "{max_stale: 30d, on_lapse: continue}",
+    request: str = "",
 ) -> bytes:
     """A grant document."""
+    reviewed = f"\n  request_sha256: {request}" if request else ""
     return f"""\
 schema: fleet.grant/v1
 agent: {agent}
 revision: 1
 applies_to:
   bundle: {{name: {name}, versions: ">=1.0.0"}}
-  nodes: {{labels: {labels}}}
+  nodes: {{labels: {labels}}}{reviewed}
 validity: {validity}
 lease: {lease}
 caps: {caps}

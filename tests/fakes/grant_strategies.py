@@ -4,11 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
 
+from fleet.documents import is_plain
 from fleet.errors import Code
 from fleet.grants import VOCABULARY, Authority, BundleSelector, Grant, Lease, Limits, OnLapse, Risk, Rule
 from fleet.grants.constraints import Constraint, Literals, Maximum, Patterns
 from fleet.grants.limits import LIMITS, OPTIONAL
-from fleet.grants.networks import Hosts, Networks
+from fleet.grants.networks import Hosts, Networks, Ports
+from fleet.grants.requests import Request, request_digest
 from fleet.grants.rules import normal
 from fleet.grants.vocabulary import LINK, ConstraintSpec, Kind
 from fleet.grants.volumes import Volumes
@@ -25,6 +27,7 @@ _ASKED = {
     Kind.HOSTS: ("a.b", "c.a.b", "d.c.a.b", "b", "10.0.0.1"),
     Kind.NETWORKS: ("8.8.8.8", "8.8.9.9", "1.1.1.1", "10.0.0.1", "10.1.0.1", "127.0.0.1", "::1", "fd00::1", "0.0.0.0"),
     Kind.PORTS: ("80", "443", "8080"),
+    Kind.LISTENERS: ("80", "443", "8080"),
     Kind.ADDRESSES: ("127.0.0.1", "::1"),
     Kind.VOLUMES: ("scratch/a", "scratch/ab", "node/a"),
 }
@@ -42,6 +45,8 @@ def constraints(spec: ConstraintSpec) -> st.SearchStrategy[Constraint]:
         return st.frozensets(st.sampled_from(HOSTS), min_size=1, max_size=3).map(Hosts)
     if spec.kind is Kind.NETWORKS:
         return st.frozensets(st.sampled_from(NETWORKS), min_size=1, max_size=3).map(Networks)
+    if spec.kind is Kind.PORTS:
+        return st.frozensets(st.sampled_from(("*", "80", "443")), min_size=1, max_size=2).map(Ports)
     if spec.kind is Kind.VOLUMES:
         return st.frozensets(st.sampled_from(VOLUMES), min_size=1, max_size=3).map(Volumes)
     return st.frozensets(st.sampled_from(_words(spec)), min_size=1).map(Literals)
@@ -117,12 +122,19 @@ def requests() -> st.SearchStrategy[tuple[str, dict[str, str]]]:
     return st.sampled_from(sorted(SPECS)).flatmap(of)
 
 
+def reviews() -> st.SearchStrategy[Request | None]:
+    """What approvers may have seen a bundle ask for."""
+    sets = st.lists(st.sampled_from(sorted(VOCABULARY)[:4]), max_size=3, unique=True).map(sorted)
+    named = sets.map(lambda found: Request(request_digest(found), tuple(found)))
+    return st.none() | named | named.map(lambda request: Request(request.digest))
+
+
 def grants() -> st.SearchStrategy[Grant]:
     """Grants that a document can say."""
     instants = st.integers(0, 4_000_000_000).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
     digests = st.lists(st.sampled_from([f"sha256:{digit * 64}" for digit in "0af"]), max_size=3, unique=True)
     label = st.sampled_from(("oslo", "no", "1.5", "line-3", 'a"b', "null"))
-    text = st.text(st.characters(exclude_categories=("C", "Z")), max_size=20)
+    text = st.text(st.characters(exclude_categories=("C", "Z")), max_size=20).filter(is_plain)
 
     @st.composite
     def build(draw: st.DrawFn) -> Grant:
@@ -131,6 +143,8 @@ def grants() -> st.SearchStrategy[Grant]:
         pins = tuple(draw(digests))
         lapse = draw(st.sampled_from(OnLapse)) if caps else OnLapse.STOP
         drop = tuple(sorted(caps))[:2] if lapse is OnLapse.DROP else ()
+        broken = draw(st.booleans())
+        longest = 4 * 3600 if broken else 10**8
         return Grant(
             agent=draw(st.sampled_from(("climate/context", "a/b", "on/off", "x1/y-2"))),
             revision=draw(st.integers(1, 99)),
@@ -139,12 +153,14 @@ def grants() -> st.SearchStrategy[Grant]:
             ),
             node_labels=draw(st.dictionaries(st.sampled_from(("site", "zone", "a.b/c", "on")), label, max_size=3)),
             not_before=start,
-            not_after=start + timedelta(seconds=draw(st.integers(1, 10**8))),
+            not_after=start + timedelta(seconds=draw(st.integers(1, longest))),
             lease=Lease(draw(st.integers(0, 10**9)), lapse, drop),
             risk=draw(st.sampled_from(Risk if pins else (Risk.LOW, Risk.STANDARD))),
             capabilities=caps,
             limits=draw(limits()),
-            reason=draw(text),
+            reason=draw(text) or "why",
+            request=draw(reviews()),
+            break_glass=broken,
         )
 
     return build()

@@ -20,7 +20,7 @@ from tests.fakes.http import Guest, Names, RawServer, Response, answering, live,
 from tests.fakes.wait import wait_until
 
 OUTGOING = "wasi:http/outgoing-handler"
-LOCAL = {"hosts": ["*"], "methods": ["GET", "HEAD", "POST"], "networks": ["loopback"]}
+LOCAL = {"hosts": ["*"], "ports": ["*"], "methods": ["GET", "HEAD", "POST"], "networks": ["loopback"]}
 DENIED = Variant("HTTP-request-denied")
 PROHIBITED = Variant("destination-IP-prohibited")
 

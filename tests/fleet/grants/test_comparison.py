@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from fleet.errors import Code
-from fleet.grants import Lease, OnLapse, diff, diff_grants, parse_grant
+from fleet.grants import Lease, OnLapse, Request, Risk, diff, diff_grants, parse_grant, review_request
 from fleet.semver import parse_range
 from tests.fakes.documents import DIGEST, GRANT
 from tests.fakes.grant_strategies import grants
@@ -56,6 +56,8 @@ def test_the_first_grant_is_all_new():
             lease(30, OnLapse.DROP, "wasi:nn/inference"),
             "lease: 30d then drop wasi:nn/graph -> 30d then drop wasi:nn/inference",
         ),
+        ({"risk": Risk.STANDARD}, "risk: high -> standard"),
+        ({"break_glass": True}, "break_glass: false -> true"),
     ],
 )
 def test_widening(changes, line):
@@ -80,6 +82,37 @@ def test_narrowing(changes, start):
     assert [line.startswith(start) for line in change.narrowed] == [True]
 
 
+GRAPH, STORE = "wasi:nn/graph", "wasi:keyvalue/store"
+ONE, TWO = review_request([GRAPH]), review_request([GRAPH, STORE])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "widens"),
+    [
+        (ONE, None, True),
+        (None, ONE, False),
+        (ONE, TWO, True),
+        (TWO, ONE, False),
+        (ONE, review_request([STORE]), True),
+        (Request(ONE.digest), ONE, True),
+        (ONE, Request(ONE.digest), False),
+        (ONE, Request(TWO.digest), True),
+        (Request(ONE.digest), TWO, True),
+    ],
+)
+def test_what_a_bundle_may_ask_for(old, new, widens):
+    change = diff_grants(replace(OLD, request=old), replace(OLD, request=new))
+    shown, other = (change.widened, change.narrowed) if widens else (change.narrowed, change.widened)
+    assert [line.startswith("request: ") for line in shown] == [True]
+    assert other == ()
+
+
+def test_less_care_widens_and_more_narrows():
+    low = replace(OLD, risk=Risk.LOW)
+    assert diff_grants(low, OLD).narrowed == ("risk: low -> high",)
+    assert diff_grants(replace(OLD, break_glass=True), OLD).narrowed == ("break_glass: true -> false",)
+
+
 def test_pinning_narrows():
     loose = replace(OLD, **bundle(digests=()))
     two = replace(OLD, **bundle(digests=(DIGEST, OTHER)))
@@ -92,7 +125,7 @@ def test_pinning_narrows():
 @given(grants(), grants())
 def test_a_change_of_scope_shows_one_way_or_the_other(old, new):
     change = diff_grants(old, new)
-    same = replace(new, capabilities=old.capabilities, limits=old.limits, reason=old.reason, risk=old.risk)
+    same = replace(new, capabilities=old.capabilities, limits=old.limits, reason=old.reason)
     if replace(same, revision=old.revision) != old:
         assert change.widened or change.narrowed
     assert diff_grants(new, new) == diff(new.authority, new.authority)

@@ -1,5 +1,6 @@
 """Grant documents: what is read, and what is refused with its place."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -67,6 +68,7 @@ def test_what_is_optional_has_a_default(path):
 
 
 STORE = ["caps", "wasi:keyvalue/store"]
+HTTP = "caps.wasi:http/outgoing-handler[0]"
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,12 @@ STORE = ["caps", "wasi:keyvalue/store"]
         (["limits", "deadline"], "11m", "limits.deadline"),
         (["limits", "queue"], "2", "limits.queue"),
         (["limits", "cpu_share"], 1, "limits.cpu_share"),
+        (["caps", "wasi:http/outgoing-handler"], [{"methods": ["GET"], "ports": ["1"]}], HTTP + ".hosts"),
+        (["caps", "wasi:http/outgoing-handler"], [{"hosts": ["a.b"], "ports": ["1"]}], HTTP + ".methods"),
+        (["caps", "wasi:http/outgoing-handler"], [{"hosts": ["a.b"], "methods": ["GET"]}], HTTP + ".ports"),
+        (["break_glass"], "yes", "break_glass"),
+        (["break_glass"], True, "validity.not_after"),
+        (["reason"], "right\u202eleft", "reason"),
         (["reason"], "two\nlines", "reason"),
         (["reason"], "x" * 1025, "reason"),
     ],
@@ -157,6 +165,32 @@ def test_texts_that_are_no_document(data):
         parse_grant(data, "grant.yaml")
     assert caught.value.code is Code.GRANT_INVALID
     assert str(caught.value.detail["place"]).startswith("grant.yaml")
+
+
+@pytest.mark.parametrize("hidden", ["\u202e", "\u200b", "\u2066", "\ufeff", "\u00ad", "\U000e0041", "\u3164"])
+def test_characters_that_make_a_text_look_like_another(hidden):
+    error = refusal(lambda: parse_grant(GRANT.replace("reason: ", f"# {hidden}\nreason: ").encode(), "grant.yaml"))
+    assert error.code is Code.GRANT_INVALID
+    assert str(error.detail["place"]).startswith("grant.yaml:")
+    assert f"U+{ord(hidden):04X}" in error.private
+    escaped = f'reason: "\\U{ord(hidden):08X}"'
+    error = refusal(lambda: parse_grant(GRANT.replace("reason: OPS-4411 line-3 roll-out", escaped).encode(), "g"))
+    assert error.detail["place"] == "g: reason"
+
+
+@pytest.mark.parametrize("name", ["climate/contеxt", "climate/соntext", "climate/ｃontext"])  # noqa: RUF001 - on purpose
+def test_names_that_look_like_another(name):
+    assert refusal(lambda: parse_grant(changed(["agent"], name), "grant.yaml")).code is Code.GRANT_INVALID
+
+
+def test_a_break_glass_grant_is_short_and_says_why():
+    def text(hours, reason="pump 3 floods"):
+        body = GRANT.replace("not_after: 2027-01-01T00:00:00Z", f"not_after: 2026-01-01T{hours}:00Z")
+        return f"{body.replace('OPS-4411 line-3 roll-out', json.dumps(reason))}break_glass: true\n".encode()
+
+    assert parse_grant(text("04:00"), "g").break_glass
+    assert refusal(lambda: parse_grant(text("04:01"), "g")).detail["place"] == "g: validity.not_after"
+    assert refusal(lambda: parse_grant(text("04:00", ""), "g")).detail["place"] == "g: reason"
 
 
 def test_size_is_capped():

@@ -85,7 +85,7 @@ def test_the_range_covers_compatible_versions(version, versions):
 def test_every_interface_can_be_drafted():
     grant = parse_grant(propose(sorted(VOCABULARY)), "draft.yaml")
     assert grant.capabilities.keys() == VOCABULARY.keys() - BASELINE
-    extended = parse_grant(extend_grant(grant, sorted(VOCABULARY), models=[], revision=2), "draft.yaml")
+    extended = parse_grant(extend_grant(grant, sorted(VOCABULARY), models=[], revision=2, request=()), "draft.yaml")
     assert extended.capabilities.keys() == VOCABULARY.keys()
 
 
@@ -94,7 +94,9 @@ def test_files_are_drafted_only_when_asked_for():
     grant = parse_grant(draft, "draft.yaml")
     assert grant.capabilities == {}
     assert b"  # wasi:filesystem/preopens: imported, and needs no grant while it reaches nothing; `--add`" in draft
-    extended = parse_grant(extend_grant(grant, ["wasi:filesystem/preopens"], models=[], revision=2), "draft.yaml")
+    extended = parse_grant(
+        extend_grant(grant, ["wasi:filesystem/preopens"], models=[], revision=2, request=()), "draft.yaml"
+    )
     assert describe_rules("wasi:filesystem/preopens", extended.capabilities["wasi:filesystem/preopens"]) == [
         "wasi:filesystem/preopens: volumes=scratch/context mode=read,write max_bytes=16MiB"
     ]
@@ -118,11 +120,19 @@ def test_plain_imports_are_unsupported():
 def test_extending_adds_only_what_is_asked():
     old = parse_grant(propose(["wasi:logging/logging@0.1.0-draft"]), "old.yaml")
     new = parse_grant(
-        extend_grant(old, ["wasi:config/store", "wasi:logging/logging"], models=[], revision=2), "new.yaml"
+        extend_grant(
+            old,
+            ["wasi:config/store", "wasi:logging/logging"],
+            models=[],
+            revision=2,
+            request=["wasi:config/store", "wasi:logging/logging"],
+        ),
+        "new.yaml",
     )
     assert (new.revision, new.agent, new.bundle) == (2, old.agent, old.bundle)
     change = diff_grants(old, new)
-    assert change.widened == ("wasi:config/store: keys=*",)
+    asked = "wasi:logging/logging or less -> wasi:config/store,wasi:logging/logging or less"
+    assert change.widened == ("wasi:config/store: keys=*", f"request: {asked}")
     assert change.narrowed == ()
 
 
@@ -132,12 +142,15 @@ def test_an_interface_that_agents_serve_is_drafted_for_the_own_application():
     assert grant.authority.allows("acme:pipeline/score", agent="climate/scorer")
     assert not grant.authority.allows("acme:pipeline/score", agent="other/scorer")
     assert b"fleet.yaml" in draft
-    assert parse_grant(extend_grant(grant, [], models=[], revision=2), "new.yaml").capabilities == grant.capabilities
+    assert (
+        parse_grant(extend_grant(grant, [], models=[], revision=2, request=()), "new.yaml").capabilities
+        == grant.capabilities
+    )
 
 
 @pytest.mark.parametrize("interface", ["wasi:http/proxy", "wasi:io/poll", "nonsense", "acme:a/b@1.0.0", "fleet:x/y"])
 def test_extending_by_what_no_grant_can_name(interface):
     old = parse_grant(propose([]), "old.yaml")
     with pytest.raises(FleetError) as caught:
-        extend_grant(old, [interface], models=[], revision=2)
+        extend_grant(old, [interface], models=[], revision=2, request=())
     assert caught.value.code is Code.GRANT_INVALID

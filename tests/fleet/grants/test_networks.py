@@ -184,13 +184,15 @@ def decoded(*rules, interface="wasi:http/outgoing-handler"):
 
 
 def test_a_rule_without_networks_is_for_public_ones():
-    authority = decoded({"hosts": ["*"], "methods": ["GET"]})
-    ask = {"host": "a", "method": "GET"}
+    authority = decoded({"hosts": ["*"], "methods": ["GET"], "ports": ["*"]})
+    ask = {"host": "a", "method": "GET", "port": "443"}
     assert authority.allows("wasi:http/outgoing-handler", **ask, network="8.8.8.8")
     assert not authority.allows("wasi:http/outgoing-handler", **ask, network="10.0.0.1")
     assert not authority.allows("wasi:http/outgoing-handler", **ask)
     assert len(authority.rules_for("wasi:http/outgoing-handler", later=("network",), **ask)) == 1
-    assert authority.rules_for("wasi:http/outgoing-handler", later=("network",), host="a", method="PUT") == ()
+    assert (
+        authority.rules_for("wasi:http/outgoing-handler", later=("network",), host="a", method="PUT", port="443") == ()
+    )
     assert Authority.decode(authority.encode()) == authority
 
 
@@ -200,6 +202,7 @@ def test_a_rule_without_networks_is_for_public_ones():
         ("wasi:http/outgoing-handler", {"hosts": ["EXAMPLE.org"]}, "hosts[0]"),
         ("wasi:http/outgoing-handler", {"networks": ["10.0.0.0/7"]}, "networks[0]"),
         ("wasi:http/outgoing-handler", {"ports": ["0"]}, "ports[0]"),
+        ("wasi:http/incoming-handler", {"ports": ["*"]}, "ports[0]"),
         ("wasi:http/outgoing-handler", {"methods": ["CONNECT"]}, "methods[0]"),
         ("wasi:http/incoming-handler", {"ports": ["80", "http"]}, "ports[1]"),
         ("wasi:http/incoming-handler", {"ports": ["80"], "addresses": ["localhost"]}, "addresses[0]"),
@@ -207,7 +210,7 @@ def test_a_rule_without_networks_is_for_public_ones():
     ],
 )
 def test_other_values_are_refused(interface, change, place):
-    base = {"hosts": ["a.b"], "methods": ["GET"]} if interface == "wasi:http/outgoing-handler" else {}
+    base = {"hosts": ["a.b"], "methods": ["GET"], "ports": ["443"]} if interface == "wasi:http/outgoing-handler" else {}
     error = refusal(lambda: decoded({**base, **change}, interface=interface))
     assert error.code is Code.GRANT_INVALID
     assert str(error.detail["place"]).endswith(f"{interface}[0].{place}")
