@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 SERVED: Mapping[str, str] = MappingProxyType(
     {
+        "fleet:secrets/http@0.1.0": "secrets",
+        "fleet:secrets/reveal@0.1.0": "secrets",
+        "fleet:secrets/store@0.1.0": "secrets",
         "fleet:sensors/reader@0.1.0": "sensor_reader",
         "wasi:cli/environment@0.2.12": "wasi_cli",
         "wasi:cli/environment@0.3.0": "wasi_cli",

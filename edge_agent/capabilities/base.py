@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.capabilities.exchange import Exchange
+    from edge_agent.held_secret import HeldSecret
     from edge_agent.runtime import ModelFile, VolumeFolder
     from fleet.grants import Authority
     from fleet.model import ExitCause
@@ -41,6 +42,7 @@ MAX_HANDLE = (1 << 32) - 1
 """Largest number of a resource: the engine keeps a host's number in 32 bits."""
 
 _NO_RESOURCES: Mapping[str, Callable[[int], None]] = MappingProxyType({})
+_NO_SECRETS: Mapping[str, HeldSecret] = MappingProxyType({})
 _NO_VOLUMES: Mapping[str, VolumeFolder] = MappingProxyType({})
 _NO_USES: Mapping[str, str] = MappingProxyType({})
 
@@ -150,6 +152,7 @@ class AgentContext:
         exchange: what the agent shares with the node around its runner; nothing unless one is given.
         http_authorities: certificates of authorities that the node trusts beside the system's, where it serves HTTP.
         volumes: folders that the node's operator has declared for agents, by name; a grant names them `node/NAME`.
+        secrets: in clear, by name; the authority says what may be done with each.
         releases: what to close when the agent ends; capabilities register there.
     """
 
@@ -169,6 +172,7 @@ class AgentContext:
     exchange: Exchange = NO_EXCHANGE
     http_authorities: Path | None = None
     volumes: Mapping[str, VolumeFolder] = field(default_factory=lambda: _NO_VOLUMES)
+    secrets: Mapping[str, HeldSecret] = field(default_factory=lambda: _NO_SECRETS)
     releases: ExitStack = field(default_factory=ExitStack)
     _shared: dict[object, object] = field(default_factory=dict, init=False, repr=False)
 

@@ -65,6 +65,22 @@ class IncomingMessage:
             self.body.cancel()
 
 
+@dataclass(frozen=True, slots=True)
+class AttachedSecret:
+    """A header that the host adds when it sends a request.
+
+    Attributes:
+        name: of the secret, as grants name it.
+        prefix: what comes before its value.
+        value: overwritten when the agent ends; an empty one is never sent.
+    """
+
+    name: str
+    header: str
+    prefix: bytes
+    value: bytearray = field(repr=False)
+
+
 @dataclass(slots=True)
 class OutgoingMessage:
     """A request or a response in the making.
@@ -72,6 +88,7 @@ class OutgoingMessage:
     Attributes:
         length: what its headers declare.
         body: None until the guest asks for it.
+        secrets: headers that the guest does not see (`edge_agent.capabilities.secrets`).
     """
 
     headers: Fields
@@ -82,6 +99,7 @@ class OutgoingMessage:
     scheme: str | None = None
     authority: str | None = None
     body: Outflow | None = None
+    secrets: list[AttachedSecret] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ Owns: the two interfaces that a guest imports. `types` needs no grant, since a m
 | refused | code |
 |---|---|
 | host, port, path, scheme or method that no rule names | `HTTP-request-denied` |
+| a secret attached, and a host or scheme that no rule of `fleet:secrets/http` names for it | `HTTP-request-denied` |
 | an address behind the name in a network that no rule names | `destination-IP-prohibited` |
 | more requests than the rule allows, or too many at a time | `connection-limit-reached` |
 | a body that is too large | `HTTP-request-body-size`, `HTTP-response-body-size` |
@@ -44,7 +45,11 @@ if TYPE_CHECKING:
     from edge_agent.capabilities.base import AgentContext
     from edge_agent.capabilities.http_network import Network
     from edge_agent.capabilities.http_types import OutgoingMessage
+    from fleet.grants import Authority
     from fleet.wit_types import WitValue
+
+SECRETS = "fleet:secrets/http"
+"""Interface whose rules say where an attached secret may go."""
 
 _TIMEOUTS = ("connect-timeout", "first-byte-timeout", "between-bytes-timeout")
 
@@ -53,7 +58,7 @@ def interfaces(context: AgentContext, network: Network | None = None) -> tuple[H
     """Both interfaces for one agent; `network` is that of the node unless a test gives another."""
     handles = context.shared(HttpHandles)
     options = OptionFunctions(handles)
-    outgoing = _OutgoingHandler(handles, options, HttpClient(context, network))
+    outgoing = _OutgoingHandler(handles, options, HttpClient(context, network), context.authority)
     return (
         _types(context, handles, options),
         HostInterface(OUTGOING_HANDLER, bind(OUTGOING_FUNCTIONS, {"handle": outgoing.handle}), uses=OUTGOING_USES),
@@ -61,8 +66,11 @@ def interfaces(context: AgentContext, network: Network | None = None) -> tuple[H
 
 
 class _OutgoingHandler:
-    def __init__(self, handles: HttpHandles, options: OptionFunctions, client: HttpClient) -> None:
+    def __init__(
+        self, handles: HttpHandles, options: OptionFunctions, client: HttpClient, authority: Authority
+    ) -> None:
         self._handles = handles
+        self._authority = authority
         self._options = options
         self._client = client
 
@@ -71,7 +79,7 @@ class _OutgoingHandler:
         message = self._handles.requests_out.take(request)
         timeouts = self._options.take(options)
         try:
-            sending = self._client.send(_request(message), timeouts)
+            sending = self._client.send(_request(message, self._authority), timeouts)
         except HttpError as error:
             if message.body is not None:
                 message.body.shut()
@@ -79,11 +87,16 @@ class _OutgoingHandler:
         return Ok(self._handles.responses.insert(FutureResponse(sending)))
 
 
-def _request(message: OutgoingMessage) -> Request:
+def _request(message: OutgoingMessage, authority: Authority) -> Request:
     if message.body is None and message.length:
         raise HttpError("HTTP-request-body-size", message.length)
     target = read_target(message.method, message.scheme, message.authority, message.path)
-    return Request(target, message.headers.entries, message.body)
+    headers = list(message.headers.entries)
+    for secret in message.secrets:
+        if not authority.allows(SECRETS, name=secret.name, host=target.host, scheme=target.scheme) or not secret.value:
+            raise HttpError("HTTP-request-denied")
+        headers.append((secret.header, secret.prefix + bytes(secret.value)))
+    return Request(target, headers, message.body)
 
 
 def _types(context: AgentContext, handles: HttpHandles, options: OptionFunctions) -> HostInterface:
