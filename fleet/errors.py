@@ -57,6 +57,11 @@ class Code(StrEnum):
     DIGEST_MISMATCH = "DIGEST_MISMATCH"
     DEV_PROFILE_REFUSED = "DEV_PROFILE_REFUSED"
     PROOF_INVALID = "PROOF_INVALID"
+    REVOKED = "REVOKED"
+    RELEASE_TOO_OLD = "RELEASE_TOO_OLD"
+    NODE_TOO_OLD = "NODE_TOO_OLD"
+    LOG_FORKED = "LOG_FORKED"
+    QUORUM_MISSING = "QUORUM_MISSING"
     # assignments and generations
     ASSIGNMENT_INVALID = "ASSIGNMENT_INVALID"
     ASSIGNMENT_EXPIRED = "ASSIGNMENT_EXPIRED"
@@ -71,6 +76,7 @@ class Code(StrEnum):
     CALL_DENIED = "CALL_DENIED"
     PERMISSION_DENIED = "PERMISSION_DENIED"
     UNAUTHENTICATED = "UNAUTHENTICATED"
+    ACTION_INVALID = "ACTION_INVALID"
     TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105 - an error code, not a secret
     NODE_LOCKED = "NODE_LOCKED"
     # control plane
@@ -153,6 +159,11 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.DIGEST_MISMATCH: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The bytes do not match the signed digest.", "Fetch or build the file again; do not edit it after signing."),
     Code.DEV_PROFILE_REFUSED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "This node refuses the development trust profile.", "Use a production root, or set `allow_dev_profile` on the node."),
     Code.PROOF_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "A proof of the audit log does not verify.", "Run `fleetctl audit verify`; treat the coordinator as suspect until it passes."),
+    Code.LOG_FORKED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The audit log shows two histories, or lost its end.", "Stop the coordinator, collect the evidence (docs/audit.md) and compare what the witnesses hold."),
+    Code.QUORUM_MISSING: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "Too few witnesses have cosigned the audit log.", "Look at `fleetctl audit witnesses` for who is absent; the order is sent as soon as they are back.", retryable=True),
+    Code.REVOKED: _row("FAILED_PRECONDITION", _E.REFUSED, "It was revoked and may not be used any more.", "Deploy something that is not revoked; `policy/revocations.json` in the release says why this was."),
+    Code.RELEASE_TOO_OLD: _row("FAILED_PRECONDITION", _E.REFUSED, "The release of the bundle is below the smallest that may still run.", "Deploy a newer release: `fleetctl bundle list`."),
+    Code.NODE_TOO_OLD: _row("FAILED_PRECONDITION", _E.ERROR, "The software of the node is older than the fleet allows.", "Update edge-agent on the node; what runs there goes on, and nothing new is taken in until then."),
     Code.ASSIGNMENT_INVALID: _row("INVALID_ARGUMENT", _E.VERIFICATION_FAILED, "The assignment is not valid.", "Check that both sides run the same release."),
     Code.ASSIGNMENT_EXPIRED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The assignment has expired.", "Reconnect the node; the coordinator signs a fresh one."),
     Code.ASSIGNMENT_WRONG_NODE: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The assignment is for another node or enrolment.", "Check the node's name and epoch: `fleetctl nodes`."),
@@ -165,6 +176,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.CALL_DENIED: _row("PERMISSION_DENIED", _E.REFUSED, "The grant does not allow this call.", "Run `fleetctl grant explain` for the document that decides."),
     Code.PERMISSION_DENIED: _row("PERMISSION_DENIED", _E.REFUSED, "The caller may not do this.", "Use a context whose operator has the needed role."),
     Code.UNAUTHENTICATED: _row("UNAUTHENTICATED", _E.ERROR, "The caller is not known.", "Check the client certificate of the context."),
+    Code.ACTION_INVALID: _row("UNAUTHENTICATED", _E.VERIFICATION_FAILED, "The operator's signed action is missing, or is not for this call.", "Run the command again; if it fails again, check that fleetctl and the coordinator are of one release."),
     Code.TOKEN_INVALID: _row("UNAUTHENTICATED", _E.ERROR, "The join token is not valid.", "Make a new one with `fleetctl node token`."),
     Code.NODE_LOCKED: _row("PERMISSION_DENIED", _E.REFUSED, "The node is locked.", "Find out why (`fleetctl events`), then join it again with a new token."),
     Code.NOT_FOUND: _row("NOT_FOUND", _E.ERROR, "No such object.", "List what exists with `fleetctl nodes`, `agents` or `deployments`."),

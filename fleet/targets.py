@@ -16,11 +16,17 @@ DEFAULT_TEAM = "default"
 TRUST_PATH = "trust/fleet.json"
 """Target that names the director's keys, the log's key and the node CA."""
 
+REVOCATIONS_PATH = "policy/revocations.json"
+"""Target that lists what may not run any more (`fleet.revocations`)."""
+
 TARGETS_ROLE = "targets"
 """Top-level role: delegations and everything below `trust/`."""
 
 POLICY_ROLE = "policy"
 """Role for everything below `policy/`."""
+
+WITNESS_POLICY_PATH = "policy/witness.policy"
+"""Target that says which witnesses must have cosigned the audit log (c2sp.org/tlog-policy); absent: none."""
 
 MAX_REVISION = 10**9
 """Greatest revision of a grant."""

@@ -19,15 +19,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from tuf.api.metadata import Root, Targets
+from tuf.api.metadata import Root, Targets, Timestamp
 
 from fleet.checkpoint import parse_vkey
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.metadata import Workflow, check_caps
 from fleet.names import is_digest, is_name
+from fleet.semver import parse_version
 from fleet.signing import PublicKey
 from fleet.targets import TARGETS_ROLE, TRUST_PATH, paths_of, role_of
+from fleet.times import MAX_MS, from_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,6 +46,9 @@ MAX_SECRET_KEYS = 8
 
 PROFILE_FIELD = "x-fleet-profile"
 """Field of root metadata that marks a development root; absent in production."""
+
+SIGNED_AT_FIELD = "x-fleet-signed-at"
+"""Field of timestamp metadata: when it was signed, in milliseconds since the epoch. May be absent."""
 
 TRUST_SCHEMA = "fleet.trust/v1"
 """Schema of `trust/fleet.json`."""
@@ -100,6 +105,7 @@ class Release:
         expires: first moment at which some role has expired.
         role_keys: role name to the keys that may sign for it.
         documents: target path to target.
+        signed_at: when the timestamp role says that it signed; None where it does not say.
     """
 
     profile: Profile
@@ -108,6 +114,7 @@ class Release:
     expires: datetime
     role_keys: Mapping[str, frozenset[PublicKey]]
     documents: Mapping[str, Target]
+    signed_at: datetime | None = None
 
     def target(self, path: str) -> Target:
         """Return a signed document's target.
@@ -135,6 +142,7 @@ class FleetTrust:
         node_ca_pem: certificates against which a node checks its coordinator, PEM.
         profile: must equal the profile of the root.
         secret_keys: keys that sign sealed secrets; none: the nodes take no secret.
+        min_node_version: smallest version of edge-agent that may take in anything new; empty: any.
     """
 
     fleet: str
@@ -143,6 +151,7 @@ class FleetTrust:
     node_ca_pem: bytes
     profile: Profile
     secret_keys: tuple[PublicKey, ...] = ()
+    min_node_version: str = ""
 
 
 def open_release(
@@ -205,6 +214,7 @@ def open_release(
         expires=min(workflow.trusted[role].expires for role in workflow.roles),
         role_keys=MappingProxyType(role_keys),
         documents=MappingProxyType({target.path: target for target in _targets(workflow)}),  # 11
+        signed_at=_signed_at(workflow.trusted.timestamp),
     )
 
 
@@ -253,6 +263,9 @@ def parse_fleet_trust(data: bytes) -> FleetTrust:
         secret_keys = top.texts("secret_keys", MAX_SECRET_KEYS) if top.has("secret_keys") else ()
         if len(set(secret_keys)) != len(secret_keys):
             top.fail("secret_keys", "expected different keys")
+        min_node_version = top.text("min_node_version", "")
+        if min_node_version:
+            parse_version(min_node_version, Code.TRUST_INVALID, top.at("min_node_version"))
         log_vkey = top.text("log_vkey")
         node_ca = top.text("node_ca").encode()
         try:
@@ -262,7 +275,7 @@ def parse_fleet_trust(data: bytes) -> FleetTrust:
             x509.load_pem_x509_certificates(node_ca)
         except (FleetError, ValueError) as error:
             raise FleetError(Code.TRUST_INVALID, "a key or certificate is malformed", place=TRUST_PATH) from error
-    return FleetTrust(fleet, director_keys, log_vkey, node_ca, Profile(profile), sealers)
+    return FleetTrust(fleet, director_keys, log_vkey, node_ca, Profile(profile), sealers, min_node_version)
 
 
 def encode_fleet_trust(trust: FleetTrust) -> bytes:
@@ -277,6 +290,7 @@ def encode_fleet_trust(trust: FleetTrust) -> bytes:
             "log_vkey": trust.log_vkey,
             "node_ca": trust.node_ca_pem.decode(),
             **({"secret_keys": secret_keys} if secret_keys else {}),
+            **({"min_node_version": trust.min_node_version} if trust.min_node_version else {}),
         }
     )
 
@@ -293,6 +307,15 @@ def profile_of(root: Root) -> Profile:
     if declared != Profile.DEV:
         raise _invalid(f"the root has an unknown {PROFILE_FIELD}")
     return Profile.DEV
+
+
+def _signed_at(timestamp: Timestamp) -> datetime | None:
+    noted = timestamp.unrecognized_fields.get(SIGNED_AT_FIELD)
+    if noted is None:
+        return None
+    if not isinstance(noted, int) or isinstance(noted, bool) or not 0 <= noted <= MAX_MS:
+        raise _invalid(f"the timestamp has an unreadable {SIGNED_AT_FIELD}")
+    return from_ms(noted)
 
 
 def _check_root(root: Root, *, allow_dev: bool) -> Profile:
