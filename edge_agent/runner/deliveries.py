@@ -1,13 +1,12 @@
-"""Jobs that hand an agent what happened elsewhere: a message of the bus, a change to a bucket.
+"""What hands an agent what happened elsewhere: a message of the bus, a change to a bucket.
 
-Owns: `MessageJob` and `ChangeJob`. Delivery is at most once: what an agent's queue has no room for is refused and
+Owns: `deliver` and `ChangeJob`. Delivery is at most once: what an agent's queue has no room for is refused and
 counted there. Never decides who is told: that is `edge_agent.bus`, and `Watchers` for buckets.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,6 @@ from edge_agent.capabilities.messaging import message_for
 from edge_agent.capabilities.messaging_wit import HANDLER, VERSION
 from edge_agent.runner.engine import Trap
 from edge_agent.runner.exchange import WATCHER
-from edge_agent.runner.jobs import check_output
-from edge_agent.runner.messages import CallDone, CallFailed, Fault
 from fleet.errors import Code, FleetError
 from fleet.wave_print import print_value
 
@@ -27,63 +24,32 @@ if TYPE_CHECKING:
     from edge_agent.capabilities.base import AgentContext
     from edge_agent.runner.engine import Instance
     from edge_agent.runner.exchange import Change
-    from edge_agent.runner.messages import Counters, DeliverMessage
-    from edge_agent.runner.outbox import Outbox
+    from edge_agent.runner.messages import Fault
+    from edge_agent.runtime import BusMessage
 
 HANDLE = f"{HANDLER}@{VERSION}#handle"
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class MessageJob:
-    """A message that the supervisor delivers.
+def deliver(instance: Instance, context: AgentContext, message: BusMessage, seconds: float) -> str:
+    """Call the agent's handler of messages; returns the text of its result.
 
-    Attributes:
-        message: what it sent.
-        context: of the agent, once it runs.
-        outbox: takes the answer.
-        counters: the agent's, as they go with the answer.
-        max_output: bytes of the result's text.
+    Args:
+        instance: the agent.
+        context: of the agent, which keeps the message for the guest.
+        message: what came over the bus.
+        seconds: time that the guest has.
+
+    Raises:
+        FleetError: EXPORT_NOT_FOUND.
+        Trap: the guest ended.
     """
-
-    message: DeliverMessage
-    context: Callable[[], AgentContext]
-    outbox: Outbox
-    counters: Callable[[], Counters]
-    max_output: int
-
-    @property
-    def deadline_ms(self) -> int | None:
-        """As `Job` says."""
-        return self.message.deadline_ms
-
-    def run(self, instance: Instance, seconds: float) -> None:
-        """As `Job` says."""
-        began = time.monotonic()
-        try:
-            output = self._handle(instance, seconds)
-            duration_us = int((time.monotonic() - began) * 1_000_000)
-            self.outbox.post(CallDone(self.message.call, self.message.agent, output, duration_us, self.counters()))
-        except Trap as trap:
-            self.refuse(Fault.of(trap))
-            raise
-        except FleetError as error:
-            self.refuse(Fault.of(error))
-
-    def _handle(self, instance: Instance, seconds: float) -> str:
-        kind = instance.exports.get(HANDLE)
-        if kind is None or kind.result is None:
-            raise FleetError(Code.EXPORT_NOT_FOUND, f"the component exports no {HANDLE}", function=HANDLE)
-        handle = message_for(self.context(), self.message.message)
-        result = instance.call(HANDLE, handle, seconds=seconds)
-        output = print_value(result, kind.result)
-        check_output(output, self.max_output)
-        return output
-
-    def refuse(self, fault: Fault) -> None:
-        """As `Job` says."""
-        self.outbox.post(CallFailed(self.message.call, self.message.agent, fault, self.counters()))
+    kind = instance.exports.get(HANDLE)
+    if kind is None or kind.result is None:
+        raise FleetError(Code.EXPORT_NOT_FOUND, f"the component exports no {HANDLE}", function=HANDLE)
+    result = instance.call(HANDLE, message_for(context, message), seconds=seconds)
+    return print_value(result, kind.result)
 
 
 @dataclass(frozen=True, slots=True)

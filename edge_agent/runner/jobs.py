@@ -1,8 +1,9 @@
 """What waits in an agent's queue.
 
-Owns: the protocol `Job`, and `CallJob`, a call that the supervisor asked for. Work that comes from elsewhere (requests
-of other programs, messages, calls of other agents) is another kind of job, in the module it comes from. When a job has
-its turn is `edge_agent.runner.agent_thread`'s to decide.
+Owns: the protocol `Job`, and `AnsweredJob`, which the supervisor asked for and waits for: a call, or a message to
+deliver. Work that comes from elsewhere (requests of other programs, calls of other agents, changes to buckets) is
+another kind of job, in the module it comes from. When a job has its turn is `edge_agent.runner.agent_thread`'s to
+decide.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.runner.engine import Trap
-from edge_agent.runner.invocation import evaluate
 from edge_agent.runner.messages import CallDone, CallFailed, Fault
 from fleet.errors import Code, FleetError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_agent.runner.engine import Instance
-    from edge_agent.runner.messages import CallAgent, Counters
+    from edge_agent.runner.messages import CallAgent, Counters, DeliverMessage
     from edge_agent.runner.outbox import Outbox
 
 
@@ -51,17 +51,19 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class CallJob:
-    """A call that the supervisor asked for.
+class AnsweredJob:
+    """A job that the supervisor waits for: it is told the text of the result, or the fault.
 
     Attributes:
         message: what it asked.
+        work: calls the guest within so many seconds and returns the text of the result.
         outbox: takes the answer.
         counters: the agent's, as they go with the answer.
         max_output: bytes of the result's text.
     """
 
-    message: CallAgent
+    message: CallAgent | DeliverMessage
+    work: Callable[[Instance, float], str]
     outbox: Outbox
     counters: Callable[[], Counters]
     max_output: int
@@ -75,8 +77,8 @@ class CallJob:
         """As `Job` says."""
         began = time.monotonic()
         try:
-            output = evaluate(instance, self.message.invocation, seconds)
-            check_output(output, self.max_output)
+            output = self.work(instance, seconds)
+            _check_output(output, self.max_output)
             duration_us = int((time.monotonic() - began) * 1_000_000)
             self.outbox.post(CallDone(self.message.call, self.message.agent, output, duration_us, self.counters()))
         except Trap as trap:
@@ -90,7 +92,7 @@ class CallJob:
         self.outbox.post(CallFailed(self.message.call, self.message.agent, fault, self.counters()))
 
 
-def check_output(output: str, max_output: int) -> None:
+def _check_output(output: str, max_output: int) -> None:
     """Check that a result may leave the runner.
 
     Raises:

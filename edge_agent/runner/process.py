@@ -19,11 +19,12 @@ from edge_agent.runner import memory_file
 from edge_agent.runner.agent_links import Links
 from edge_agent.runner.agent_plan import AgentPlan, RunnerServices
 from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES
-from edge_agent.runner.deliveries import MessageJob
+from edge_agent.runner.deliveries import deliver
 from edge_agent.runner.engine import Engine
 from edge_agent.runner.engine.malloc import keep_large_blocks
 from edge_agent.runner.hosted_agent import HostedAgent
-from edge_agent.runner.jobs import CallJob
+from edge_agent.runner.invocation import evaluate
+from edge_agent.runner.jobs import AnsweredJob
 from edge_agent.runner.memory_meter import MemoryMeter
 from edge_agent.runner.messages import (
     AgentStopped,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_agent.runner.connection import Connection, Received
-    from edge_agent.runner.engine import Component
+    from edge_agent.runner.engine import Component, Instance
 
 END_TIMEOUT_S = 0.5
 """How long the agents may take to close their files when the supervisor has gone or ends the runner."""
@@ -115,15 +116,9 @@ class Runner:
             case StartAgent():
                 self._start(message, descriptors[0])
             case CallAgent():
-                agent = self.agent(message.agent)
-                if agent is not None:
-                    max_output = agent.authority.limits.output_bytes
-                    agent.submit(CallJob(message, self._services.outbox, agent.counters, max_output))
-                else:
-                    fault = Fault(Code.AGENT_NOT_RUNNING, f"{message.agent} is not running")
-                    self._services.outbox.post(CallFailed(message.call, message.agent, fault, Counters()))
+                self._submit(message, lambda _, instance, s: evaluate(instance, message.invocation, s))
             case DeliverMessage():
-                self._deliver(message)
+                self._submit(message, lambda agent, instance, s: deliver(instance, agent.context(), message.message, s))
             case ReplyArrived():
                 if (agent := self._agents.get(message.agent)) is not None:
                     agent.mailbox.put(message.request, message.message)
@@ -139,14 +134,14 @@ class Runner:
             case _:
                 raise FleetError(Code.MESSAGE_INVALID, f"a runner does not take {type(message).__name__}")
 
-    def _deliver(self, message: DeliverMessage) -> None:
+    def _submit(self, message: CallAgent | DeliverMessage, work: Callable[[HostedAgent, Instance, float], str]) -> None:
         outbox, agent = self._services.outbox, self._agents.get(message.agent)
         if agent is None:
             fault = Fault(Code.AGENT_NOT_RUNNING, f"{message.agent} is not running")
             outbox.post(CallFailed(message.call, message.agent, fault, Counters()))
             return
         max_output = agent.authority.limits.output_bytes
-        agent.submit(MessageJob(message, agent.context, outbox, agent.counters, max_output))
+        agent.submit(AnsweredJob(message, partial(work, agent), outbox, agent.counters, max_output))
 
     def _start(self, message: StartAgent, module: int) -> None:
         try:

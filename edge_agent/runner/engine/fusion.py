@@ -16,7 +16,7 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, TypeVar
 
 from edge_agent.runner.engine.shim.binary import binary, put_in
-from edge_agent.runner.engine.shim.scope import Scope, Style
+from edge_agent.runner.engine.shim.scope import Scope, Style, declare_resources
 from edge_agent.runner.engine.types import ROOT, ComponentTypes, InterfaceType
 from fleet.errors import Code, FleetError
 from fleet.links import answering_export, check_types
@@ -119,27 +119,16 @@ class _Fusion:
     def _import(self, interface: str, declared: InterfaceType) -> str:
         """Import an interface as the parts know it."""
         _check_name(interface)
-        local, lines, own = {}, [], []
-        for name, origin in declared.resources.items():
-            local[name] = self._fresh("r")
-            if origin == f"{interface}#{name}":
-                lines.append(f'(export "{name}" (type ${local[name]} (sub resource)))')
-                own.append((name, origin))
-            elif origin.startswith(f"{interface}#"):
-                first = local[origin.removeprefix(f"{interface}#")]
-                lines.append(f'(export "{name}" (type ${local[name]} (eq ${first})))')
-            else:
-                lines.append(f"(alias outer 1 ${self._resources[origin]} (type ${local[name]}-is))")
-                lines.append(f'(export "{name}" (type ${local[name]} (eq ${local[name]}-is)))')
-        scope = Scope(Style.IN_INSTANCE, self._numbers, local)
+        resources = declare_resources(interface, declared.resources, self._resources, self._numbers)
+        scope = Scope(Style.IN_INSTANCE, self._numbers, resources.local)
         for name, kind in declared.types.items():
             scope.define(kind, name)
         functions = [
             f'(export "{name}" (func{scope.signature(function)}))' for name, function in declared.functions.items()
         ]
         instance = self._instances[interface] = self._fresh("i")
-        text = [f'(import "{interface}" (instance ${instance}', *lines, *scope.lines, *functions, "))"]
-        for name, origin in own:
+        text = [f'(import "{interface}" (instance ${instance}', *resources.lines, *scope.lines, *functions, "))"]
+        for name, origin in resources.own:
             resource = self._resources[origin] = self._fresh("r")
             text.append(f'(alias export ${instance} "{name}" (type ${resource}))')
         return "\n ".join(text)

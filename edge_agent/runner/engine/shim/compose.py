@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from edge_agent.runner.engine.shim.binary import binary, put_in
 from edge_agent.runner.engine.shim.convert import Converter
 from edge_agent.runner.engine.shim.moved import Moved, as_hex, contains, has_numbers, marks, types_of
-from edge_agent.runner.engine.shim.scope import INVENTED, Scope, Style, names_in, resources_in
+from edge_agent.runner.engine.shim.scope import INVENTED, Scope, Style, declare_resources, names_in, resources_in
 from edge_agent.runner.engine.types import ROOT, AsyncFuncType, ComponentTypes, InterfaceType
 from fleet.wit_types import BorrowType, FuncType
 
@@ -153,20 +153,8 @@ class _Composition:
         self, interface: str, declared: InterfaceType, moved: frozenset[str], resources: dict[str, str]
     ) -> tuple[str, str]:
         """Import an interface as the engine will see it; returns its identifier, and adds its own resources."""
-        local, lines, own = {}, [], []
-        for name, origin in declared.resources.items():
-            local[name] = self._fresh("r")
-            if origin == f"{interface}#{name}":
-                lines.append(f'(export "{name}" (type ${local[name]} (sub resource)))')
-                own.append((name, origin))
-            elif origin.startswith(f"{interface}#"):
-                lines.append(
-                    f'(export "{name}" (type ${local[name]} (eq ${local[origin.removeprefix(f"{interface}#")]})))'
-                )
-            else:
-                lines.append(f"(alias outer 1 ${resources[origin]} (type ${local[name]}-is))")
-                lines.append(f'(export "{name}" (type ${local[name]} (eq ${local[name]}-is)))')
-        scope = Scope(Style.IN_INSTANCE, self._numbers, local)
+        inner = declare_resources(interface, declared.resources, resources, self._numbers)
+        scope = Scope(Style.IN_INSTANCE, self._numbers, inner.local)
         if not moved:
             for name, kind in declared.types.items():
                 scope.define(kind, name)
@@ -175,8 +163,8 @@ class _Composition:
             for name, function in declared.functions.items()
         ]
         instance = self._fresh("i")
-        text = [f'(import "{interface}" (instance ${instance}', *lines, *scope.lines, *functions, "))"]
-        for name, origin in own:
+        text = [f'(import "{interface}" (instance ${instance}', *inner.lines, *scope.lines, *functions, "))"]
+        for name, origin in inner.own:
             resources[origin] = self._fresh("r")
             text.append(f'(alias export ${instance} "{name}" (type ${resources[origin]}))')
         return instance, "\n ".join(text)

@@ -1,11 +1,13 @@
 """Types as component text, within one scope of names.
 
-Owns: `Scope` and `Style`. A component may use a record, variant, enum or flags type in what it imports or exports only
-under a name that is imported or exported itself; a scope gives every such type one, the given name or an invented one.
+Owns: `Scope` and `Style`, and `declare_resources`. A component may use a record, variant, enum or flags type in what it
+imports or exports only under a name that is imported or exported itself; a scope gives every such type one, the given
+name or an invented one.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -123,6 +125,49 @@ class Scope:
                 return f"(borrow ${self._resources[kind.resource]})"
             case PassedType(keyword, element):
                 return f"({keyword}{'' if element is None else f' {self.use(element)}'})"
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredResources:
+    """The resources of an interface that is imported.
+
+    Attributes:
+        local: identifier of each inside the interface, by name.
+        lines: what declares them there.
+        own: name and origin of those that the interface itself defines, for whoever else uses them.
+    """
+
+    local: Mapping[str, str]
+    lines: tuple[str, ...]
+    own: tuple[tuple[str, str], ...]
+
+
+def declare_resources(
+    interface: str, origins: Mapping[str, str], outer: Mapping[str, str], numbers: Iterator[int]
+) -> DeclaredResources:
+    """Write the resources of an interface that is imported.
+
+    Args:
+        interface: its name.
+        origins: name of each resource to its origin, `interface#name`.
+        outer: origin of a resource to its identifier one scope out, for those that other interfaces define.
+        numbers: as `Scope` takes them.
+    """
+    local: dict[str, str] = {}
+    lines: list[str] = []
+    own: list[tuple[str, str]] = []
+    for name, origin in origins.items():
+        local[name] = f"r{next(numbers)}"
+        if origin == f"{interface}#{name}":
+            lines.append(f'(export "{name}" (type ${local[name]} (sub resource)))')
+            own.append((name, origin))
+        elif origin.startswith(f"{interface}#"):
+            first = local[origin.removeprefix(f"{interface}#")]
+            lines.append(f'(export "{name}" (type ${local[name]} (eq ${first})))')
+        else:
+            lines.append(f"(alias outer 1 ${outer[origin]} (type ${local[name]}-is))")
+            lines.append(f'(export "{name}" (type ${local[name]} (eq ${local[name]}-is)))')
+    return DeclaredResources(local, tuple(lines), tuple(own))
 
 
 def names_in(kind: WitType) -> Iterator[str]:
