@@ -54,6 +54,38 @@ class P256PublicKey:
             raise FleetError(Code.SIGNATURE_INVALID, "a signature does not verify", key=self.key_id) from error
 
 
+class P256SigningKey:
+    """A P-256 private key from a file. Its text forms never show the secret."""
+
+    def __init__(self, private: ec.EllipticCurvePrivateKey) -> None:
+        self._private = private
+        encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        self.public = P256PublicKey(private.public_key().public_bytes(encoding, form))
+        self.key_id = self.public.key_id
+
+    def __repr__(self) -> str:
+        return f"P256SigningKey({self.key_id})"
+
+    @classmethod
+    def from_pem(cls, data: bytes) -> P256SigningKey:
+        """Read an unencrypted PKCS #8 file.
+
+        Raises:
+            FleetError: CONFIG_INVALID: key files are configuration of the program that reads them.
+        """
+        try:
+            key = serialization.load_pem_private_key(data, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise FleetError(Code.CONFIG_INVALID, "not an unencrypted PEM private key") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise FleetError(Code.CONFIG_INVALID, "not a P-256 private key")
+        return cls(key)
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign raw bytes: ECDSA over SHA-256, in DER. Sign documents with `sign_envelope`, which binds their type."""
+        return self._private.sign(data, ec.ECDSA(hashes.SHA256()))
+
+
 def read_public_key(raw: bytes) -> VerifyingKey:
     """Read a key as the coordinator stores it: 32 bytes are Ed25519, anything else is P-256 in DER.
 
