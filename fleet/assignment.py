@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet.assigned import decode_agent, encode_agent
-from fleet.checkpoint import open_checkpoint, parse_proof
+from fleet.checkpoint import parse_proof
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.links import check_assigned
@@ -21,6 +21,7 @@ from fleet.model import Assignment
 from fleet.names import is_agent_name, is_digest, is_name
 from fleet.signing import sign_envelope, verify_envelope
 from fleet.times import MAX_MS, from_ms, to_ms
+from fleet.witnesses import NO_WITNESSES, open_witnessed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fleet.model import DesiredState
     from fleet.signing import Signer, SigningKey, VerifyingKey
     from fleet.trust import FleetTrust
+    from fleet.witnesses import WitnessPolicy
 
 ASSIGNMENT_TYPE = "application/vnd.fleet.assignment.v1+json"
 """Payload type of assignments."""
@@ -143,7 +145,13 @@ def decode_assignment(payload: bytes) -> Assignment:
 
 
 def open_assignment(
-    desired: DesiredState, trust: FleetTrust, *, node: str, epoch: int, now: datetime
+    desired: DesiredState,
+    trust: FleetTrust,
+    *,
+    node: str,
+    epoch: int,
+    now: datetime,
+    witnesses: WitnessPolicy = NO_WITNESSES,
 ) -> VerifiedAssignment:
     """Verify a desired state as the node that shall run it.
 
@@ -155,7 +163,7 @@ def open_assignment(
         5. It is for this node.
         6. It is for this enrolment of the node; older ones died with `fleetctl node reset`.
         7. It has not expired.
-        8. The proof's checkpoint is signed by the fleet's audit log.
+        8. The proof's checkpoint is signed by the fleet's audit log and cosigned by the quorum of `witnesses`.
         9. The envelope is a leaf of that log.
 
     To come back from local disk, pass the moment at which it was accepted as `now`: expiry gates accepting only.
@@ -166,10 +174,11 @@ def open_assignment(
         node: this node's name.
         epoch: this node's enrolment.
         now: reference time for check 7.
+        witnesses: the release's witness policy; what was accepted under an earlier one goes on without.
 
     Raises:
         FleetError: LIMIT_EXCEEDED, SIGNATURE_INVALID, ASSIGNMENT_INVALID, ASSIGNMENT_WRONG_NODE, ASSIGNMENT_EXPIRED,
-            PROOF_INVALID.
+            PROOF_INVALID, QUORUM_MISSING.
     """
     payload = _verified_payload(desired.envelope, ASSIGNMENT_TYPE, trust.director_keys)  # 1, 2
     assignment = decode_assignment(payload)  # 3
@@ -182,7 +191,7 @@ def open_assignment(
     if assignment.expires <= now:  # 7
         raise FleetError(Code.ASSIGNMENT_EXPIRED, f"the assignment expired at {assignment.expires.isoformat()}")
     proof = parse_proof(desired.proof)
-    checkpoint = open_checkpoint(proof.note, trust.log_vkey)  # 8
+    checkpoint = open_witnessed(proof.note, trust.log_vkey, witnesses)  # 8
     verify_inclusion(  # 9
         proof.index, checkpoint.size, leaf_hash(desired.envelope), proof.hashes, checkpoint.root
     )

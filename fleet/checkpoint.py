@@ -1,8 +1,8 @@
 """Signed statements about the audit log: C2SP notes, checkpoints and inclusion proofs as text.
 
-Owns: verifier keys (c2sp.org/signed-note, "Verifier keys"), checkpoints (c2sp.org/tlog-checkpoint), proof files
+Owns: notes and verifier keys (c2sp.org/signed-note), checkpoints (c2sp.org/tlog-checkpoint), proof files
 (c2sp.org/tlog-proof) and the rule by which a witness goes from one checkpoint to the next. Hashing is in
-`fleet.merkle`; storage of the log is the coordinator's.
+`fleet.merkle`, cosignatures and who must give them in `fleet.witnesses`; storage of the log is the coordinator's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
@@ -27,28 +28,33 @@ MAX_NOTE = 16 * 1024
 MAX_SIGNATURE_LINES = 64
 """Signature lines on one note: the log's own and the cosignatures of witnesses."""
 
-_ED25519 = 1
-"""Signature type of a log's key (c2sp.org/signed-note, "Signature types")."""
-
 _PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 _NAME = re.compile(r"[!-*,-~]{1,255}")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
+class KeyKind(IntEnum):
+    """What a verifier key signs (c2sp.org/signed-note, "Signature types"); one key is never of both kinds."""
+
+    LOG = 1
+    COSIGNER = 4
+
+
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
-    """A log's name and its public key, written `name+hash+key`."""
+    """The name and public key of a log or of a witness, written `name+hash+key`."""
 
     name: str
     public: PublicKey
+    kind: KeyKind = KeyKind.LOG
 
     @property
     def key_hash(self) -> bytes:
         """First four bytes of SHA-256 over name, newline, signature type and key: which key a line is from."""
-        return hashlib.sha256(self.name.encode() + b"\n" + bytes([_ED25519]) + self.public.raw).digest()[:4]
+        return hashlib.sha256(self.name.encode() + b"\n" + bytes([self.kind]) + self.public.raw).digest()[:4]
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.key_hash.hex()}+{encode_base64(bytes([_ED25519]) + self.public.raw)}"
+        return f"{self.name}+{self.key_hash.hex()}+{encode_base64(bytes([self.kind]) + self.public.raw)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,24 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class SignatureLine:
+    """One signature of a note: `text` is the line as it stands there, without its line end; nothing is verified."""
+
+    name: str
+    key_hash: bytes
+    signature: bytes
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A note taken apart: `body` is what is signed, with its last line end; nothing is verified."""
+
+    body: str
+    signatures: tuple[SignatureLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """A parsed, not yet verified proof file: the leaf's index, its path and the checkpoint note it leads to."""
 
@@ -69,29 +93,29 @@ class Proof:
     note: bytes
 
 
-def parse_vkey(text: str) -> VerifierKey:
+def parse_vkey(text: str, kind: KeyKind = KeyKind.LOG) -> VerifierKey:
     """Read a verifier key.
 
     Raises:
-        FleetError: PROOF_INVALID for anything but a well-formed Ed25519 log key whose hash matches.
+        FleetError: PROOF_INVALID for anything but a well-formed Ed25519 key of that kind whose hash matches.
     """
     parts = text.split("+", 2)
     if len(parts) != 3 or _NAME.fullmatch(parts[0]) is None:
         raise _invalid("a verifier key is name+hash+key")
     raw = _hash_or_key(parts[2], 1 + KEY_BYTES)
-    if raw[0] != _ED25519:
-        raise _invalid("the verifier key is not an Ed25519 log key")
-    key = VerifierKey(parts[0], PublicKey(raw[1:]))
+    if raw[0] != kind:
+        raise _invalid(f"the verifier key is not the Ed25519 key of a {kind.name.lower()}")
+    key = VerifierKey(parts[0], PublicKey(raw[1:]), kind)
     if str(key) != text:
         raise _invalid("the verifier key does not match its own hash")
     return key
 
 
-def format_vkey(origin: str, public: PublicKey) -> str:
-    """Write the verifier key of a log."""
+def format_vkey(origin: str, public: PublicKey, kind: KeyKind = KeyKind.LOG) -> str:
+    """Write the verifier key of a log or a witness."""
     if _NAME.fullmatch(origin) is None:
-        raise ValueError("a log's name is 1 to 255 visible characters without '+'")
-    return str(VerifierKey(origin, public))
+        raise ValueError("a name is 1 to 255 visible characters without '+'")
+    return str(VerifierKey(origin, public, kind))
 
 
 def sign_checkpoint(origin: str, size: int, root: bytes, key: SigningKey) -> bytes:
@@ -107,8 +131,32 @@ def sign_checkpoint(origin: str, size: int, root: bytes, key: SigningKey) -> byt
         raise ValueError("a checkpoint is a size and a SHA-256 root")
     verifier = parse_vkey(format_vkey(origin, key.public))
     body = f"{origin}\n{size}\n{encode_base64(root)}\n"
-    signature = encode_base64(verifier.key_hash + key.sign(body.encode()))
-    return f"{body}\n\u2014 {origin} {signature}\n".encode()
+    return f"{body}\n{format_line(verifier, key.sign(body.encode()))}\n".encode()
+
+
+def format_line(key: VerifierKey, signature: bytes) -> str:
+    """Write one signature line, without its line end."""
+    return f"\u2014 {key.name} {encode_base64(key.key_hash + signature)}"
+
+
+def split_note(note: bytes) -> Note:
+    """Take a note apart (c2sp.org/signed-note, "Format").
+
+    Checks, in this order:
+        1. At most MAX_NOTE bytes of UTF-8 without control characters: text, a blank line, signature lines.
+        2. At least one and at most MAX_SIGNATURE_LINES of these, each well-formed.
+
+    Raises:
+        FleetError: PROOF_INVALID.
+    """
+    text = _note_text(note)  # 1
+    body, blank, signature_text = text.rpartition("\n\n")
+    if not blank or not signature_text.endswith("\n"):
+        raise _invalid("the note has no signature block")
+    lines = signature_text[:-1].split("\n")
+    if len(lines) > MAX_SIGNATURE_LINES:  # 2
+        raise _invalid("the note has too many signatures")
+    return Note(body + "\n", tuple(map(parse_line, lines)))
 
 
 def open_checkpoint(note: bytes, vkey: str) -> Checkpoint:
@@ -125,29 +173,39 @@ def open_checkpoint(note: bytes, vkey: str) -> Checkpoint:
         FleetError: PROOF_INVALID.
     """
     verifier = parse_vkey(vkey)
-    text = _note_text(note)  # 1
-    body, blank, signature_text = text.rpartition("\n\n")
-    if not blank or not signature_text.endswith("\n"):
-        raise _invalid("the note has no signature block")
-    body += "\n"
-    lines = signature_text[:-1].split("\n")
-    if len(lines) > MAX_SIGNATURE_LINES:
-        raise _invalid("the note has too many signatures")
+    parts = split_note(note)  # 1, 2
     signed = False
-    for line in lines:
-        name, key_hash, signature = _signature_line(line)  # 2
-        if (name, key_hash) != (verifier.name, verifier.key_hash):
+    for line in parts.signatures:
+        if (line.name, line.key_hash) != (verifier.name, verifier.key_hash):
             continue
-        if len(signature) != SIGNATURE_BYTES:
+        if len(line.signature) != SIGNATURE_BYTES:
             raise _invalid("the log's signature has the wrong size")
         try:
-            verifier.public.verify(signature, body.encode())  # 3
+            verifier.public.verify(line.signature, parts.body.encode())  # 3
         except FleetError as error:
             raise _invalid("the log's signature does not verify") from error
         signed = True
     if not signed:
         raise _invalid(f"the note is not signed by {verifier.name}")
-    return _checkpoint_body(body, verifier.name)  # 4
+    return _checkpoint_body(parts.body, verifier.name)  # 4
+
+
+def parse_line(line: str) -> SignatureLine:
+    """Read one signature line, without its line end.
+
+    Raises:
+        FleetError: PROOF_INVALID.
+    """
+    parts = line.split(" ")
+    if len(parts) != 3 or parts[0] != "\u2014" or not parts[1]:
+        raise _invalid("a signature line is not well-formed")
+    try:
+        value = decode_base64(parts[2])
+    except ValueError as error:
+        raise _invalid("a signature line is not well-formed") from error
+    if len(value) < 5:
+        raise _invalid("a signature line is not well-formed")
+    return SignatureLine(parts[1], value[:4], value[4:], line)
 
 
 def format_proof(index: int, hashes: Sequence[bytes], note: bytes) -> bytes:
@@ -203,19 +261,6 @@ def _note_text(data: bytes) -> str:
     if any(character < " " and character != "\n" for character in text):
         raise _invalid("the note has control characters")
     return text
-
-
-def _signature_line(line: str) -> tuple[str, bytes, bytes]:
-    parts = line.split(" ")
-    if len(parts) != 3 or parts[0] != "\u2014" or not parts[1]:
-        raise _invalid("a signature line is not well-formed")
-    try:
-        value = decode_base64(parts[2])
-    except ValueError as error:
-        raise _invalid("a signature line is not well-formed") from error
-    if len(value) < 5:
-        raise _invalid("a signature line is not well-formed")
-    return parts[1], value[:4], value[4:]
 
 
 def _checkpoint_body(body: str, origin: str) -> Checkpoint:

@@ -56,6 +56,8 @@ class Code(StrEnum):
     TARGET_UNSIGNED = "TARGET_UNSIGNED"
     DIGEST_MISMATCH = "DIGEST_MISMATCH"
     DEV_PROFILE_REFUSED = "DEV_PROFILE_REFUSED"
+    STAGED_INVALID = "STAGED_INVALID"
+    SIGNATURES_MISSING = "SIGNATURES_MISSING"
     PROOF_INVALID = "PROOF_INVALID"
     REVOKED = "REVOKED"
     RELEASE_TOO_OLD = "RELEASE_TOO_OLD"
@@ -158,6 +160,8 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.TARGET_UNSIGNED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "No trusted role has signed this document.", "Sign and publish it: `fleetctl bundle push` or `fleetctl grant approve`."),
     Code.DIGEST_MISMATCH: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The bytes do not match the signed digest.", "Fetch or build the file again; do not edit it after signing."),
     Code.DEV_PROFILE_REFUSED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "This node refuses the development trust profile.", "Use a production root, or set `allow_dev_profile` on the node."),
+    Code.STAGED_INVALID: _row("INVALID_ARGUMENT", _E.VERIFICATION_FAILED, "The staged change is not valid.", "Fetch the file again from whoever staged it; it is never edited by hand."),
+    Code.SIGNATURES_MISSING: _row("FAILED_PRECONDITION", _E.REFUSED, "The change lacks signatures.", "Have it signed: `fleetctl trust sign FILE` where a named key is."),
     Code.PROOF_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "A proof of the audit log does not verify.", "Run `fleetctl audit verify`; treat the coordinator as suspect until it passes."),
     Code.LOG_FORKED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The audit log shows two histories, or lost its end.", "Stop the coordinator, collect the evidence (docs/audit.md) and compare what the witnesses hold."),
     Code.QUORUM_MISSING: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "Too few witnesses have cosigned the audit log.", "Look at `fleetctl audit witnesses` for who is absent; the order is sent as soon as they are back.", retryable=True),

@@ -266,10 +266,14 @@ class DesiredState:
     Attributes:
         envelope: DSSE envelope (JSON) whose payload is the assignment.
         proof: C2SP tlog-proof that the envelope is a leaf of the audit log.
+        base: size of the tree, of those that the node has seen, which `consistency` is about.
+        consistency: consistency proof between that tree and the one of the proof, whichever is larger.
     """
 
     envelope: bytes
     proof: bytes
+    base: int = 0
+    consistency: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
