@@ -2,7 +2,7 @@
 
 Owns: `bundle.yaml`, and the layout of a bundle as an OCI image index (OCI image-spec 1.1) over
     - a strict CNCF Wasm artifact (tag-runtime.cncf.io, wasm-oci-artifact): one config, exactly one `application/wasm`
-      layer; consumers refuse more layers, so models are never layers of it;
+      layer; consumers refuse more layers, so models are never layers of it. Its annotations are for people alone;
     - one artifact per model;
     - one artifact with the fleet manifest: name, version, world, models, imports and exports.
 The same input gives the same bytes. The index is what the code role signs; everything else is pinned by digest from
@@ -12,7 +12,7 @@ granted is decided at admission, on the component's own bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -47,6 +47,7 @@ from fleet.oci import (
     open_index,
     open_json,
     open_wasm_config,
+    read_annotations,
     read_digest,
 )
 from fleet.targets import is_version
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fleet.documents import Value
-    from fleet.oci import Descriptor
+    from fleet.oci import Artifact, Descriptor
 
 MAX_COMPONENT = 64 * 1024 * 1024
 """Bytes of a component in a bundle."""
@@ -68,6 +69,9 @@ MANIFEST_SCHEMA = "fleet.bundle/v1"
 
 ENCODINGS = frozenset({"onnx"})
 """Model encodings, in the words of `graph-encoding` of wasi:nn/graph, that a node can load."""
+
+MODEL_LAYER = "application/vnd.fleet.model."
+"""Media type of a model's layer, before its encoding."""
 
 MAX_WORLD = 256
 """Characters in the name of a world."""
@@ -105,6 +109,7 @@ class BundleManifest:
         models: its models.
         optional_imports: interfaces that may be denied without refusing the agent.
         language: what the component is built from first; None: it is there already.
+        annotations: what is said of the component: source, licences (image-spec 1.1, annotations.md).
     """
 
     name: str
@@ -114,6 +119,7 @@ class BundleManifest:
     models: tuple[ModelSource, ...] = ()
     optional_imports: tuple[str, ...] = ()
     language: Language | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,7 @@ class VerifiedBundle:
         imports: interfaces that the component says it imports; admission reads them again from its bytes.
         exports: interfaces and functions that the component says it exports.
         blobs: everything below the index, for fetching, completeness and garbage collection.
+        annotations: what the signer said of the component; decides nothing.
     """
 
     name: str
@@ -162,6 +169,7 @@ class VerifiedBundle:
     imports: tuple[str, ...]
     exports: tuple[str, ...]
     blobs: tuple[BlobRef, ...]
+    annotations: Mapping[str, str]
 
 
 def parse_bundle_manifest(data: bytes, name: str) -> BundleManifest:
@@ -171,7 +179,7 @@ def parse_bundle_manifest(data: bytes, name: str) -> BundleManifest:
         FleetError: BUNDLE_INVALID with the place; LIMIT_EXCEEDED.
     """
     with Reader(load_yaml(data, Code.BUNDLE_INVALID, name), Code.BUNDLE_INVALID, name) as top:
-        _schema(top)
+        expect(top, "schema", MANIFEST_SCHEMA)
         bundle_name, version = _identity(top)
         manifest = BundleManifest(
             name=bundle_name,
@@ -181,6 +189,7 @@ def parse_bundle_manifest(data: bytes, name: str) -> BundleManifest:
             models=tuple(_model_source(item, place) for item, place in top.items("models", MAX_MODELS)),
             optional_imports=top.texts("optional_imports", MAX_INTERFACES),
             language=top.section("build", _language) if top.has("build") else None,
+            annotations=read_annotations(top),
         )
         _distinct(top, "models", [model.name for model in manifest.models])
         _distinct(top, "optional_imports", manifest.optional_imports)
@@ -188,12 +197,7 @@ def parse_bundle_manifest(data: bytes, name: str) -> BundleManifest:
 
 
 def build_bundle(manifest: BundleManifest, component: bytes, models: Mapping[str, bytes]) -> BuiltBundle:
-    """Make a bundle.
-
-    Args:
-        manifest: the parsed `bundle.yaml`.
-        component: bytes of the component that it names.
-        models: model name to bytes, exactly the models that it names.
+    """Make a bundle of a parsed `bundle.yaml`, its component and, by name, exactly its models.
 
     Raises:
         FleetError: LIMIT_EXCEEDED; COMPONENT_INVALID; BUNDLE_INVALID when the models differ from the manifest's or an
@@ -228,12 +232,14 @@ def build_bundle(manifest: BundleManifest, component: bytes, models: Mapping[str
         "layerDigests": [layer["digest"]],
         "component": {"imports": list(info.imports), "exports": list(info.exports)},
     }
-    wasm = {"schemaVersion": 2, "mediaType": ARTIFACT_TYPE, "layers": [layer]}
+    wasm: dict[str, object] = {"schemaVersion": 2, "mediaType": ARTIFACT_TYPE, "layers": [layer]}
+    if manifest.annotations:
+        wasm["annotations"] = dict(manifest.annotations)
     entries = [put(ARTIFACT_TYPE, dump_json({**wasm, "config": put(WASM_CONFIG_TYPE, dump_json(config))}))]
     described = []
     for model in sorted(manifest.models, key=lambda model: model.name):
         data = models[model.name]
-        entries.append(artifact(MODEL_TYPE, _model_layer_type(model.encoding), data))
+        entries.append(artifact(MODEL_TYPE, f"{MODEL_LAYER}{model.encoding}", data))
         described.append({"name": model.name, "digest": digest_of(data), "size": len(data), "encoding": model.encoding})
     fleet_manifest = {
         "schema": MANIFEST_SCHEMA,
@@ -281,20 +287,21 @@ def open_bundle(index: bytes, read: Callable[[str, int], bytes]) -> VerifiedBund
             raise FleetError(Code.DIGEST_MISMATCH, "not the document that the index pins", place=descriptor.digest)
         return data
 
-    def artifact(descriptor: Descriptor, limit: int) -> tuple[Descriptor, Descriptor]:
-        config, layer = open_artifact(document(descriptor), descriptor, limit)
-        blobs.update((part.digest, BlobRef(part.digest, part.size)) for part in (descriptor, config, layer))
-        return config, layer
+    def artifact(descriptor: Descriptor, limit: int) -> Artifact:
+        opened = open_artifact(document(descriptor), descriptor, limit)
+        for part in (descriptor, opened.config, opened.layer):
+            blobs[part.digest] = BlobRef(part.digest, part.size)
+        return opened
 
-    config, component = artifact(wasm, MAX_COMPONENT)  # 4
-    expect_type(config, WASM_CONFIG_TYPE)
-    expect_type(component, WASM_LAYER_TYPE)
-    imports, exports = open_wasm_config(document(config), component.digest)
-    found = [artifact(model, MAX_MODEL)[1] for model in models]  # 5
+    code = artifact(wasm, MAX_COMPONENT)  # 4
+    expect_type(code.config, WASM_CONFIG_TYPE)
+    expect_type(code.layer, WASM_LAYER_TYPE)
+    imports, exports = open_wasm_config(document(code.config), code.layer.digest)
+    found = [artifact(model, MAX_MODEL).layer for model in models]  # 5
     encodings = [_encoding(layer) for layer in found]
-    layer = artifact(manifest, MAX_MANIFEST)[1]  # 6
+    layer = artifact(manifest, MAX_MANIFEST).layer  # 6
     expect_type(layer, MANIFEST_LAYER_TYPE)
-    verified = _open_manifest(document(layer), digest_of(index), component, tuple(blobs.values()))
+    verified = _open_manifest(document(layer), digest_of(index), code, tuple(blobs.values()))
     listed = [(model.digest, model.size, model.encoding) for model in verified.models]
     if listed != [(part.digest, part.size, encoding) for part, encoding in zip(found, encodings, strict=True)]:
         raise invalid("its models are not the model artifacts", "fleet manifest: models")
@@ -310,21 +317,22 @@ def _imports(imports: Sequence[str], optional: str) -> bool:
     return any(optional in {name, name.partition("@")[0]} for name in imports)
 
 
-def _open_manifest(data: bytes, digest: str, component: Descriptor, blobs: tuple[BlobRef, ...]) -> VerifiedBundle:
+def _open_manifest(data: bytes, digest: str, code: Artifact, blobs: tuple[BlobRef, ...]) -> VerifiedBundle:
     with open_json(data, "fleet manifest") as top:
-        _schema(top)
+        expect(top, "schema", MANIFEST_SCHEMA)
         name, version = _identity(top)
         verified = VerifiedBundle(
             name=name,
             version=version,
             digest=digest,
             world=_visible(top, "world"),
-            component=BlobRef(component.digest, component.size),
+            component=BlobRef(code.layer.digest, code.layer.size),
             models=tuple(_model_ref(item, place) for item, place in top.items("models", MAX_MODELS)),
             optional_imports=top.texts("optional_imports", MAX_INTERFACES),
             imports=top.texts("imports", MAX_INTERFACES),
             exports=top.texts("exports", MAX_INTERFACES),
             blobs=blobs,
+            annotations=code.annotations,
         )
         _distinct(top, "models", [model.name for model in verified.models])
     return verified
@@ -350,19 +358,11 @@ def _language(entry: Reader) -> Language:
     return Language(text)
 
 
-def _model_layer_type(encoding: str) -> str:
-    return f"application/vnd.fleet.model.{encoding}"
-
-
 def _encoding(layer: Descriptor) -> str:
-    for encoding in ENCODINGS:
-        if layer.media_type == _model_layer_type(encoding):
-            return encoding
-    raise invalid(f"no node loads {layer.media_type}", layer.place)
-
-
-def _schema(reader: Reader) -> None:
-    expect(reader, "schema", MANIFEST_SCHEMA)
+    encoding = layer.media_type.removeprefix(MODEL_LAYER)
+    if encoding not in ENCODINGS or encoding == layer.media_type:
+        raise invalid(f"no node loads {layer.media_type}", layer.place)
+    return encoding
 
 
 def _name(reader: Reader) -> str:

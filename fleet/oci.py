@@ -2,13 +2,17 @@
 
 Owns: media types, and strict reading of the four document shapes that `fleet.bundle` builds (OCI image-spec 1.1; CNCF
 wasm-oci-artifact). Each parser refuses what it does not know: other tools may read our bundles, but nodes run only what
-this project built. Never reads a blob and knows nothing of names, versions or models: that is `fleet.bundle`.
+this project built. The index is closed: what is signed is all that there is. Whatever else belongs to a bundle (a
+delta, a list of parts, a provenance) is an artifact of its own that names the index as its `subject` (image-spec 1.1,
+manifest.md) and lies beside it; it says nothing that a node would believe. Never reads a blob and knows nothing of
+names, versions or models: that is `fleet.bundle`. Wasm artifacts of others are `fleet.wasm_artifact`'s.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fleet.documents import Reader, load_json
@@ -16,6 +20,8 @@ from fleet.errors import Code, FleetError
 from fleet.names import is_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fleet.documents import Value
 
 MAX_INDEX = 64 * 1024
@@ -29,6 +35,12 @@ MAX_MODELS = 16
 
 MAX_INTERFACES = 1_000
 """Imports, and exports, of a component."""
+
+MAX_ANNOTATIONS = 32
+"""Annotations of a Wasm artifact."""
+
+MAX_ANNOTATION = 1_024
+"""Characters of the name, and of the value, of an annotation."""
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 ARTIFACT_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -66,6 +78,15 @@ class Descriptor:
     place: str
 
 
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An image manifest with one layer; annotations are what people said about it, and decide nothing."""
+
+    config: Descriptor
+    layer: Descriptor
+    annotations: Mapping[str, str]
+
+
 def open_index(index: bytes) -> list[Descriptor]:
     """Return the artifacts of a bundle: the Wasm artifact, the model artifacts, the fleet manifest artifact.
 
@@ -86,8 +107,8 @@ def open_index(index: bytes) -> list[Descriptor]:
     return entries
 
 
-def open_artifact(data: bytes, descriptor: Descriptor, limit: int) -> tuple[Descriptor, Descriptor]:
-    """Return the config and the one layer of an artifact.
+def open_artifact(data: bytes, descriptor: Descriptor, limit: int) -> Artifact:
+    """Return the config and the one layer of an artifact, and the annotations of a Wasm artifact.
 
     Args:
         data: the artifact's manifest.
@@ -106,11 +127,25 @@ def open_artifact(data: bytes, descriptor: Descriptor, limit: int) -> tuple[Desc
         layers = [_descriptor(item, place, limit) for item, place in top.items("layers", 1)]
         if not layers:
             top.fail("layers", "expected one layer")
+        annotations = {} if descriptor.kind else read_annotations(top)
     if descriptor.kind:
         expect_type(config, EMPTY_TYPE)
         if config.digest != digest_of(EMPTY):
             raise invalid("expected the empty config", config.place)
-    return config, layers[0]
+    return Artifact(config, layers[0], annotations)
+
+
+def read_annotations(reader: Reader) -> Mapping[str, str]:
+    """Read the key `annotations` (image-spec 1.1, annotations.md): text that a terminal can show."""
+    annotations = reader.mapping("annotations", MAX_ANNOTATIONS)
+    for name, value in annotations.items():
+        if not name or not all(_shown(text) for text in (name, value)):
+            reader.fail("annotations", f"expected names and values of up to {MAX_ANNOTATION} printable characters")
+    return MappingProxyType(dict(annotations))
+
+
+def _shown(text: str) -> bool:
+    return len(text) <= MAX_ANNOTATION and text.replace("\n", " ").isprintable()
 
 
 def open_wasm_config(data: bytes, component_digest: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,7 @@ def test_a_bundle_opens_as_what_was_built() -> None:
     ]
     assert "wasi:keyvalue/store@0.2.0-draft2" in verified.imports
     assert verified.exports
+    assert not verified.annotations
     assert {ref.digest: ref.size for ref in verified.blobs} == {
         digest: len(data) for digest, data in BUILT.blobs.items()
     }
@@ -85,6 +87,56 @@ def test_what_reading_raises_passes_through() -> None:
         raise FleetError(Code.BLOB_MISSING, "not here", digest=digest)
 
     assert code_of(open_bundle, BUILT.index, read) is Code.BLOB_MISSING
+
+
+def test_what_is_said_of_a_component_is_kept_and_decides_nothing() -> None:
+    said = b"annotations: {org.opencontainers.image.licenses: MIT, note: 'two\n\n  lines'}\n"
+    built = build_bundle(parse_bundle_manifest(TEXT + said, "bundle.yaml"), COMPONENT, MODELS)
+    verified = opened(built)
+    assert verified.annotations == {"org.opencontainers.image.licenses": "MIT", "note": "two\nlines"}
+    assert replace(verified, annotations={}, digest="", blobs=()) == replace(
+        opened(BUILT), annotations={}, digest="", blobs=()
+    )
+
+
+def test_annotations_are_bounded() -> None:
+    many = dump_json({str(i): "" for i in range(33)})
+    assert code_of(parse_bundle_manifest, TEXT + b"annotations: " + many, "bundle.yaml") is Code.BUNDLE_INVALID
+    refused(Code.BUNDLE_INVALID, edited(lambda d: d.artifacts[0].update(annotations={"long": "x" * 1025})))
+    refused(Code.BUNDLE_INVALID, edited(lambda d: d.artifacts[-1].update(annotations={"any": "thing"})))
+
+
+# A delta may become an artifact beside a bundle, and nothing of the format changes
+
+
+def test_a_component_may_come_out_of_a_delta() -> None:
+    """A bundle says which bytes, never how they came: here out of an older version and what differs."""
+    older = COMPONENT[:100_000] + b"older" + COMPONENT[100_000:]
+    packer = zlib.compressobj(zdict=older[-16_000:])
+    delta = packer.compress(COMPONENT[-16_000:]) + packer.flush()
+    assert len(delta) < 1_000
+
+    def read(digest: str, _: int) -> bytes:
+        if digest != digest_of(COMPONENT):
+            return BUILT.blobs[digest]
+        unpacker = zlib.decompressobj(zdict=older[-16_000:])
+        return COMPONENT[:-16_000] + unpacker.decompress(delta)
+
+    verified = open_bundle(BUILT.index, read)
+    assert digest_of(read(verified.component.digest, verified.component.size)) == verified.component.digest
+
+
+@pytest.mark.parametrize("place", [0, 1, 3, 4])
+def test_2_an_unknown_artifact_in_the_signed_index_is_refused(place: int) -> None:
+    """The index is closed on purpose: what a node does not know it does not run, and does not fetch."""
+    delta = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest_of(b"delta"), "size": 5}
+
+    def add(d: Documents) -> None:
+        d.index["manifests"].insert(place, {**delta, "artifactType": "application/vnd.fleet.delta.v1"})
+
+    documents = Documents()
+    add(documents)
+    refused(Code.BUNDLE_INVALID, BuiltBundle(dump_json(documents.index), "", documents.blobs))
 
 
 # Changing one document and everything that pins it, as a hostile code signer could
@@ -343,6 +395,9 @@ def test_no_bytes_raise_anything_but_a_fleet_error(data: bytes) -> None:
         (b"world:", b"build: {}\nworld:"),
         (b"world:", b"build: {language: rust, command: make}\nworld:"),
         (b"world:", b"build: rust\nworld:"),
+        (b"world:", b"annotations: {licence: 1}\nworld:"),
+        (b"world:", b'annotations: {licence: "\\e[31m"}\nworld:'),
+        (b"world:", b"annotations: {'': MIT}\nworld:"),
     ],
 )
 def test_other_manifests_are_refused(old: bytes, new: bytes) -> None:
