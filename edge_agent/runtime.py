@@ -76,6 +76,7 @@ class AgentStart:
         links: imports, as the component names them, that another agent of the application answers, and its name.
         fusion: what runs instead of the component alone, where other agents are fused into this one.
         volumes: volume name -> folder of the node; those that the grant names, and no others.
+        secrets: name -> version of those that it is given in clear when it starts.
     """
 
     name: str
@@ -91,6 +92,7 @@ class AgentStart:
     links: Mapping[str, str] = field(default_factory=lambda: _NO_LINKS)
     fusion: Fusion | None = None
     volumes: Mapping[str, VolumeFolder] = field(default_factory=lambda: _NO_VOLUMES)
+    secrets: Mapping[str, str] = field(default_factory=lambda: _NO_CONFIG)
 
     @property
     def application(self) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from edge_agent.held_secret import HeldSecret
     from edge_agent.runner.agent_links import Links
     from edge_agent.runner.memory_meter import MemoryMeter
     from edge_agent.runner.outbox import Outbox
@@ -42,6 +43,7 @@ class AgentPlan:
     http_authorities: Path | None = None
     volumes: dict[str, VolumeFolder] = field(default_factory=dict)
     inference: Inference = field(default_factory=Inference)
+    secrets: dict[str, HeldSecret] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,11 @@ import os
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.capabilities.base import AgentContext, EndAgentError
+from edge_agent.held_secret import Mask
 from edge_agent.runner.deliveries import ChangeJob, watches
 from edge_agent.runner.engine import Trap
 from edge_agent.runner.exchange import AgentExchange, Mailbox
@@ -103,6 +105,8 @@ class AgentThread:
         self._stirred = threading.Event()
         """Set to end a wait of the guest early."""
         self._words = LastWords()
+        self._mask = Mask(plan.secrets.values())
+        """Takes secrets out of what is told about the agent."""
         self._agent_context: AgentContext | None = None
         self.mailbox = Mailbox(self._stirred.set, services.questions)
         """Where the answers to the agent's questions are put; for any thread."""
@@ -177,6 +181,7 @@ class AgentThread:
         # Neither is a fault that a replay could show.
         is_verdict = trap.cause in (ExitCause.STOPPED, ExitCause.UNHEALTHY)
         recording = "" if is_verdict else self._recorder.recording(instance.exports if instance else {}).decode()
+        recording = self._mask(recording)
         if instance is None:
             return StartFailed(name, Fault.of(trap), backtrace, recording)
         return AgentEnded(name, trap.cause, trap.message, backtrace, recording)
@@ -235,6 +240,7 @@ class AgentThread:
             wake=self._stirred.set,
             http_authorities=plan.http_authorities,
             volumes=plan.volumes,
+            secrets=plan.secrets,
             exchange=AgentExchange(plan.name, self._services.outbox, self.mailbox, self._services.watchers, self._wait),
         )
 
@@ -255,6 +261,7 @@ class AgentThread:
         return None
 
     def _log(self, record: LogRecord) -> None:
+        record = replace(record, context=self._mask(record.context), message=self._mask(record.message))
         self._words.note(record)
         at_ms = record.time_ns // 1_000_000
         self._services.outbox.log(LogEntry(self._plan.name, at_ms, record.level, record.context, record.message))

@@ -16,8 +16,9 @@ from edge_agent.inference import Inference
 from edge_agent.runner.compilation import Compilation
 from edge_agent.runner.event_queue import EventQueue
 from edge_agent.runner.known_agent import KnownAgent
-from edge_agent.runner.message_values import Counters, Measures, ModelEntry
-from edge_agent.runner.messages import AgentEnded, StartAgent, StartFailed
+from edge_agent.runner.message_values import Counters, Measures
+from edge_agent.runner.messages import AgentEnded, StartFailed
+from edge_agent.runner.order import order
 from edge_agent.runner.queue_room import QueueRoom
 from edge_agent.runner.runner_client import RunnerClient
 from edge_agent.runner.zygote_client import ZygoteClient
@@ -36,15 +37,22 @@ from fleet.grants import Authority
 from fleet.model import Exit, ExitCause, LogLine, QueuePolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from edge_agent.clock import Clock
     from edge_agent.fusion import Fusion
+    from edge_agent.held_secret import HeldSecret
     from edge_agent.runner.messages import AskSensors, Logged, Published, Replied, Requested
     from edge_agent.runtime import AgentStart, Answer, BusMessage, CallResult, Probation, RuntimeEvent
 
 IDLE_RUNNER_S = 60.0
 """How long a runner without agents is kept, so that a restarted agent finds one."""
+
+
+def no_secrets(_: AgentStart) -> Mapping[str, HeldSecret]:
+    """Unseal nothing: for runtimes whose node keeps no secrets."""
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +82,19 @@ class RunnerHost:
         node: name of this node, for log lines.
         clock: wall clock for exits and losses.
         spawn_zygote: False where the zygote is a unit of its own.
+        unseal: gives the secrets of an agent in clear, asked right before they are sent to its runner.
     """
 
-    def __init__(self, paths: RunnerPaths, *, node: str, clock: Clock, spawn_zygote: bool = True) -> None:
+    def __init__(
+        self,
+        paths: RunnerPaths,
+        *,
+        node: str,
+        clock: Clock,
+        spawn_zygote: bool = True,
+        unseal: Callable[[AgentStart], Mapping[str, HeldSecret]] = no_secrets,
+    ) -> None:
+        self._unseal = unseal
         self._node = node
         self._paths = paths
         self._clock = clock
@@ -130,7 +148,7 @@ class RunnerHost:
         )
         runner = await self._runner(agent.application)
         try:
-            await runner.start(_order(agent, self._paths), module)
+            await runner.start(order(agent, self._paths, self._unseal(agent)), module)
         finally:
             self._schedule_idle(runner)
 
@@ -147,7 +165,7 @@ class RunnerHost:
         module_key = agent.code_digest, fuel
         self._known[agent.name] = replace(older, module=module_key, deadline_ms=limits.deadline_ms, older=older)
         try:
-            await runner.replace(_order(agent, self._paths), probation, module)
+            await runner.replace(order(agent, self._paths, self._unseal(agent)), probation, module)
         except BaseException:
             self._fall_back(agent.name)
             raise
@@ -362,25 +380,6 @@ class RunnerHost:
         used = {one.module for known in self._known.values() for one in (known, known.older) if one is not None}
         for key in self._modules.keys() - used:
             os.close(self._modules.pop(key))
-
-
-def _order(agent: AgentStart, paths: RunnerPaths) -> StartAgent:
-    return StartAgent(
-        agent=agent.name,
-        component=agent.code_digest,
-        authority=agent.authority.decode(),
-        deny_stubs=agent.deny_stubs,
-        config=dict(agent.config),
-        models=tuple(ModelEntry(name, str(model.path), model.digest) for name, model in agent.models.items()),
-        state_dir=str(agent.state_dir),
-        on_full_queue=agent.on_full_queue,
-        health=agent.health,
-        links=dict(agent.links),
-        http_authorities=str(paths.http_authorities or ""),
-        volumes={name: str(volume.path) for name, volume in agent.volumes.items()},
-        writable_volumes=tuple(name for name, volume in agent.volumes.items() if volume.writable),
-        inference=paths.inference.encode(),
-    )
 
 
 def _exit_of(message: AgentEnded | StartFailed, at: datetime) -> Exit:

@@ -15,6 +15,8 @@ from fleet.errors import Code, FleetError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fleet.sealing import SecretKind
+
 
 class Role(StrEnum):
     """What a forked child becomes."""
@@ -104,6 +106,15 @@ class ModelEntry:
     name: str
     path: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretEntry:
+    """One secret in clear on its way into the runner of its agent; never printed."""
+
+    name: str
+    kind: SecretKind
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edge_agent.fusion import Wire
-    from edge_agent.runner.message_values import LogEntry, Measures, ModelEntry, PartEntry, Role
+    from edge_agent.runner.message_values import LogEntry, Measures, ModelEntry, PartEntry, Role, SecretEntry
     from edge_agent.runtime import BusMessage, SensorState
     from fleet.model import ExitCause
 
@@ -149,6 +149,7 @@ class StartAgent(_Message):
     volumes: Mapping[str, str] = field(default_factory=dict)
     writable_volumes: tuple[str, ...] = ()
     inference: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[SecretEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
+from edge_agent.held_secret import HeldSecret
 from edge_agent.inference import Inference
 from edge_agent.runner import memory_file
 from edge_agent.runner.agent_links import Links
@@ -191,6 +192,7 @@ class Runner:
                 for name, path in message.volumes.items()
             },
             inference=inference,
+            secrets={entry.name: HeldSecret(entry.kind, bytearray(entry.data)) for entry in message.secrets},
         )
         kind = EngineKind(authority.limits.fuel_per_call is not None, authority.limits.stack_bytes)
         return plan, partial(self._components.load, message.component, module, kind)

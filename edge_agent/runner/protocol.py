@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_agent.fusion import Wire
 from edge_agent.health import Health
-from edge_agent.runner.message_values import HostCalls, LogEntry, Measures, ModelEntry, PartEntry, Role
+from edge_agent.runner.message_values import HostCalls, LogEntry, Measures, ModelEntry, PartEntry, Role, SecretEntry
 from edge_agent.runner.messages import (
     KINDS,
     AgentEnded,
@@ -36,6 +36,7 @@ from fleet.documents import Reader, dump_json
 from fleet.errors import Code, FleetError
 from fleet.health import MAX_INTERFACES, HealthPolicy
 from fleet.model import ExitCause, QueuePolicy
+from fleet.sealing import SecretKind
 from fleet.wit import is_interface
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ _FIELD_READERS: dict[str, Callable[[Reader, str], object]] = {
     "tuple[LogEntry, ...]": _entries(LogEntry),
     "tuple[ModelEntry, ...]": _entries(ModelEntry),
     "tuple[PartEntry, ...]": _entries(PartEntry),
+    "tuple[SecretEntry, ...]": _entries(SecretEntry),
+    "SecretKind": lambda reader, key: _member(reader, key, SecretKind),
     "tuple[Wire, ...]": _entries(Wire),
     "tuple[SensorState, ...]": _entries(SensorState),
     "Health": lambda reader, key: _member(reader, key, Health),
@@ -144,6 +147,7 @@ _VALUES = (
     LogEntry,
     ModelEntry,
     PartEntry,
+    SecretEntry,
     Wire,
     BusMessage,
     SensorState,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edge_agent.fusion import Wire
 from edge_agent.health import Health
 from edge_agent.runner.connection import Connection
-from edge_agent.runner.message_values import HostCalls, LogEntry, Measures, ModelEntry, PartEntry, Role
+from edge_agent.runner.message_values import HostCalls, LogEntry, Measures, ModelEntry, PartEntry, Role, SecretEntry
 from edge_agent.runner.messages import (
     KINDS,
     AgentEnded,
@@ -35,6 +35,7 @@ from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
 from fleet.health import HealthPolicy
 from fleet.model import ExitCause, QueuePolicy
+from fleet.sealing import SecretKind
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 naturals = st.integers(0, (1 << 63) - 1)
@@ -42,6 +43,7 @@ mappings = st.dictionaries(texts, texts, max_size=4)
 counters = st.builds(Counters, naturals, naturals, naturals, naturals)
 faults = st.builds(Fault, st.sampled_from(Code), texts, mappings)
 entries = st.builds(LogEntry, texts, naturals, texts, texts, texts)
+secrets = st.builds(SecretEntry, texts, st.sampled_from(SecretKind), st.binary(max_size=40))
 models = st.builds(ModelEntry, texts, texts, texts)
 pairs = st.lists(st.tuples(texts, texts), max_size=3).map(lambda found: tuple(text for pair in found for text in pair))
 bus_messages = st.builds(BusMessage, texts, st.binary(max_size=40), texts, pairs, texts)
@@ -59,6 +61,7 @@ FIELDS = {
     "tuple[LogEntry, ...]": st.lists(entries, max_size=4).map(tuple),
     "tuple[ModelEntry, ...]": st.lists(models, max_size=4).map(tuple),
     "tuple[PartEntry, ...]": st.lists(st.builds(PartEntry, texts, texts, naturals), max_size=4).map(tuple),
+    "tuple[SecretEntry, ...]": st.lists(secrets, max_size=3).map(tuple),
     "tuple[Wire, ...]": st.lists(st.builds(Wire, naturals, texts, naturals), max_size=4).map(tuple),
     "tuple[SensorState, ...]": st.lists(states, max_size=3).map(tuple),
     "BusMessage": bus_messages,
