@@ -20,6 +20,7 @@ from fleet.crash import ID as CRASH_ID
 from fleet.crash import CrashSummary
 from fleet.errors import Code, FleetError
 from fleet.health import MAX_INTERFACES, Vitals
+from fleet.merkle import MAX_PROOF, MAX_SIZE
 from fleet.model import (
     DesiredState,
     Event,
@@ -64,7 +65,9 @@ _PHASES: Mapping[int, Phase] = MappingProxyType(
 
 def to_pb_desired(desired: DesiredState) -> model_pb2.DesiredState:
     """Write a desired state."""
-    return model_pb2.DesiredState(assignment=desired.envelope, proof=desired.proof)
+    return model_pb2.DesiredState(
+        assignment=desired.envelope, proof=desired.proof, base=desired.base, consistency=desired.consistency
+    )
 
 
 def from_pb_desired(message: model_pb2.DesiredState) -> DesiredState:
@@ -77,7 +80,9 @@ def from_pb_desired(message: model_pb2.DesiredState) -> DesiredState:
         _fail("desired.assignment", f"expected 1 to {MAX_ENVELOPE} bytes")
     if not 0 < len(message.proof) <= MAX_NOTE:
         _fail("desired.proof", f"expected 1 to {MAX_NOTE} bytes")
-    return DesiredState(envelope=message.assignment, proof=message.proof)
+    if message.base > MAX_SIZE or len(message.consistency) > MAX_PROOF:
+        _fail("desired.consistency", f"expected at most {MAX_PROOF} hashes")
+    return DesiredState(message.assignment, message.proof, message.base, tuple(message.consistency))
 
 
 def to_pb_observed(observed: ObservedState) -> model_pb2.ObservedState:

@@ -720,3 +720,165 @@ class AuditEntry(_message.Message):
     index: int
     leaf: bytes
     def __init__(self, index: _Optional[int] = ..., leaf: _Optional[bytes] = ...) -> None: ...
+
+class AuditRowsRequest(_message.Message):
+    __slots__ = ("agent", "node")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    node: str
+    def __init__(self, agent: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
+
+class AuditRow(_message.Message):
+    __slots__ = ("approved", "assigned", "enforced")
+    APPROVED_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNED_FIELD_NUMBER: _ClassVar[int]
+    ENFORCED_FIELD_NUMBER: _ClassVar[int]
+    approved: ApprovedRow
+    assigned: AssignedRow
+    enforced: EnforcedRow
+    def __init__(self, approved: _Optional[_Union[ApprovedRow, _Mapping]] = ..., assigned: _Optional[_Union[AssignedRow, _Mapping]] = ..., enforced: _Optional[_Union[EnforcedRow, _Mapping]] = ...) -> None: ...
+
+class ApprovedRow(_message.Message):
+    __slots__ = ("path", "digest", "approvers", "document", "leaf", "from_ms", "to_ms")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    APPROVERS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    LEAF_FIELD_NUMBER: _ClassVar[int]
+    FROM_MS_FIELD_NUMBER: _ClassVar[int]
+    TO_MS_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    digest: str
+    approvers: _containers.RepeatedScalarFieldContainer[str]
+    document: bytes
+    leaf: int
+    from_ms: int
+    to_ms: int
+    def __init__(self, path: _Optional[str] = ..., digest: _Optional[str] = ..., approvers: _Optional[_Iterable[str]] = ..., document: _Optional[bytes] = ..., leaf: _Optional[int] = ..., from_ms: _Optional[int] = ..., to_ms: _Optional[int] = ...) -> None: ...
+
+class AssignedRow(_message.Message):
+    __slots__ = ("node", "agent", "bundle_path", "bundle_digest", "grant_path", "grant_digest", "leaf", "generation", "from_ms", "to_ms")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_PATH_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    GRANT_PATH_FIELD_NUMBER: _ClassVar[int]
+    GRANT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LEAF_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    FROM_MS_FIELD_NUMBER: _ClassVar[int]
+    TO_MS_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    agent: str
+    bundle_path: str
+    bundle_digest: str
+    grant_path: str
+    grant_digest: str
+    leaf: int
+    generation: int
+    from_ms: int
+    to_ms: int
+    def __init__(self, node: _Optional[str] = ..., agent: _Optional[str] = ..., bundle_path: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., grant_path: _Optional[str] = ..., grant_digest: _Optional[str] = ..., leaf: _Optional[int] = ..., generation: _Optional[int] = ..., from_ms: _Optional[int] = ..., to_ms: _Optional[int] = ...) -> None: ...
+
+class EnforcedRow(_message.Message):
+    __slots__ = ("node", "agent", "bundle_digest", "grant_digest", "refusal", "leaf", "generation", "applied_ms", "known_ms", "ended_ms", "ended_known_ms")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    GRANT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    LEAF_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_MS_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_MS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_MS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_KNOWN_MS_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    agent: str
+    bundle_digest: str
+    grant_digest: str
+    refusal: str
+    leaf: int
+    generation: int
+    applied_ms: int
+    known_ms: int
+    ended_ms: int
+    ended_known_ms: int
+    def __init__(self, node: _Optional[str] = ..., agent: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., grant_digest: _Optional[str] = ..., refusal: _Optional[str] = ..., leaf: _Optional[int] = ..., generation: _Optional[int] = ..., applied_ms: _Optional[int] = ..., known_ms: _Optional[int] = ..., ended_ms: _Optional[int] = ..., ended_known_ms: _Optional[int] = ...) -> None: ...
+
+class AuditCheckpointsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuditNote(_message.Message):
+    __slots__ = ("size", "note")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    note: bytes
+    def __init__(self, size: _Optional[int] = ..., note: _Optional[bytes] = ...) -> None: ...
+
+class AuditWitnessesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuditWitness(_message.Message):
+    __slots__ = ("name", "vkey", "node", "required", "size", "at_ms", "policy_name")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VKEY_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    vkey: str
+    node: str
+    required: bool
+    size: int
+    at_ms: int
+    policy_name: str
+    def __init__(self, name: _Optional[str] = ..., vkey: _Optional[str] = ..., node: _Optional[str] = ..., required: _Optional[bool] = ..., size: _Optional[int] = ..., at_ms: _Optional[int] = ..., policy_name: _Optional[str] = ...) -> None: ...
+
+class AuditWitnessesReply(_message.Message):
+    __slots__ = ("witnesses", "size", "witnessed_size", "policy", "waiting")
+    WITNESSES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    WITNESSED_SIZE_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    witnesses: _containers.RepeatedCompositeFieldContainer[AuditWitness]
+    size: int
+    witnessed_size: int
+    policy: bytes
+    waiting: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, witnesses: _Optional[_Iterable[_Union[AuditWitness, _Mapping]]] = ..., size: _Optional[int] = ..., witnessed_size: _Optional[int] = ..., policy: _Optional[bytes] = ..., waiting: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AuditOfferRequest(_message.Message):
+    __slots__ = ("old_size",)
+    OLD_SIZE_FIELD_NUMBER: _ClassVar[int]
+    old_size: int
+    def __init__(self, old_size: _Optional[int] = ...) -> None: ...
+
+class AuditOfferReply(_message.Message):
+    __slots__ = ("note", "consistency")
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    note: bytes
+    consistency: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, note: _Optional[bytes] = ..., consistency: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class AuditCosignRequest(_message.Message):
+    __slots__ = ("size", "line")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    line: str
+    def __init__(self, size: _Optional[int] = ..., line: _Optional[str] = ...) -> None: ...
+
+class AuditCosignReply(_message.Message):
+    __slots__ = ("met",)
+    MET_FIELD_NUMBER: _ClassVar[int]
+    met: bool
+    def __init__(self, met: _Optional[bool] = ...) -> None: ...

@@ -220,6 +220,31 @@ class ControlServiceStub:
                 request_serializer=fleet_dot_v1_dot_control__pb2.AuditEntriesRequest.SerializeToString,
                 response_deserializer=fleet_dot_v1_dot_control__pb2.AuditEntry.FromString,
                 _registered_method=True)
+        self.AuditRows = channel.unary_stream(
+                '/fleet.v1.ControlService/AuditRows',
+                request_serializer=fleet_dot_v1_dot_control__pb2.AuditRowsRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.AuditRow.FromString,
+                _registered_method=True)
+        self.AuditCheckpoints = channel.unary_stream(
+                '/fleet.v1.ControlService/AuditCheckpoints',
+                request_serializer=fleet_dot_v1_dot_control__pb2.AuditCheckpointsRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.AuditNote.FromString,
+                _registered_method=True)
+        self.AuditWitnesses = channel.unary_unary(
+                '/fleet.v1.ControlService/AuditWitnesses',
+                request_serializer=fleet_dot_v1_dot_control__pb2.AuditWitnessesRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.AuditWitnessesReply.FromString,
+                _registered_method=True)
+        self.AuditOffer = channel.unary_unary(
+                '/fleet.v1.ControlService/AuditOffer',
+                request_serializer=fleet_dot_v1_dot_control__pb2.AuditOfferRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.AuditOfferReply.FromString,
+                _registered_method=True)
+        self.AuditCosign = channel.unary_unary(
+                '/fleet.v1.ControlService/AuditCosign',
+                request_serializer=fleet_dot_v1_dot_control__pb2.AuditCosignRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.AuditCosignReply.FromString,
+                _registered_method=True)
 
 
 class ControlServiceServicer:
@@ -453,6 +478,39 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AuditRows(self, request, context):
+        """Rows of the projections: who was approved, ordered and confirmed, for questions about any moment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AuditCheckpoints(self, request, context):
+        """Checkpoints that were offered to witnesses, with their cosignatures.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AuditWitnesses(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AuditOffer(self, request, context):
+        """For a witness outside of the fleet: the checkpoint to cosign, and its answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AuditCosign(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -640,6 +698,31 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.AuditEntries,
                     request_deserializer=fleet_dot_v1_dot_control__pb2.AuditEntriesRequest.FromString,
                     response_serializer=fleet_dot_v1_dot_control__pb2.AuditEntry.SerializeToString,
+            ),
+            'AuditRows': grpc.unary_stream_rpc_method_handler(
+                    servicer.AuditRows,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.AuditRowsRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.AuditRow.SerializeToString,
+            ),
+            'AuditCheckpoints': grpc.unary_stream_rpc_method_handler(
+                    servicer.AuditCheckpoints,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.AuditCheckpointsRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.AuditNote.SerializeToString,
+            ),
+            'AuditWitnesses': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuditWitnesses,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.AuditWitnessesRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.AuditWitnessesReply.SerializeToString,
+            ),
+            'AuditOffer': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuditOffer,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.AuditOfferRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.AuditOfferReply.SerializeToString,
+            ),
+            'AuditCosign': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuditCosign,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.AuditCosignRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.AuditCosignReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1641,6 +1724,141 @@ class ControlService:
             '/fleet.v1.ControlService/AuditEntries',
             fleet_dot_v1_dot_control__pb2.AuditEntriesRequest.SerializeToString,
             fleet_dot_v1_dot_control__pb2.AuditEntry.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuditRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fleet.v1.ControlService/AuditRows',
+            fleet_dot_v1_dot_control__pb2.AuditRowsRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.AuditRow.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuditCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fleet.v1.ControlService/AuditCheckpoints',
+            fleet_dot_v1_dot_control__pb2.AuditCheckpointsRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.AuditNote.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuditWitnesses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/AuditWitnesses',
+            fleet_dot_v1_dot_control__pb2.AuditWitnessesRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.AuditWitnessesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuditOffer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/AuditOffer',
+            fleet_dot_v1_dot_control__pb2.AuditOfferRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.AuditOfferReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AuditCosign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/AuditCosign',
+            fleet_dot_v1_dot_control__pb2.AuditCosignRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.AuditCosignReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -75,6 +75,14 @@ class ControlServiceStub:
     """Audit"""
     AuditCheckpoint: _grpc.UnaryUnaryMultiCallable[_control_pb2.AuditCheckpointRequest, _control_pb2.AuditCheckpointReply]
     AuditEntries: _grpc.UnaryStreamMultiCallable[_control_pb2.AuditEntriesRequest, _control_pb2.AuditEntry]
+    AuditRows: _grpc.UnaryStreamMultiCallable[_control_pb2.AuditRowsRequest, _control_pb2.AuditRow]
+    """Rows of the projections: who was approved, ordered and confirmed, for questions about any moment."""
+    AuditCheckpoints: _grpc.UnaryStreamMultiCallable[_control_pb2.AuditCheckpointsRequest, _control_pb2.AuditNote]
+    """Checkpoints that were offered to witnesses, with their cosignatures."""
+    AuditWitnesses: _grpc.UnaryUnaryMultiCallable[_control_pb2.AuditWitnessesRequest, _control_pb2.AuditWitnessesReply]
+    AuditOffer: _grpc.UnaryUnaryMultiCallable[_control_pb2.AuditOfferRequest, _control_pb2.AuditOfferReply]
+    """For a witness outside of the fleet: the checkpoint to cosign, and its answer."""
+    AuditCosign: _grpc.UnaryUnaryMultiCallable[_control_pb2.AuditCosignRequest, _control_pb2.AuditCosignReply]
 
 @_typing.type_check_only
 class ControlServiceAsyncStub(ControlServiceStub):
@@ -122,6 +130,14 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Audit"""
     AuditCheckpoint: _aio.UnaryUnaryMultiCallable[_control_pb2.AuditCheckpointRequest, _control_pb2.AuditCheckpointReply]  # type: ignore[assignment]
     AuditEntries: _aio.UnaryStreamMultiCallable[_control_pb2.AuditEntriesRequest, _control_pb2.AuditEntry]  # type: ignore[assignment]
+    AuditRows: _aio.UnaryStreamMultiCallable[_control_pb2.AuditRowsRequest, _control_pb2.AuditRow]  # type: ignore[assignment]
+    """Rows of the projections: who was approved, ordered and confirmed, for questions about any moment."""
+    AuditCheckpoints: _aio.UnaryStreamMultiCallable[_control_pb2.AuditCheckpointsRequest, _control_pb2.AuditNote]  # type: ignore[assignment]
+    """Checkpoints that were offered to witnesses, with their cosignatures."""
+    AuditWitnesses: _aio.UnaryUnaryMultiCallable[_control_pb2.AuditWitnessesRequest, _control_pb2.AuditWitnessesReply]  # type: ignore[assignment]
+    AuditOffer: _aio.UnaryUnaryMultiCallable[_control_pb2.AuditOfferRequest, _control_pb2.AuditOfferReply]  # type: ignore[assignment]
+    """For a witness outside of the fleet: the checkpoint to cosign, and its answer."""
+    AuditCosign: _aio.UnaryUnaryMultiCallable[_control_pb2.AuditCosignRequest, _control_pb2.AuditCosignReply]  # type: ignore[assignment]
 
 class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -388,5 +404,43 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.AuditEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.AuditEntry], _abc.AsyncIterator[_control_pb2.AuditEntry]]: ...
+
+    @_abc_1.abstractmethod
+    def AuditRows(
+        self,
+        request: _control_pb2.AuditRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.AuditRow], _abc.AsyncIterator[_control_pb2.AuditRow]]:
+        """Rows of the projections: who was approved, ordered and confirmed, for questions about any moment."""
+
+    @_abc_1.abstractmethod
+    def AuditCheckpoints(
+        self,
+        request: _control_pb2.AuditCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.AuditNote], _abc.AsyncIterator[_control_pb2.AuditNote]]:
+        """Checkpoints that were offered to witnesses, with their cosignatures."""
+
+    @_abc_1.abstractmethod
+    def AuditWitnesses(
+        self,
+        request: _control_pb2.AuditWitnessesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.AuditWitnessesReply, _abc.Awaitable[_control_pb2.AuditWitnessesReply]]: ...
+
+    @_abc_1.abstractmethod
+    def AuditOffer(
+        self,
+        request: _control_pb2.AuditOfferRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.AuditOfferReply, _abc.Awaitable[_control_pb2.AuditOfferReply]]:
+        """For a witness outside of the fleet: the checkpoint to cosign, and its answer."""
+
+    @_abc_1.abstractmethod
+    def AuditCosign(
+        self,
+        request: _control_pb2.AuditCosignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.AuditCosignReply, _abc.Awaitable[_control_pb2.AuditCosignReply]]: ...
 
 def add_ControlServiceServicer_to_server(servicer: ControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -122,12 +122,16 @@ class ObservedState(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., digest: _Optional[str] = ..., at_ms: _Optional[int] = ..., agents: _Optional[_Iterable[_Union[ObservedAgent, _Mapping]]] = ...) -> None: ...
 
 class DesiredState(_message.Message):
-    __slots__ = ("assignment", "proof")
+    __slots__ = ("assignment", "proof", "base", "consistency")
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     assignment: bytes
     proof: bytes
-    def __init__(self, assignment: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
+    base: int
+    consistency: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, assignment: _Optional[bytes] = ..., proof: _Optional[bytes] = ..., base: _Optional[int] = ..., consistency: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("sequence", "at_ms", "node", "agent", "kind", "message", "detail")

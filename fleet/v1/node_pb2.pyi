@@ -8,23 +8,27 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NodeMessage(_message.Message):
-    __slots__ = ("hello", "observed", "receipt", "events", "logs", "result")
+    __slots__ = ("hello", "observed", "receipt", "events", "logs", "result", "witness", "cosigned")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     OBSERVED_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     LOGS_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
+    COSIGNED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     observed: _model_pb2.ObservedState
     receipt: bytes
     events: EventBatch
     logs: LogBatch
     result: CommandResult
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ..., receipt: _Optional[bytes] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ..., logs: _Optional[_Union[LogBatch, _Mapping]] = ..., result: _Optional[_Union[CommandResult, _Mapping]] = ...) -> None: ...
+    witness: Witness
+    cosigned: Cosigned
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ..., receipt: _Optional[bytes] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ..., logs: _Optional[_Union[LogBatch, _Mapping]] = ..., result: _Optional[_Union[CommandResult, _Mapping]] = ..., witness: _Optional[_Union[Witness, _Mapping]] = ..., cosigned: _Optional[_Union[Cosigned, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("boot_id", "agent_version", "architecture", "accepted_generation", "accepted_digest", "observed", "root_version", "release_version")
+    __slots__ = ("boot_id", "agent_version", "architecture", "accepted_generation", "accepted_digest", "observed", "root_version", "release_version", "seen_size")
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +37,7 @@ class Hello(_message.Message):
     OBSERVED_FIELD_NUMBER: _ClassVar[int]
     ROOT_VERSION_FIELD_NUMBER: _ClassVar[int]
     RELEASE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEEN_SIZE_FIELD_NUMBER: _ClassVar[int]
     boot_id: str
     agent_version: str
     architecture: str
@@ -41,7 +46,28 @@ class Hello(_message.Message):
     observed: _model_pb2.ObservedState
     root_version: int
     release_version: int
-    def __init__(self, boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., accepted_generation: _Optional[int] = ..., accepted_digest: _Optional[str] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ..., root_version: _Optional[int] = ..., release_version: _Optional[int] = ...) -> None: ...
+    seen_size: int
+    def __init__(self, boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., accepted_generation: _Optional[int] = ..., accepted_digest: _Optional[str] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ..., root_version: _Optional[int] = ..., release_version: _Optional[int] = ..., seen_size: _Optional[int] = ...) -> None: ...
+
+class Witness(_message.Message):
+    __slots__ = ("certificate", "seen_size")
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    SEEN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    seen_size: int
+    def __init__(self, certificate: _Optional[bytes] = ..., seen_size: _Optional[int] = ...) -> None: ...
+
+class Cosigned(_message.Message):
+    __slots__ = ("size", "line", "seen_size", "error_code")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    SEEN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    line: str
+    seen_size: int
+    error_code: str
+    def __init__(self, size: _Optional[int] = ..., line: _Optional[str] = ..., seen_size: _Optional[int] = ..., error_code: _Optional[str] = ...) -> None: ...
 
 class EventBatch(_message.Message):
     __slots__ = ("events",)
@@ -76,18 +102,30 @@ class CommandResult(_message.Message):
     def __init__(self, id: _Optional[str] = ..., output: _Optional[str] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., error_remedy: _Optional[str] = ..., delivered: _Optional[int] = ..., crashes: _Optional[_Iterable[_Union[_model_pb2.Crash, _Mapping]]] = ..., document: _Optional[bytes] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("welcome", "desired", "command", "go_away", "logs")
+    __slots__ = ("welcome", "desired", "command", "go_away", "logs", "checkpoint")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     GO_AWAY_FIELD_NUMBER: _ClassVar[int]
     LOGS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     desired: _model_pb2.DesiredState
     command: Command
     go_away: GoAway
     logs: LogSubscription
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., desired: _Optional[_Union[_model_pb2.DesiredState, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., logs: _Optional[_Union[LogSubscription, _Mapping]] = ...) -> None: ...
+    checkpoint: CheckpointOffer
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., desired: _Optional[_Union[_model_pb2.DesiredState, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., logs: _Optional[_Union[LogSubscription, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointOffer, _Mapping]] = ...) -> None: ...
+
+class CheckpointOffer(_message.Message):
+    __slots__ = ("note", "old_size", "consistency")
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    OLD_SIZE_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    note: bytes
+    old_size: int
+    consistency: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, note: _Optional[bytes] = ..., old_size: _Optional[int] = ..., consistency: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("report_interval_ms", "now_ms")

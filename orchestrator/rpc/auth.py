@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from fleet.errors import Code, FleetError
-from orchestrator.pki import NodeIdentity, OperatorIdentity, Role, load_certificate, read_identity
+from orchestrator.principals import NodeIdentity, OperatorIdentity, Role, load_certificate, read_identity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -63,6 +63,11 @@ OPERATOR_RULES: Final[dict[str, frozenset[Role]]] = {
     "AuditWho": _ANY,
     "AuditCheckpoint": _ANY,
     "AuditEntries": _ANY,
+    "AuditRows": _ANY,
+    "AuditCheckpoints": _ANY,
+    "AuditWitnesses": _ANY,
+    "AuditOffer": _ANY,
+    "AuditCosign": _ANY,
 }
 """Method of ControlService to the roles of which an operator needs one."""
 
