@@ -882,3 +882,95 @@ class AuditCosignReply(_message.Message):
     MET_FIELD_NUMBER: _ClassVar[int]
     met: bool
     def __init__(self, met: _Optional[bool] = ...) -> None: ...
+
+class ListSealingKeysRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListSealingKeysReply(_message.Message):
+    __slots__ = ("keys",)
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedCompositeFieldContainer[SealingKey]
+    def __init__(self, keys: _Optional[_Iterable[_Union[SealingKey, _Mapping]]] = ...) -> None: ...
+
+class SealingKey(_message.Message):
+    __slots__ = ("node", "epoch", "bound_key", "statement", "leaf", "proof", "agents")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    BOUND_KEY_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    LEAF_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    epoch: int
+    bound_key: bytes
+    statement: bytes
+    leaf: int
+    proof: bytes
+    agents: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., epoch: _Optional[int] = ..., bound_key: _Optional[bytes] = ..., statement: _Optional[bytes] = ..., leaf: _Optional[int] = ..., proof: _Optional[bytes] = ..., agents: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PutSecretRequest(_message.Message):
+    __slots__ = ("agent", "name", "version", "envelopes")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENVELOPES_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    name: str
+    version: int
+    envelopes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, agent: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., envelopes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class PutSecretReply(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, nodes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListSecretsRequest(_message.Message):
+    __slots__ = ("agent",)
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    def __init__(self, agent: _Optional[str] = ...) -> None: ...
+
+class ListSecretsReply(_message.Message):
+    __slots__ = ("secrets",)
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
+    secrets: _containers.RepeatedCompositeFieldContainer[Secret]
+    def __init__(self, secrets: _Optional[_Iterable[_Union[Secret, _Mapping]]] = ...) -> None: ...
+
+class Secret(_message.Message):
+    __slots__ = ("agent", "name", "version", "set_ms", "operator", "nodes", "behind", "escrow")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SET_MS_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
+    ESCROW_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    name: str
+    version: int
+    set_ms: int
+    operator: str
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    behind: _containers.RepeatedScalarFieldContainer[str]
+    escrow: bytes
+    def __init__(self, agent: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., set_ms: _Optional[int] = ..., operator: _Optional[str] = ..., nodes: _Optional[_Iterable[str]] = ..., behind: _Optional[_Iterable[str]] = ..., escrow: _Optional[bytes] = ...) -> None: ...
+
+class RemoveSecretRequest(_message.Message):
+    __slots__ = ("agent", "name")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    agent: str
+    name: str
+    def __init__(self, agent: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class RemoveSecretReply(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, nodes: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -205,6 +205,26 @@ class ControlServiceStub:
                 request_serializer=fleet_dot_v1_dot_control__pb2.GetCrashRequest.SerializeToString,
                 response_deserializer=fleet_dot_v1_dot_control__pb2.GetCrashReply.FromString,
                 _registered_method=True)
+        self.ListSealingKeys = channel.unary_unary(
+                '/fleet.v1.ControlService/ListSealingKeys',
+                request_serializer=fleet_dot_v1_dot_control__pb2.ListSealingKeysRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.ListSealingKeysReply.FromString,
+                _registered_method=True)
+        self.PutSecret = channel.unary_unary(
+                '/fleet.v1.ControlService/PutSecret',
+                request_serializer=fleet_dot_v1_dot_control__pb2.PutSecretRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.PutSecretReply.FromString,
+                _registered_method=True)
+        self.ListSecrets = channel.unary_unary(
+                '/fleet.v1.ControlService/ListSecrets',
+                request_serializer=fleet_dot_v1_dot_control__pb2.ListSecretsRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.ListSecretsReply.FromString,
+                _registered_method=True)
+        self.RemoveSecret = channel.unary_unary(
+                '/fleet.v1.ControlService/RemoveSecret',
+                request_serializer=fleet_dot_v1_dot_control__pb2.RemoveSecretRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.RemoveSecretReply.FromString,
+                _registered_method=True)
         self.AuditWho = channel.unary_unary(
                 '/fleet.v1.ControlService/AuditWho',
                 request_serializer=fleet_dot_v1_dot_control__pb2.AuditWhoRequest.SerializeToString,
@@ -459,6 +479,31 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSealingKeys(self, request, context):
+        """Secrets: the coordinator keeps and forwards what only their recipients can open
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutSecret(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSecrets(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveSecret(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AuditWho(self, request, context):
         """Audit
         """
@@ -683,6 +728,26 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.GetCrash,
                     request_deserializer=fleet_dot_v1_dot_control__pb2.GetCrashRequest.FromString,
                     response_serializer=fleet_dot_v1_dot_control__pb2.GetCrashReply.SerializeToString,
+            ),
+            'ListSealingKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSealingKeys,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.ListSealingKeysRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.ListSealingKeysReply.SerializeToString,
+            ),
+            'PutSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutSecret,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.PutSecretRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.PutSecretReply.SerializeToString,
+            ),
+            'ListSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSecrets,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.ListSecretsRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.ListSecretsReply.SerializeToString,
+            ),
+            'RemoveSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveSecret,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.RemoveSecretRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.RemoveSecretReply.SerializeToString,
             ),
             'AuditWho': grpc.unary_unary_rpc_method_handler(
                     servicer.AuditWho,
@@ -1643,6 +1708,114 @@ class ControlService:
             '/fleet.v1.ControlService/GetCrash',
             fleet_dot_v1_dot_control__pb2.GetCrashRequest.SerializeToString,
             fleet_dot_v1_dot_control__pb2.GetCrashReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSealingKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/ListSealingKeys',
+            fleet_dot_v1_dot_control__pb2.ListSealingKeysRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.ListSealingKeysReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/PutSecret',
+            fleet_dot_v1_dot_control__pb2.PutSecretRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.PutSecretReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/ListSecrets',
+            fleet_dot_v1_dot_control__pb2.ListSecretsRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.ListSecretsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/RemoveSecret',
+            fleet_dot_v1_dot_control__pb2.RemoveSecretRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.RemoveSecretReply.FromString,
             options,
             channel_credentials,
             insecure,

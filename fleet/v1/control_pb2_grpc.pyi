@@ -71,6 +71,11 @@ class ControlServiceStub:
     ListEvents: _grpc.UnaryStreamMultiCallable[_control_pb2.ListEventsRequest, _model_pb2.Event]
     ListCrashes: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListCrashesRequest, _control_pb2.ListCrashesReply]
     GetCrash: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetCrashRequest, _control_pb2.GetCrashReply]
+    ListSealingKeys: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListSealingKeysRequest, _control_pb2.ListSealingKeysReply]
+    """Secrets: the coordinator keeps and forwards what only their recipients can open"""
+    PutSecret: _grpc.UnaryUnaryMultiCallable[_control_pb2.PutSecretRequest, _control_pb2.PutSecretReply]
+    ListSecrets: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListSecretsRequest, _control_pb2.ListSecretsReply]
+    RemoveSecret: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveSecretRequest, _control_pb2.RemoveSecretReply]
     AuditWho: _grpc.UnaryUnaryMultiCallable[_control_pb2.AuditWhoRequest, _control_pb2.AuditWhoReply]
     """Audit"""
     AuditCheckpoint: _grpc.UnaryUnaryMultiCallable[_control_pb2.AuditCheckpointRequest, _control_pb2.AuditCheckpointReply]
@@ -126,6 +131,11 @@ class ControlServiceAsyncStub(ControlServiceStub):
     ListEvents: _aio.UnaryStreamMultiCallable[_control_pb2.ListEventsRequest, _model_pb2.Event]  # type: ignore[assignment]
     ListCrashes: _aio.UnaryUnaryMultiCallable[_control_pb2.ListCrashesRequest, _control_pb2.ListCrashesReply]  # type: ignore[assignment]
     GetCrash: _aio.UnaryUnaryMultiCallable[_control_pb2.GetCrashRequest, _control_pb2.GetCrashReply]  # type: ignore[assignment]
+    ListSealingKeys: _aio.UnaryUnaryMultiCallable[_control_pb2.ListSealingKeysRequest, _control_pb2.ListSealingKeysReply]  # type: ignore[assignment]
+    """Secrets: the coordinator keeps and forwards what only their recipients can open"""
+    PutSecret: _aio.UnaryUnaryMultiCallable[_control_pb2.PutSecretRequest, _control_pb2.PutSecretReply]  # type: ignore[assignment]
+    ListSecrets: _aio.UnaryUnaryMultiCallable[_control_pb2.ListSecretsRequest, _control_pb2.ListSecretsReply]  # type: ignore[assignment]
+    RemoveSecret: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveSecretRequest, _control_pb2.RemoveSecretReply]  # type: ignore[assignment]
     AuditWho: _aio.UnaryUnaryMultiCallable[_control_pb2.AuditWhoRequest, _control_pb2.AuditWhoReply]  # type: ignore[assignment]
     """Audit"""
     AuditCheckpoint: _aio.UnaryUnaryMultiCallable[_control_pb2.AuditCheckpointRequest, _control_pb2.AuditCheckpointReply]  # type: ignore[assignment]
@@ -382,6 +392,35 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.GetCrashRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetCrashReply, _abc.Awaitable[_control_pb2.GetCrashReply]]: ...
+
+    @_abc_1.abstractmethod
+    def ListSealingKeys(
+        self,
+        request: _control_pb2.ListSealingKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListSealingKeysReply, _abc.Awaitable[_control_pb2.ListSealingKeysReply]]:
+        """Secrets: the coordinator keeps and forwards what only their recipients can open"""
+
+    @_abc_1.abstractmethod
+    def PutSecret(
+        self,
+        request: _control_pb2.PutSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.PutSecretReply, _abc.Awaitable[_control_pb2.PutSecretReply]]: ...
+
+    @_abc_1.abstractmethod
+    def ListSecrets(
+        self,
+        request: _control_pb2.ListSecretsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListSecretsReply, _abc.Awaitable[_control_pb2.ListSecretsReply]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveSecret(
+        self,
+        request: _control_pb2.RemoveSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RemoveSecretReply, _abc.Awaitable[_control_pb2.RemoveSecretReply]]: ...
 
     @_abc_1.abstractmethod
     def AuditWho(

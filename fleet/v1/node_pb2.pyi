@@ -28,7 +28,7 @@ class NodeMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ..., receipt: _Optional[bytes] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ..., logs: _Optional[_Union[LogBatch, _Mapping]] = ..., result: _Optional[_Union[CommandResult, _Mapping]] = ..., witness: _Optional[_Union[Witness, _Mapping]] = ..., cosigned: _Optional[_Union[Cosigned, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("boot_id", "agent_version", "architecture", "accepted_generation", "accepted_digest", "observed", "root_version", "release_version", "seen_size")
+    __slots__ = ("boot_id", "agent_version", "architecture", "accepted_generation", "accepted_digest", "observed", "root_version", "release_version", "seen_size", "sealing_key")
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class Hello(_message.Message):
     ROOT_VERSION_FIELD_NUMBER: _ClassVar[int]
     RELEASE_VERSION_FIELD_NUMBER: _ClassVar[int]
     SEEN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SEALING_KEY_FIELD_NUMBER: _ClassVar[int]
     boot_id: str
     agent_version: str
     architecture: str
@@ -47,7 +48,8 @@ class Hello(_message.Message):
     root_version: int
     release_version: int
     seen_size: int
-    def __init__(self, boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., accepted_generation: _Optional[int] = ..., accepted_digest: _Optional[str] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ..., root_version: _Optional[int] = ..., release_version: _Optional[int] = ..., seen_size: _Optional[int] = ...) -> None: ...
+    sealing_key: bytes
+    def __init__(self, boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., accepted_generation: _Optional[int] = ..., accepted_digest: _Optional[str] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ..., root_version: _Optional[int] = ..., release_version: _Optional[int] = ..., seen_size: _Optional[int] = ..., sealing_key: _Optional[bytes] = ...) -> None: ...
 
 class Witness(_message.Message):
     __slots__ = ("certificate", "seen_size")
@@ -102,20 +104,22 @@ class CommandResult(_message.Message):
     def __init__(self, id: _Optional[str] = ..., output: _Optional[str] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., error_remedy: _Optional[str] = ..., delivered: _Optional[int] = ..., crashes: _Optional[_Iterable[_Union[_model_pb2.Crash, _Mapping]]] = ..., document: _Optional[bytes] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("welcome", "desired", "command", "go_away", "logs", "checkpoint")
+    __slots__ = ("welcome", "desired", "command", "go_away", "logs", "checkpoint", "secrets")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     GO_AWAY_FIELD_NUMBER: _ClassVar[int]
     LOGS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     desired: _model_pb2.DesiredState
     command: Command
     go_away: GoAway
     logs: LogSubscription
     checkpoint: CheckpointOffer
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., desired: _Optional[_Union[_model_pb2.DesiredState, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., logs: _Optional[_Union[LogSubscription, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointOffer, _Mapping]] = ...) -> None: ...
+    secrets: SealedSecrets
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., desired: _Optional[_Union[_model_pb2.DesiredState, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., logs: _Optional[_Union[LogSubscription, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointOffer, _Mapping]] = ..., secrets: _Optional[_Union[SealedSecrets, _Mapping]] = ...) -> None: ...
 
 class CheckpointOffer(_message.Message):
     __slots__ = ("note", "old_size", "consistency")
@@ -126,6 +130,12 @@ class CheckpointOffer(_message.Message):
     old_size: int
     consistency: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, note: _Optional[bytes] = ..., old_size: _Optional[int] = ..., consistency: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class SealedSecrets(_message.Message):
+    __slots__ = ("envelopes",)
+    ENVELOPES_FIELD_NUMBER: _ClassVar[int]
+    envelopes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, envelopes: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("report_interval_ms", "now_ms")
