@@ -62,6 +62,7 @@ class Code(StrEnum):
     REVOKED = "REVOKED"
     RELEASE_TOO_OLD = "RELEASE_TOO_OLD"
     NODE_TOO_OLD = "NODE_TOO_OLD"
+    AUDIT_INVALID = "AUDIT_INVALID"
     LOG_FORKED = "LOG_FORKED"
     QUORUM_MISSING = "QUORUM_MISSING"
     # assignments and generations
@@ -106,6 +107,7 @@ class Code(StrEnum):
     PORT_UNAVAILABLE = "PORT_UNAVAILABLE"
     VOLUME_UNAVAILABLE = "VOLUME_UNAVAILABLE"
     DEVICE_UNAVAILABLE = "DEVICE_UNAVAILABLE"
+    KEY_UNAVAILABLE = "KEY_UNAVAILABLE"
     INTERNAL = "INTERNAL"
 
 
@@ -163,6 +165,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.STAGED_INVALID: _row("INVALID_ARGUMENT", _E.VERIFICATION_FAILED, "The staged change is not valid.", "Fetch the file again from whoever staged it; it is never edited by hand."),
     Code.SIGNATURES_MISSING: _row("FAILED_PRECONDITION", _E.REFUSED, "The change lacks signatures.", "Have it signed: `fleetctl trust sign FILE` where a named key is."),
     Code.PROOF_INVALID: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "A proof of the audit log does not verify.", "Run `fleetctl audit verify`; treat the coordinator as suspect until it passes."),
+    Code.AUDIT_INVALID: _row("DATA_LOSS", _E.VERIFICATION_FAILED, "The audit log, or an export of it, does not verify.", "Compare it with another export and with what witnesses hold: `fleetctl audit verify`."),
     Code.LOG_FORKED: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The audit log shows two histories, or lost its end.", "Stop the coordinator, collect the evidence (docs/audit.md) and compare what the witnesses hold."),
     Code.QUORUM_MISSING: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "Too few witnesses have cosigned the audit log.", "Look at `fleetctl audit witnesses` for who is absent; the order is sent as soon as they are back.", retryable=True),
     Code.REVOKED: _row("FAILED_PRECONDITION", _E.REFUSED, "It was revoked and may not be used any more.", "Deploy something that is not revoked; `policy/revocations.json` in the release says why this was."),
@@ -206,6 +209,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.PORT_UNAVAILABLE: _row("UNAVAILABLE", _E.ERROR, "A port that the agent is granted cannot be opened.", "End what listens there (`ss -ltnp` on the node), or grant another port.", retryable=True),
     Code.DEVICE_UNAVAILABLE: _row("FAILED_PRECONDITION", _E.ERROR, "The node has no such device for models.", "Grant another device, or see `inference_gpu`, `inference_tpu` and `inference_cpu_fallback` in the node's settings."),
     Code.VOLUME_UNAVAILABLE: _row("UNAVAILABLE", _E.ERROR, "A volume that the agent is granted is not there.", "Declare it under `[volumes.NAME]` in the node's agent.toml and start edge-agent again, or grant another one.", retryable=True),
+    Code.KEY_UNAVAILABLE: _row("UNAVAILABLE", _E.ERROR, "A key of the node cannot be used.", "Check the security chip (`tpm2_getcap properties-fixed`); a node whose chip was replaced joins again with a new token."),
     Code.INTERNAL: _row("INTERNAL", _E.ERROR, "Something went wrong inside.", "See the log of the process under the request id."),
 }
 # fmt: on

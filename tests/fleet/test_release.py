@@ -89,7 +89,7 @@ def test_the_profile_decides_how_long_signatures_last() -> None:
     for name, lifetime in (
         ("1.root.json", expected.root),
         ("2.targets.json", expected.targets),
-        ("1.code-default.json", expected.targets),
+        ("1.code-default.json", expected.delegated),
         ("1.snapshot.json", expected.snapshot),
         ("timestamp.json", expected.timestamp),
     ):
@@ -98,7 +98,7 @@ def test_the_profile_decides_how_long_signatures_last() -> None:
 
 def test_lifetimes_can_be_chosen() -> None:
     day = timedelta(days=1)
-    keys = RoleKeys(role_keys().keys, lifetimes=Lifetimes(4 * day, 3 * day, 2 * day, day))
+    keys = RoleKeys(role_keys().keys, lifetimes=Lifetimes(4 * day, 3 * day, 3 * day, 2 * day, day))
     files = new_release(keys, profile=Profile.DEV, now=NOW, documents={})
     files = publish(renew(rotate_root(files, keys, keys, LATER), keys, "targets", LATER), keys, LATER)
     release = open_release(files, root=files["1.root.json"], now=LATER, allow_dev=True)
