@@ -6,11 +6,13 @@ agents of a node are known: `fleet.assignment`.
 
 from __future__ import annotations
 
+import json
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fleet.documents import Reader
 from fleet.errors import Code
+from fleet.grants.narrowing import parse_narrowing
 from fleet.health import HealthPolicy
 from fleet.links import MAX_FUSED, MAX_LINKS, decode_link, encode_link
 from fleet.manifest import MAX_CONFIG, MAX_TRIGGERS
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 def encode_agent(agent: AssignedAgent) -> dict[str, object]:
     """Write one agent.
 
-    Links, health, swaps and what a full queue does are written only where they are not the default, so that releases
-    without them read everything else.
+    Links, narrowing, health, swaps and what a full queue does are written only where they are not the default, so that
+    releases without them read everything else.
     """
     encoded: dict[str, object] = {
         **_encode_part(agent),
@@ -66,6 +68,8 @@ def _encode_part(part: AssignedAgent | FusedAgent) -> dict[str, object]:
     }
     if part.links:
         encoded["links"] = [encode_link(link) for link in part.links]
+    if part.narrow:
+        encoded["narrow"] = json.loads(part.narrow)
     return encoded
 
 
@@ -82,6 +86,7 @@ def decode_agent(item: Value, place: str) -> AssignedAgent:
             bundle=part.bundle,
             grant=part.grant,
             links=part.links,
+            narrow=part.narrow,
             fused=tuple(_decode_fused(item, at) for item, at in entry.items("fused", MAX_FUSED)),
             config=MappingProxyType(dict(entry.mapping("config", MAX_CONFIG))),
             triggers=tuple(
@@ -106,6 +111,7 @@ def _decode_part(entry: Reader) -> FusedAgent:
         bundle=entry.section("bundle", lambda part: _target(part, "code-")),
         grant=entry.section("grant", lambda part: _target(part, "grants-")),
         links=tuple(decode_link(item, entry.code, at, is_agent_name) for item, at in entry.items("links", MAX_LINKS)),
+        narrow=entry.section("narrow", parse_narrowing).encode() if entry.has("narrow") else "",
     )
 
 

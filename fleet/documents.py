@@ -144,6 +144,29 @@ def load_yaml(data: bytes, code: Code, name: str) -> Value:
     return value
 
 
+def line_of(data: bytes, *path: str | int) -> int:
+    """Return the line, from 1, at which a value of a YAML document begins; that of what surrounds it where it is not.
+
+    Args:
+        data: a document that `load_yaml` has read.
+        path: keys and indexes that lead to the value.
+    """
+    node = yaml.compose(data.decode(), Loader=_StrictLoader)
+    line = 1
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == step]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            found = [(node.value[step], node.value[step])]
+        else:
+            found = []
+        if not found:
+            break
+        key, node = found[0]
+        line = key.start_mark.line + 1
+    return line
+
+
 def _unique(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     result = dict(pairs)
     if len(result) != len(pairs):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fleet.documents import Reader, Value, dump_json, load_yaml
 from fleet.errors import Code, FleetError
+from fleet.grants.narrowing import parse_narrowing
 from fleet.links import MAX_LINKS, check_graph, decode_link
 from fleet.model import Application, ApplicationAgent, Placement, RestartPolicy, RolloutPolicy, is_name
 from fleet.semver import parse_version
@@ -103,6 +104,7 @@ def _parse_agent(value: Value, place: str) -> ApplicationAgent:
             health=parse_health(reader),
             swap=parse_swap(reader),
             links=tuple(decode_link(item, reader.code, at, is_name) for item, at in reader.items("links", MAX_LINKS)),
+            narrow=reader.section("narrow", parse_narrowing).encode() if reader.has("narrow") else "",
         )
 
 

@@ -14,11 +14,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fleet.health import HealthPolicy, Vitals
-
-# Names belong to the nouns for every reader of this module; grants and components need them without the nouns.
-from fleet.names import DIGEST as DIGEST  # noqa: PLC0414
-from fleet.names import MAX_NAME as MAX_NAME  # noqa: PLC0414
-from fleet.names import NAME as NAME  # noqa: PLC0414
 from fleet.names import is_agent_name as is_agent_name  # noqa: PLC0414
 from fleet.names import is_name as is_name  # noqa: PLC0414
 
@@ -211,6 +206,7 @@ class FusedAgent:
     bundle: TargetRef
     grant: TargetRef
     links: tuple[Link, ...] = ()
+    narrow: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +217,7 @@ class AssignedAgent:
         swap: how this takes over from an older version that runs; None: the older one is stopped first.
         links: what answers its imports beside the node.
         fused: every agent that its links without isolation reach; they are parts of it on this node.
+        narrow: what is taken away from its grant, as `fleet.grants.narrowing` writes it; empty for nothing.
     """
 
     name: str
@@ -234,6 +231,7 @@ class AssignedAgent:
     swap: SwapPolicy | None = SwapPolicy()
     links: tuple[Link, ...] = ()
     fused: tuple[FusedAgent, ...] = ()
+    narrow: str = ""
 
     @property
     def parts(self) -> tuple[AssignedAgent | FusedAgent, ...]:
@@ -372,6 +370,7 @@ class ApplicationAgent:
     health: HealthPolicy = field(default_factory=HealthPolicy)
     swap: SwapPolicy | None = SwapPolicy()
     links: tuple[Link, ...] = ()
+    narrow: str = ""
 
 
 @dataclass(frozen=True, slots=True)

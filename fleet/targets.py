@@ -19,6 +19,12 @@ TRUST_PATH = "trust/fleet.json"
 REVOCATIONS_PATH = "policy/revocations.json"
 """Target that lists what may not run any more (`fleet.revocations`)."""
 
+CEILINGS_PATH = "policy/ceilings.yaml"
+"""Target with the most that agents may have, by node labels (`fleet.grants.ceilings`); absent: no ceiling."""
+
+GUARDRAILS_PATH = "policy/guardrails.cedar"
+"""Target with the rules for people and documents of authority; absent: those that come with the release."""
+
 TARGETS_ROLE = "targets"
 """Top-level role: delegations and everything below `trust/`."""
 

@@ -74,7 +74,7 @@ def fuse(components: Sequence[Component]) -> Composition:
 
 
 def _part(agent: AssignedAgent) -> FusedAgent:
-    return FusedAgent(agent.name, agent.bundle, agent.grant, agent.links)
+    return FusedAgent(agent.name, agent.bundle, agent.grant, agent.links, agent.narrow)
 
 
 def _check_part(agent: AssignedAgent) -> None:

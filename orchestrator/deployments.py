@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
-from fleet.grants.admission import check_applies, check_exports, check_imports
+from fleet.grants.admission import check_applies, check_ceilings, check_exports, check_imports
 from fleet.grants.comparison import diff_grants
 from fleet.grants.document import parse_grant
+from fleet.grants.narrowing import decode_narrowing
 from fleet.grants.requests import check_request
 from fleet.grants.subscriptions import check_triggers
 from fleet.manifest import parse_application
@@ -154,7 +155,7 @@ class Deployments:
             )
             plan = replace(plan, warnings=(*plan.warnings, *composed.warnings, *kept))
             authority = self._authority(connection, resolved, plan)
-        self._check_nodes(resolved, plan, {node.name: node for node in nodes}, inventory, now)
+        self._check_nodes(release, resolved, plan, {node.name: node for node in nodes}, inventory, now)
         base = _fingerprint(application.name, resolved, inventory, {node.name: node.epoch for node in nodes})
         return Draft(application, resolved, plan, base, authority, marks)
 
@@ -239,11 +240,13 @@ class Deployments:
             health=wanted.health,
             swap=wanted.swap,
             links=links,
+            narrow=wanted.narrow,
         )
         return Resolved(agent, wanted.placement, bundle, grant)
 
     def _check_nodes(
         self,
+        release: Release,
         resolved: Iterable[Resolved],
         plan: planner.Plan,
         nodes: Mapping[str, node_rows.NodeRow],
@@ -252,6 +255,7 @@ class Deployments:
     ) -> None:
         """Check what depends on the node: that each grant applies there, and that the order is small enough."""
         documents = {item.agent.name: item for item in resolved}
+        ceilings = self._releases.read_ceilings(release)
         others = {
             node.name: tuple(agent for agent in node.agents if agent.application != plan.application)
             for node in inventory
@@ -268,28 +272,44 @@ class Deployments:
                     labels=nodes[change.node].labels,
                     now=now,
                 )
+                check_ceilings(
+                    (*item.bundle.imports, *item.bundle.exports),
+                    item.grant,
+                    () if ceilings is None else ceilings.on(nodes[change.node].labels),
+                    item.bundle.optional_imports,
+                    agent.name,
+                )
             if change.wave:
                 self._director.check_size(nodes[change.node], others[change.node] + change.after, now)
 
     def _authority(
         self, connection: Connection, resolved: Iterable[Resolved], plan: planner.Plan
     ) -> Mapping[str, AuthorityDiff]:
-        """Compare each agent's grant with the one that it has now (on the first node by name that has another)."""
+        """Compare each agent's grant, as fleet.yaml narrows it, with the one that it has now.
+
+        That is the first by digest where nodes have several others.
+        """
         result: dict[str, AuthorityDiff] = {}
-        running: dict[str, set[str]] = {}
+        running: dict[str, set[tuple[str, str]]] = {}
         for change in plan.nodes:
             for agent in (part for whole in change.before for part in whole.parts):
-                running.setdefault(agent.name, set()).add(agent.grant.digest)
-        known = get_grants(connection, set().union(*running.values()))
+                running.setdefault(agent.name, set()).add((agent.grant.digest, agent.narrow))
+        known = get_grants(connection, {digest for pairs in running.values() for digest, _ in pairs})
         for item in resolved:
-            digests = running.get(item.agent.name, set())
-            earlier = sorted(digests - {item.agent.grant.digest})
-            if digests and not earlier:
+            pairs = running.get(item.agent.name, set())
+            earlier = sorted(pairs - {(item.agent.grant.digest, item.agent.narrow)})
+            if pairs and not earlier:
                 continue
-            found = known.get(earlier[0]) if earlier else None
-            old = None if found is None else parse_grant(found.document, found.path)
-            result[item.agent.name] = diff_grants(old, item.grant)
+            found = known.get(earlier[0][0]) if earlier else None
+            old = None if found is None else _narrowed(parse_grant(found.document, found.path), earlier[0][1])
+            result[item.agent.name] = diff_grants(old, _narrowed(item.grant, item.agent.narrow))
         return result
+
+
+def _narrowed(grant: Grant, narrow: str) -> Grant:
+    """Return the grant with what is left of its authority."""
+    left = decode_narrowing(narrow).apply(grant.authority)
+    return replace(grant, capabilities=left.capabilities, limits=left.limits)
 
 
 def _new_deployment(identifier: str, draft: Draft, operator: str, now: datetime) -> StoredDeployment:

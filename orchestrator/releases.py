@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from fleet.bundle import open_bundle
 from fleet.errors import Code, FleetError
+from fleet.grants.ceilings import parse_ceilings
 from fleet.grants.document import parse_grant
 from fleet.oci import digest_of
-from fleet.targets import TRUST_PATH
+from fleet.targets import CEILINGS_PATH, TRUST_PATH
 from fleet.times import from_ms, to_ms
 from fleet.trust import open_fleet_trust, open_release
 from orchestrator.audit import event_leaf
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fleet.bundle import VerifiedBundle
+    from fleet.grants.ceilings import Ceilings
     from fleet.grants.document import Grant
     from fleet.signing import PublicKey
     from fleet.trust import Release, Target
@@ -193,6 +195,17 @@ class Releases:
         """Return a grant and its document."""
         document = target.check(self._blobs.read(target.digest, target.length))
         return parse_grant(document, target.path), document
+
+    def read_ceilings(self, release: Release) -> Ceilings | None:
+        """Return the fleet's ceilings, None when it publishes none.
+
+        Raises:
+            FleetError: GRANT_INVALID for a document that cannot be read; no node adopts the release then.
+        """
+        target = release.documents.get(CEILINGS_PATH)
+        if target is None:
+            return None
+        return parse_ceilings(target.check(self._blobs.read(target.digest, target.length)), target.path)
 
     def _files(self) -> rows.AdoptedFiles:
         with self._store.control.read() as connection:

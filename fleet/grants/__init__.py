@@ -5,12 +5,24 @@ them. Start at `document` for what people sign, at `lattice` for what a host fun
 node checks before it starts an agent. Enforcement belongs to `edge_agent.capabilities` and `edge_agent.runner`.
 """
 
-from fleet.grants.admission import ImportDecision, check_applies, check_exports, check_holds, check_imports, effective
+from fleet.grants.admission import (
+    ImportDecision,
+    check_applies,
+    check_ceilings,
+    check_exports,
+    check_holds,
+    check_imports,
+    check_team,
+    effective,
+)
+from fleet.grants.ceilings import Ceiling, Ceilings, parse_ceilings
 from fleet.grants.comparison import diff_grants
 from fleet.grants.document import BundleSelector, Grant, Lease, OnLapse, Risk, parse_ceiling, parse_grant
 from fleet.grants.draft import extend_grant, propose_grant, render_grant
+from fleet.grants.explanation import Source, Verdict, explain
 from fleet.grants.lattice import Authority, AuthorityDiff, describe_rules, diff, fuse, meet, subset
 from fleet.grants.limits import Limits
+from fleet.grants.narrowing import Narrowing, decode_narrowing, parse_narrowing
 from fleet.grants.requests import Request, check_request, request_digest, requested_interfaces, review_request
 from fleet.grants.rules import Rule, describe_rule
 from fleet.grants.subscriptions import check_triggers
@@ -23,32 +35,43 @@ __all__ = [
     "Authority",
     "AuthorityDiff",
     "BundleSelector",
+    "Ceiling",
+    "Ceilings",
     "Grant",
     "ImportDecision",
     "Lease",
     "Limits",
+    "Narrowing",
     "OnLapse",
     "Request",
     "Risk",
     "Rule",
+    "Source",
+    "Verdict",
     "check_applies",
+    "check_ceilings",
     "check_exports",
     "check_holds",
     "check_imports",
     "check_request",
+    "check_team",
     "check_triggers",
+    "decode_narrowing",
     "describe_rule",
     "describe_rules",
     "diff",
     "diff_grants",
     "effective",
+    "explain",
     "extend_grant",
     "find_specs",
     "fuse",
     "is_link",
     "meet",
     "parse_ceiling",
+    "parse_ceilings",
     "parse_grant",
+    "parse_narrowing",
     "propose_grant",
     "render_grant",
     "request_digest",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from fleet.grants.ceilings import Ceiling
     from fleet.grants.document import Grant
     from fleet.grants.lattice import Authority
     from fleet.model import Link
@@ -97,6 +98,27 @@ def check_holds(grant: Grant, agent: str, labels: Mapping[str, str], now: dateti
     if not grant.not_before <= now < grant.not_after:
         period = f"{format_instant(grant.not_before)} to {format_instant(grant.not_after)}"
         raise FleetError(Code.GRANT_EXPIRED, f"the grant is valid from {period}", agent=agent, condition="validity")
+
+
+def check_team(grant: Grant, grants_role: str, code_role: str) -> None:
+    """Check that a grant is for bundles of the team that signed this one.
+
+    A grant is for its own team's bundles: `grants-NAME` for what `code-NAME` signs. For another team's it must name
+    the role (`applies_to.bundle.role`), so that approvers who meant their own team's bundle of that name are not taken
+    to have meant anybody's.
+
+    Args:
+        grant: the verified grant.
+        grants_role: the role that lists the grant.
+        code_role: the role that lists the bundle.
+
+    Raises:
+        FleetError: GRANT_NOT_APPLICABLE.
+    """
+    wanted = grant.bundle.role or f"code-{grants_role.removeprefix('grants-')}"
+    if code_role != wanted:
+        message = f"the grant is for bundles that {wanted} signs, and {code_role} signed this one"
+        raise _not_applicable(grant.agent, "bundle.role", message)
 
 
 def _not_applicable(agent: str, condition: str, message: str) -> FleetError:
@@ -196,6 +218,38 @@ def _check_links(linked: Mapping[str, Link], authority: Authority, agent: str) -
                 agent=agent,
                 imports=interface,
                 remedy=f"Add {link.agent} to `agents` of {interface} in a new revision of the grant of {agent}.",
+            )
+
+
+def check_ceilings(
+    names: Iterable[str], grant: Grant, ceilings: Sequence[Ceiling], optional: Collection[str], agent: str
+) -> None:
+    """Check that no ceiling leaves out what a component needs and its grant gives, so that the error names the ceiling.
+
+    A ceiling's rules bound the calls; this is about interfaces that it does not name at all.
+
+    Args:
+        names: imports and exports of the component.
+        grant: the verified grant.
+        ceilings: those that hold on the node.
+        optional: interfaces that the bundle declares optional; they are denied call by call.
+        agent: `application/agent`.
+
+    Raises:
+        FleetError: IMPORT_NOT_GRANTED with the `place` of the ceiling.
+    """
+    spare = {name.partition("@")[0] for name in optional}
+    needed = {name.partition("@")[0] for name in names} & grant.capabilities.keys()
+    for ceiling in ceilings:
+        beyond = sorted(needed - ceiling.authority.capabilities.keys() - spare - BASELINE)
+        if beyond:
+            raise FleetError(
+                Code.IMPORT_NOT_GRANTED,
+                f"{ceiling.place} allows no agent {', '.join(beyond)}, which {agent} needs and its grant gives",
+                agent=agent,
+                imports=", ".join(beyond),
+                place=ceiling.place,
+                remedy=f"Raise the ceiling, place {agent} on other nodes, or build it without {', '.join(beyond)}.",
             )
 
 

@@ -49,6 +49,7 @@ def _scope_changes(old: Grant, new: Grant) -> list[tuple[str, bool]]:
         ("agent", old.agent, new.agent, False),
         ("bundle.name", a.name, b.name, False),
         ("bundle.versions", a.versions.text, b.versions.text, False),
+        ("bundle.role", a.role or "its own team", b.role or "its own team", False),
         ("bundle.sha256", _words(sorted(a.digests)), _words(sorted(b.digests)), pinned),
         ("nodes.labels", _labels(old.node_labels), _labels(new.node_labels), labels < others),
         (

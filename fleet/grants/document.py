@@ -79,11 +79,16 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class BundleSelector:
-    """Which bundles a grant is for: the name, a version range, and the digests when it is pinned."""
+    """Which bundles a grant is for: the name, a version range, and the digests when it is pinned.
+
+    Attributes:
+        role: the code role that signs them; empty for that of the grant's own team.
+    """
 
     name: str
     versions: VersionRange
     digests: tuple[str, ...] = ()
+    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ def parse_grant(data: bytes, name: str) -> Grant:
             lease=reader.section("lease", _parse_lease),
             risk=_member(reader, "risk", Risk, Risk.STANDARD),
             capabilities=reader.section("caps", parse_capabilities),
-            limits=_parse_optional_limits(reader, DEFAULT_LIMITS),
+            limits=parse_optional_limits(reader, DEFAULT_LIMITS),
             reason=reader.text("reason", ""),
             request=request,
             break_glass=reader.flag("break_glass", default=False),
@@ -176,7 +181,7 @@ def parse_ceiling(data: bytes, name: str) -> Authority:
     """
     with Reader(load_yaml(data, Code.GRANT_INVALID, name), Code.GRANT_INVALID, name) as reader:
         _expect_schema(reader, CEILING_SCHEMA)
-        return Authority(reader.section("caps", parse_capabilities), _parse_optional_limits(reader, HIGHEST_LIMITS))
+        return Authority(reader.section("caps", parse_capabilities), parse_optional_limits(reader, HIGHEST_LIMITS))
 
 
 def _expect_schema(reader: Reader, schema: str) -> None:
@@ -184,7 +189,8 @@ def _expect_schema(reader: Reader, schema: str) -> None:
         reader.fail("schema", f"expected {schema}")
 
 
-def _parse_optional_limits(reader: Reader, defaults: Limits) -> Limits:
+def parse_optional_limits(reader: Reader, defaults: Limits) -> Limits:
+    """Read `limits` where there are any; what is not named is taken from `defaults`."""
     if not reader.has("limits"):
         return defaults
     return reader.section("limits", lambda section: parse_limits(section, defaults))
@@ -224,7 +230,10 @@ def _parse_bundle(reader: Reader) -> BundleSelector:
             raise FleetError(
                 reader.code, "expected a digest sha256:... that is named once", place=f"{reader.at('sha256')}[{i}]"
             )
-    return BundleSelector(name, versions, digests)
+    role = reader.text("role", "")
+    if role and not (role.startswith("code-") and is_name(role.removeprefix("code-"))):
+        reader.fail("role", f"{role[:64]!r} is not a role code-TEAM")
+    return BundleSelector(name, versions, digests, role)
 
 
 def parse_node_labels(reader: Reader) -> Mapping[str, str]:

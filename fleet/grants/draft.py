@@ -158,6 +158,7 @@ def render_grant(grant: Grant, outside: Sequence[str] = ()) -> bytes:
         "  bundle:",
         f"    name: {_text(grant.bundle.name)}",
         f"    versions: {_quote(grant.bundle.versions.text)}",
+        *([f"    role: {grant.bundle.role}"] if grant.bundle.role else []),
         f"    sha256: {_list(grant.bundle.digests)}  # none: every bundle of that name and range",
         "  nodes:",
         f"    labels: {_mapping(grant.node_labels)}  # all must be on the node; none: every node",

@@ -332,11 +332,12 @@ def test_receipt_4_speaks_for_its_own_node_only(change: dict[str, object]) -> No
 
 
 LINKS = (Link("acme:pipeline/score@0.1.0", "climate/scorer", Isolation.NONE), Link("acme:x/y", "climate/z"))
-PART = FusedAgent("climate/scorer", BUNDLE, GRANT, (Link("acme:pipeline/alert@0.1.0", "climate/z"),))
+NARROW = '{"deny":["wasi:random/random"]}'
+PART = FusedAgent("climate/scorer", BUNDLE, GRANT, (Link("acme:pipeline/alert@0.1.0", "climate/z"),), NARROW)
 
 
 def test_links_and_parts_survive_the_journey():
-    whole = dataclasses.replace(AGENT, links=LINKS, fused=(PART,))
+    whole = dataclasses.replace(AGENT, links=LINKS, fused=(PART,), narrow=NARROW)
     assignment = dataclasses.replace(ASSIGNMENT, agents=(whole,))
     assert decode_assignment(encode_assignment(assignment)) == assignment
     assert opened(desired(assignment)).assignment == assignment
@@ -363,6 +364,12 @@ def test_how_a_newer_version_takes_over_survives_the_journey(policy: SwapPolicy 
 def test_an_agent_without_links_is_written_as_before_there_were_links():
     (written,) = json.loads(encode_assignment(ASSIGNMENT))["agents"]
     assert written.keys() == {"name", "bundle", "grant", "config", "triggers", "restart"}
+
+
+def test_a_narrowing_that_cannot_be_read_is_refused():
+    document = json.loads(encode_assignment(dataclasses.replace(ASSIGNMENT, agents=(AGENT,))))
+    document["agents"][0]["narrow"] = {"allow": ["wasi:random/random"]}
+    assert code_of(decode_assignment, dump_json(document)) is Code.ASSIGNMENT_INVALID
 
 
 def test_links_that_do_not_fit_are_refused():

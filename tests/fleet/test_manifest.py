@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import Code, FleetError
+from fleet.grants import decode_narrowing
 from fleet.health import HealthPolicy
 from fleet.manifest import encode_removal, parse_application
 from fleet.model import (
@@ -215,3 +216,20 @@ def test_links_are_read():
 def test_links_that_fit_nothing_are_refused_with_their_place(old, new, place):
     error = refusal(lambda: parse_application(LINKED.replace(old, new).encode()))
     assert (error.code, error.detail["place"]) == (Code.MANIFEST_INVALID, f"fleet.yaml: {place}")
+
+
+NARROW = "narrow: {caps: {'wasi:keyvalue/store': [{buckets: [a], ops: [get]}]}, deny: ['wasi:random/random']}"
+
+
+def test_an_agent_may_be_narrowed():
+    text = APPLICATION.replace(
+        "    bundle: second-agent@1.0.0-rc.1", f"    bundle: second-agent@1.0.0-rc.1\n    {NARROW}"
+    )
+    first, second = parse_application(text.encode()).agents
+    narrowing = decode_narrowing(second.narrow)
+    assert narrowing.deny == ("wasi:random/random",)
+    assert narrowing.encode() == second.narrow
+    assert first.narrow == ""
+    wrong = refusal(lambda: parse_application(text.replace("ops: [get]", "ops: [fly]").encode()))
+    assert wrong.detail["place"] == "fleet.yaml: agents[1].narrow.caps.wasi:keyvalue/store[0].ops[0]"
+    assert refusal(lambda: parse_application(text.replace(NARROW, "narrow: {}").encode())).code is Code.MANIFEST_INVALID

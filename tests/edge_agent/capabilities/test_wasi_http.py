@@ -273,8 +273,8 @@ def test_the_address_that_was_checked_is_the_one_that_is_used(node: Node) -> Non
 def test_the_rules_of_one_request_hold_together(node: Node) -> None:
     """The larger maximum belongs to the rule for another network."""
     rules = [
-        {"hosts": ["*"], "methods": ["GET"], "networks": ["loopback"], "max_response_bytes": "4B"},
-        {"hosts": ["*"], "methods": ["GET"], "networks": ["public"], "max_response_bytes": "1MiB"},
+        {"hosts": ["*"], "ports": ["*"], "methods": ["GET"], "networks": ["loopback"], "max_response_bytes": "4B"},
+        {"hosts": ["*"], "ports": ["*"], "methods": ["GET"], "networks": ["public"], "max_response_bytes": "1MiB"},
     ]
     with raw_server(answering(plain())) as server:
         for address, expected in (("127.0.0.1", Variant("HTTP-response-body-size", 4)), ("8.8.8.8", None)):
