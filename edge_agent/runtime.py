@@ -53,8 +53,6 @@ class VolumeFolder:
 
 _NO_MODELS: Mapping[str, ModelFile] = MappingProxyType({})
 _NO_VOLUMES: Mapping[str, VolumeFolder] = MappingProxyType({})
-
-
 _NO_LINKS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -169,6 +167,13 @@ class RunnerLost:
     application: str
     agents: tuple[str, ...]
     exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntryRefused:
+    """Compiled code of a component was not this node's and was not used; the component is compiled again."""
+
+    component: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +300,7 @@ RuntimeEvent = (
     | AgentRestored
     | AgentCrashed
     | RunnerLost
+    | CacheEntryRefused
     | AgentLogged
     | Said
 )

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from edge_agent.disk import read_bounded
 from edge_agent.runner import memory_file
 from edge_agent.runner.channel import Channel
-from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES, CompiledCache, load_key
+from edge_agent.runner.compiled_cache import MAX_MODULE_BYTES, CompiledCache
 from edge_agent.runner.message_values import PartEntry, Role
 from edge_agent.runner.messages import (
     Compile,
@@ -29,6 +29,7 @@ from fleet.component import MAX_COMPONENT
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edge_agent.fusion import Fusion
@@ -48,16 +49,24 @@ class Compilation:
     Args:
         zygote: forks the workers.
         directory: the cache's directory.
-        key_path: the cache's key.
+        key: gives the cache's key; called once, when it is needed, in a thread of its own.
+        refused: told the digest of a component whose entry in the cache was not this node's.
         workers: compilations at a time; one core stays free for the agents that run.
     """
 
     def __init__(
-        self, zygote: ZygoteClient, directory: Path, key_path: Path, workers: int = max(1, (os.cpu_count() or 1) - 1)
+        self,
+        zygote: ZygoteClient,
+        directory: Path,
+        key: Callable[[], bytes],
+        refused: Callable[[str], None],
+        workers: int = max(1, (os.cpu_count() or 1) - 1),
     ) -> None:
         self._zygote = zygote
         self._directory = directory
-        self._key_path = key_path
+        self._key = key
+        self._refused = refused
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._caches: dict[bool, CompiledCache] = {}
         self._describing = asyncio.Lock()
         self._workers = asyncio.Semaphore(workers)
@@ -102,13 +111,18 @@ class Compilation:
                 if not isinstance(message, EngineDescribed):
                     raise FleetError(Code.MESSAGE_INVALID, f"a compile worker sent {type(message).__name__}")
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._key_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                key = load_key(self._key_path)
+                self._loop = asyncio.get_running_loop()
+                key, tell = await asyncio.to_thread(self._key), self._tell
                 self._caches = {
-                    False: CompiledCache(self._directory, key, engine=message.plain),
-                    True: CompiledCache(self._directory, key, engine=message.fuel),
+                    False: CompiledCache(self._directory, key, engine=message.plain, refused=tell),
+                    True: CompiledCache(self._directory, key, engine=message.fuel, refused=tell),
                 }
             return self._caches[fuel]
+
+    def _tell(self, digest: str) -> None:
+        """Tell of a refused entry; in the thread that read it."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._refused, digest)
 
     async def _compile(self, component: Path, digest: str, *, fuel: bool) -> int:
         try:

@@ -1,8 +1,8 @@
 """Machine code of components, compiled on this node, kept under a message authentication code.
 
-Owns: the files of the cache and their key. Machine code is never accepted from the network, and the engine runs
-whatever it is handed, so a file counts only if this node wrote it: HMAC-SHA-256 (RFC 2104) under a key that is made
-here on first use and readable by this user alone. Never compiles and never imports the engine.
+Owns: the files of the cache. Machine code is never accepted from the network, and the engine runs whatever it is
+handed, so a file counts only if this node wrote it: HMAC-SHA-256 (RFC 2104) under a key of this node
+(`edge_agent.vault`), which a security chip may keep. Never compiles and never imports the engine.
 
 An entry is named by the hash of (component digest, engine), where `engine` stands for version, configuration and
 processor: another one simply finds nothing. A file is a magic, the code, and then the machine code. Its bytes are
@@ -16,12 +16,14 @@ import hashlib
 import hmac
 import logging
 import os
-import secrets
+import shutil
 from typing import TYPE_CHECKING, BinaryIO
 
 from edge_agent.runner import memory_file
+from edge_agent.vault import open_private
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MAX_MODULE_BYTES = 512 << 20
@@ -33,25 +35,13 @@ MAX_CACHE_BYTES = 2 << 30
 _MAGIC = b"fleet compiled 1"
 _MAC_SIZE = hashlib.sha256().digest_size
 _HEADER = len(_MAGIC) + _MAC_SIZE
-_KEY_SIZE = 32
 _CHUNK = 1 << 20
 
 _log = logging.getLogger(__name__)
 
 
-def load_key(path: Path) -> bytes:
-    """Return the key of this node's cache; made on first use, mode 0600."""
-    try:
-        key = path.read_bytes()
-    except FileNotFoundError:
-        key = b""
-    if len(key) == _KEY_SIZE:
-        return key
-    key = secrets.token_bytes(_KEY_SIZE)
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(key)
-    return key
+def _tell_nobody(_: str) -> None:
+    """Tell nobody of a refused entry: for caches outside a node."""
 
 
 class CompiledCache:
@@ -59,12 +49,22 @@ class CompiledCache:
 
     Args:
         directory: the cache's own directory; made when missing, mode 0700.
-        key: authentication key (`load_key`).
+        key: authentication key.
         engine: fingerprint of version, configuration and processor (`Engine.fingerprint`).
         max_bytes: limit of all files together.
+        refused: told the digest of a component whose entry did not verify; from any thread.
     """
 
-    def __init__(self, directory: Path, key: bytes, *, engine: str, max_bytes: int = MAX_CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        key: bytes,
+        *,
+        engine: str,
+        max_bytes: int = MAX_CACHE_BYTES,
+        refused: Callable[[str], None] = _tell_nobody,
+    ) -> None:
+        self._refused = refused
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
         self._key = key
@@ -78,22 +78,30 @@ class CompiledCache:
     def find(self, digest: str) -> int | None:
         """Return the descriptor of a sealed memory file with the machine code of a component, or None.
 
-        A file that does not verify is removed and logged: the caller compiles again.
+        Checks, in this order:
+            1. The file is a regular one of this user alone, and no link.
+            2. It has a header, and no more code than `MAX_MODULE_BYTES`.
+            3. The code, copied where nobody can change it any more, is what this node stored under its key for this
+               component and this engine.
+
+        A file that fails is removed, logged and told: the caller compiles again.
         """
         path = self.path(digest)
-        try:
-            with path.open("rb") as file:
+        descriptor = open_private(path)  # 1
+        if descriptor is not None:
+            with os.fdopen(descriptor, "rb") as file:
                 header = file.read(_HEADER)
                 module = _sealed_copy(file)
-        except FileNotFoundError:
+                size = os.fstat(module).st_size  # 2
+                if 0 < size <= MAX_MODULE_BYTES and hmac.compare_digest(header, self._header(digest, module)):  # 3
+                    os.utime(file.fileno())
+                    return module
+            os.close(module)
+        elif not os.path.lexists(path):
             return None
-        size = os.fstat(module).st_size
-        if 0 < size <= MAX_MODULE_BYTES and hmac.compare_digest(header, self._header(digest, module)):
-            os.utime(path)
-            return module
-        os.close(module)
+        self._refused(digest)
         _log.error("compiled code of %s does not verify; it is compiled again", digest, extra={"path": str(path)})
-        path.unlink(missing_ok=True)
+        _remove(path)
         return None
 
     def store(self, digest: str, module: int) -> None:
@@ -104,8 +112,9 @@ class CompiledCache:
         """
         path = self.path(digest)
         temporary = path.with_suffix(".new")
+        temporary.unlink(missing_ok=True)  # whatever it is, nothing is written through it
         try:
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(self._header(digest, module))
                 with memory_file.view(module) as contents:
                     file.write(contents)
@@ -128,7 +137,11 @@ class CompiledCache:
         return _MAGIC + mac.digest()
 
     def _make_room(self, newest: Path) -> None:
-        files = sorted((path.stat().st_mtime_ns, path.stat().st_size, path) for path in self._directory.iterdir())
+        files = sorted(
+            (status.st_mtime_ns, status.st_size, path)
+            for path in self._directory.iterdir()
+            for status in [path.lstat()]
+        )
         total = sum(size for _, size, _ in files)
         for _, size, path in files:
             if total <= self._max_bytes:
@@ -136,6 +149,13 @@ class CompiledCache:
             if path != newest:
                 path.unlink(missing_ok=True)
                 total -= size
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sealed_copy(file: BinaryIO) -> int:

@@ -10,6 +10,7 @@ import asyncio
 import os
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_agent.inference import Inference
@@ -30,8 +31,10 @@ from edge_agent.runtime import (
     AgentReplaced,
     AgentRestored,
     AgentStats,
+    CacheEntryRefused,
     RunnerLost,
 )
+from edge_agent.vault import load_key
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
 from fleet.model import Exit, ExitCause, LogLine, QueuePolicy
@@ -82,6 +85,7 @@ class RunnerHost:
         node: name of this node, for log lines.
         clock: wall clock for exits and losses.
         spawn_zygote: False where the zygote is a unit of its own.
+        cache_key: gives the key of the compiled code, where it is kept elsewhere than in the file of `paths`.
         unseal: gives the secrets of an agent in clear, asked right before they are sent to its runner.
     """
 
@@ -92,6 +96,7 @@ class RunnerHost:
         node: str,
         clock: Clock,
         spawn_zygote: bool = True,
+        cache_key: Callable[[], bytes] | None = None,
         unseal: Callable[[AgentStart], Mapping[str, HeldSecret]] = no_secrets,
     ) -> None:
         self._unseal = unseal
@@ -99,7 +104,8 @@ class RunnerHost:
         self._paths = paths
         self._clock = clock
         self._zygote = ZygoteClient(paths.socket, spawn=spawn_zygote)
-        self._compilation = Compilation(self._zygote, paths.cache, paths.cache_key)
+        key = partial(load_key, paths.cache_key) if cache_key is None else cache_key
+        self._compilation = Compilation(self._zygote, paths.cache, key, self.cache_entry_refused)
         self._runners: dict[str, RunnerClient] = {}
         self._forking = asyncio.Lock()
         self._idle: dict[str, asyncio.TimerHandle] = {}
@@ -246,7 +252,11 @@ class RunnerHost:
         self._known.clear()
         self._release_modules()
 
-    # --- what runners tell ---
+    # --- what runners tell, and the cache ---
+
+    def cache_entry_refused(self, digest: str) -> None:
+        """Queue the news that compiled code was not this node's."""
+        self._events.put(CacheEntryRefused(digest))
 
     def agent_ended(self, message: AgentEnded | StartFailed) -> None:
         """Queue the end of an agent, and what is known of it."""

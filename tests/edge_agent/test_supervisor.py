@@ -14,7 +14,7 @@ import pytest
 
 from edge_agent.admission import AdmittedAgent
 from edge_agent.journal import Journal
-from edge_agent.runtime import AgentLogged, AgentStart
+from edge_agent.runtime import AgentLogged, AgentStart, CacheEntryRefused
 from edge_agent.sensors import SensorTable
 from edge_agent.succession import Admission
 from edge_agent.supervision import Accepted, Parts
@@ -297,6 +297,14 @@ async def test_a_lost_runner_restarts_the_agents_of_its_application_only(bench: 
     await bench.clock.advance(1)
     assert set(bench.phases().values()) == {Phase.RUNNING}
     assert bench.runtime.journal.count("start other/three") == 1
+
+
+async def test_refused_code_of_the_cache_is_told(bench: Bench) -> None:
+    await bench.desire(spec("app/one"))
+    bench.runtime.events.put_nowait(CacheEntryRefused("sha256:abc"))
+    await bench.clock.settle()
+    assert bench.kinds("") == ["cache:entry:refused"]
+    assert bench.agent().phase is Phase.RUNNING
 
 
 async def test_a_refused_agent_tells_why_and_waits_for_change(bench: Bench) -> None:

@@ -4,7 +4,8 @@ import os
 import pytest
 
 from edge_agent.runner import memory_file
-from edge_agent.runner.compiled_cache import CompiledCache, load_key
+from edge_agent.runner.compiled_cache import CompiledCache
+from edge_agent.vault import load_key
 from fleet.errors import Code, FleetError
 
 DIGEST = "sha256:" + "a" * 64
@@ -89,6 +90,71 @@ def test_a_file_is_good_only_for_its_own_component_and_key(open_cache):
     assert found(open_cache(key=bytes(32)), DIGEST) is None
 
 
+def test_code_of_an_older_engine_does_not_pass_for_a_newer_ones(open_cache):
+    """A downgrade: the file is put where the present engine looks."""
+    older, newer = open_cache(engine="engine 49"), open_cache(engine="engine 50")
+    stored(older, DIGEST, b"code of 49")
+    older.path(DIGEST).rename(newer.path(DIGEST))
+    assert found(newer, DIGEST) is None
+    assert not newer.path(DIGEST).exists()
+
+
+@pytest.mark.parametrize("spoil", ["link", "folder", "pipe", "readable", "writable", "hard link"])
+def test_a_file_that_is_not_this_users_alone_means_compile_again(open_cache, tmp_path, spoil):
+    told = []
+    cache = open_cache(refused=told.append)
+    stored(cache, DIGEST, b"machine code")
+    path, kept = cache.path(DIGEST), tmp_path / "kept"
+    if spoil == "readable":
+        path.chmod(0o644)
+    elif spoil == "writable":
+        path.chmod(0o620)
+    else:
+        path.rename(kept)
+        {"link": lambda: path.symlink_to(kept), "folder": path.mkdir, "pipe": lambda: os.mkfifo(path)}.get(
+            spoil, lambda: path.hardlink_to(kept)
+        )()
+    if spoil == "hard link":  # the same file under two names is still what this node wrote
+        assert found(cache, DIGEST) == b"machine code"
+        return
+    assert found(cache, DIGEST) is None
+    assert told == [DIGEST]
+    assert not os.path.lexists(path)
+    stored(cache, DIGEST, b"machine code")
+    assert found(cache, DIGEST) == b"machine code"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_another_user_means_compile_again(open_cache):
+    told = []
+    cache = open_cache(refused=told.append)
+    stored(cache, DIGEST, b"machine code")
+    os.chown(cache.path(DIGEST), 65534, 65534)
+    assert found(cache, DIGEST) is None
+    assert told == [DIGEST]
+
+
+def test_nothing_is_written_through_a_link(open_cache, tmp_path):
+    cache, victim = open_cache(), tmp_path / "victim"
+    victim.write_bytes(b"untouched")
+    cache.path(DIGEST).with_suffix(".new").symlink_to(victim)
+    stored(cache, DIGEST, b"machine code")
+    assert victim.read_bytes() == b"untouched"
+    assert found(cache, DIGEST) == b"machine code"
+
+
+def test_the_verified_bytes_are_the_used_bytes(open_cache):
+    """The file changes after it was verified: what was handed out does not."""
+    cache = open_cache()
+    stored(cache, DIGEST, b"machine code")
+    module = cache.find(DIGEST)
+    with cache.path(DIGEST).open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(b"evil")
+    assert memory_file.read(module, 1 << 20) == b"machine code"
+    os.close(module)
+
+
 def test_the_least_recently_used_make_room(open_cache):
     cache = open_cache(max_bytes=3 * 148)
     digests = [f"sha256:{number:064x}" for number in range(4)]
@@ -120,6 +186,19 @@ def test_the_key_is_made_once_and_is_private(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_bytes(b"short")
     assert load_key(path) != key
+
+
+def test_a_key_that_others_could_read_is_not_used_any_more(tmp_path, caplog):
+    path = tmp_path / "key"
+    key = load_key(path)
+    path.chmod(0o640)
+    assert load_key(path) != key
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "not this user's alone" in caplog.text
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    load_key(path)
+    assert not path.is_symlink()
 
 
 def test_only_sealed_memory_files_pass(tmp_path):
