@@ -134,25 +134,27 @@ class SigningKey:
         return cls(Ed25519PrivateKey.from_private_bytes(seed))
 
     @classmethod
-    def from_pem(cls, data: bytes) -> SigningKey:
-        """Read an unencrypted PKCS #8 file.
+    def from_pem(cls, data: bytes, passphrase: bytes | None = None) -> SigningKey:
+        """Read a PKCS #8 file, encrypted if and only if there is a passphrase.
 
         Raises:
             FleetError: CONFIG_INVALID: key files are configuration of the program that reads them.
         """
         try:
-            key = serialization.load_pem_private_key(data, password=None)
+            key = serialization.load_pem_private_key(data, password=passphrase)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise FleetError(Code.CONFIG_INVALID, "not an unencrypted PEM private key") from error
+            kind = "not an unencrypted PEM private key" if passphrase is None else "the passphrase does not open it"
+            raise FleetError(Code.CONFIG_INVALID, kind) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise FleetError(Code.CONFIG_INVALID, "not an Ed25519 private key")
         return cls(key)
 
-    def to_pem(self) -> bytes:
-        """Write the key as an unencrypted PKCS #8 file; the caller sets the file's mode to 0600."""
-        return self.private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+    def to_pem(self, passphrase: bytes | None = None) -> bytes:
+        """Write the key as a PKCS #8 file, encrypted where there is a passphrase; the caller sets its mode to 0600."""
+        encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+        if passphrase is not None:
+            encryption = serialization.BestAvailableEncryption(passphrase)
+        return self.private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
     @property
     def key_id(self) -> str:
