@@ -14,18 +14,24 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from edge_agent.fusion import Fusion, Part, Wire
+from edge_agent.listing import check_grant, check_part
 from edge_agent.runtime import AgentStart, ModelFile
 from fleet.bundle import MAX_COMPONENT, open_bundle
 from fleet.component import read_component
 from fleet.errors import Code, FleetError
+from fleet.floors import Floors
 from fleet.grants import (
+    Ceiling,
     OnLapse,
     check_applies,
+    check_ceilings,
     check_exports,
     check_holds,
     check_imports,
     check_request,
+    check_team,
     check_triggers,
+    decode_narrowing,
     effective,
     fuse,
     meet,
@@ -33,6 +39,7 @@ from fleet.grants import (
 )
 from fleet.grants.volumes import NODE, PREOPENS, named_volumes
 from fleet.model import Isolation
+from fleet.revocations import Kind, Revocations
 from fleet.wit import parse_interface
 
 if TYPE_CHECKING:
@@ -43,11 +50,8 @@ if TYPE_CHECKING:
     from edge_agent.blobs import Blobs
     from edge_agent.runtime import Runtime, VolumeFolder
     from fleet.grants import Authority, Grant, ImportDecision
-    from fleet.model import AssignedAgent, FusedAgent, TargetRef
+    from fleet.model import AssignedAgent, FusedAgent
     from fleet.trust import Release
-
-CODE_ROLES = "code-"
-GRANT_ROLES = "grants-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,12 @@ class NodeContext:
         blobs: the node's files.
         labels: from the node's own identity.
         ceiling: the most that any agent of this node may have; None restricts nothing.
+        fleet_ceilings: those of the fleet's ceilings that hold on this node; none restricts nothing.
         state_root: folder of the applications' own data.
         volumes: folders that the operator has declared for agents, by name.
         now: the time, never earlier than `fresh_at`.
+        revocations: what may not run any more.
+        floors: smallest releases that may still run.
     """
 
     release: Release
@@ -73,6 +80,15 @@ class NodeContext:
     state_root: Path
     now: datetime
     volumes: Mapping[str, VolumeFolder] = field(default_factory=dict)
+    fleet_ceilings: Sequence[Ceiling] = ()
+    revocations: Revocations = field(default_factory=Revocations)
+    floors: Floors = field(default_factory=Floors)
+
+    @property
+    def ceilings(self) -> tuple[Ceiling, ...]:
+        """Every ceiling that holds here, the fleet's first."""
+        own = () if self.ceiling is None else (Ceiling("ceiling.yaml of the node", {}, self.ceiling),)
+        return (*self.fleet_ceilings, *own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +111,11 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
 
     Checks, in this order:
         1. Signatures: the release lists the bundle under a code role and the grant under a grants role, with these
-           digests.
-        2. Digest: the documents and files that the assignment names are stored and match.
-        3. The grant applies to this agent, bundle, node and moment.
-        4. Effective authority: the grant under the node's ceiling, and under its lease. The node has the volumes that
-           it names.
+           digests; neither is revoked, and the bundle is not below the floor of releases (`edge_agent.listing`).
+        2. Digest: the documents and files that the assignment names are stored and match; no model is revoked.
+        3. The grant applies to this agent, bundle, team, node and moment.
+        4. Effective authority: the grant under every ceiling of the fleet and the node, narrowed as the assignment
+           says, and under its lease. The node has the volumes that it names.
         5. Imports: the component's bytes ask for nothing that the grant's approvers did not review; every import is
            granted, baseline or optional, and every export that a node serves is granted; links name agents that the
            grant allows, and triggers topics and sources.
@@ -110,10 +126,10 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
     of two linked agents starts.
 
     Raises:
-        FleetError: 1 TARGET_UNSIGNED, DIGEST_MISMATCH; 2 BLOB_MISSING, BLOB_CORRUPT, DIGEST_MISMATCH, BUNDLE_INVALID;
-            3 GRANT_NOT_APPLICABLE, GRANT_EXPIRED, GRANT_INVALID; 4 GRANT_EXPIRED, VOLUME_UNAVAILABLE; 5
-            IMPORT_NOT_GRANTED, LINK_INVALID, EXPORT_NOT_FOUND, COMPONENT_UNSUPPORTED, COMPONENT_INVALID; 6 whatever
-            `Runtime.prepare` raises.
+        FleetError: 1 TARGET_UNSIGNED, DIGEST_MISMATCH, REVOKED, RELEASE_TOO_OLD; 2 BLOB_MISSING, BLOB_CORRUPT,
+            DIGEST_MISMATCH, BUNDLE_INVALID, REVOKED; 3 GRANT_NOT_APPLICABLE, GRANT_EXPIRED, GRANT_INVALID; 4
+            GRANT_EXPIRED, VOLUME_UNAVAILABLE; 5 IMPORT_NOT_GRANTED, LINK_INVALID, EXPORT_NOT_FOUND,
+            COMPONENT_UNSUPPORTED, COMPONENT_INVALID; 6 whatever `Runtime.prepare` raises.
     """
     # Hashing a model takes as long as reading it, so it must not hold up the event loop.
     admitted = await asyncio.to_thread(_check, spec, context)
@@ -136,10 +152,10 @@ async def granted(spec: AssignedAgent, context: NodeContext) -> Authority:
 def _granted(spec: AssignedAgent, context: NodeContext) -> Authority:
     authorities = []
     for part in spec.parts:
-        _check_signed(part.grant, GRANT_ROLES, context.release)
+        check_grant(part, context.release, context.revocations)
         grant = parse_grant(context.blobs.read(part.grant.digest), part.grant.path)
         check_holds(grant, part.name, context.labels, context.now)
-        authorities.append(_effective(grant, context)[0])
+        authorities.append(_effective(grant, part, context)[0])
     return reduce(meet, authorities)
 
 
@@ -182,10 +198,11 @@ def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
 
 
 def _check_part(spec: AssignedAgent | FusedAgent, context: NodeContext) -> _Part:
-    _check_signed(spec.bundle, CODE_ROLES, context.release)  # 1
-    _check_signed(spec.grant, GRANT_ROLES, context.release)
+    code, grants = check_part(spec, context.release, context.revocations, context.floors)  # 1
     index, document = context.blobs.read(spec.bundle.digest), context.blobs.read(spec.grant.digest)  # 2
     bundle = open_bundle(index, context.blobs.read)
+    for model in bundle.models:
+        context.revocations.check(Kind.MODEL, model.digest, spec.name)
     component = context.blobs.path(bundle.component.digest)
     models = {model.name: ModelFile(context.blobs.path(model.digest), model.digest) for model in bundle.models}
     grant = parse_grant(document, spec.grant.path)
@@ -198,11 +215,13 @@ def _check_part(spec: AssignedAgent | FusedAgent, context: NodeContext) -> _Part
         labels=context.labels,
         now=context.now,
     )
-    authority, valid_until = _effective(grant, context)  # 4
+    check_team(grant, grants.role, code.role)
+    authority, valid_until = _effective(grant, spec, context)  # 4
     info = read_component(context.blobs.read(bundle.component.digest, MAX_COMPONENT))
     imports = info.imports
     name = f"{bundle.name}@{bundle.version}"
     check_request(grant.request, imports, info.exports, spec.name, name)  # 5
+    check_ceilings((*imports, *info.exports), grant, context.ceilings, bundle.optional_imports, spec.name)
     decision = check_imports(imports, authority, bundle.optional_imports, spec.name, name, spec.links)
     check_exports(info.exports, authority, spec.name, name)
     answered = {imported for imported, link in decision.links.items() if link.isolation is Isolation.NONE}
@@ -282,17 +301,10 @@ def _fusion(parts: Sequence[_Part]) -> Fusion:
     return Fusion(tuple(part.component for part in parts), tuple(wires))
 
 
-def _check_signed(ref: TargetRef, roles: str, release: Release) -> None:
-    target = release.target(ref.path)
-    if not target.role.startswith(roles):
-        raise FleetError(Code.TARGET_UNSIGNED, f"signed by {target.role}, which is no {roles} role", place=ref.path)
-    if target.digest != ref.digest:
-        raise FleetError(Code.DIGEST_MISMATCH, f"{target.role} signed {target.digest} there", place=ref.path)
-
-
-def _effective(grant: Grant, context: NodeContext) -> tuple[Authority, datetime]:
-    """Authority under the ceiling and the lease, and when to ask again."""
-    authority = effective(grant, *(() if context.ceiling is None else (context.ceiling,)))
+def _effective(grant: Grant, part: AssignedAgent | FusedAgent, context: NodeContext) -> tuple[Authority, datetime]:
+    """Authority under the ceilings, the narrowing and the lease, and when to ask again."""
+    ceilings = (ceiling.authority for ceiling in context.ceilings)
+    authority = decode_narrowing(part.narrow).apply(effective(grant, *ceilings))
     lapses_at = context.fresh_at + timedelta(milliseconds=grant.lease.max_stale_ms)
     if grant.lease.on_lapse is OnLapse.CONTINUE:
         return authority, grant.not_after

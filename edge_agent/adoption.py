@@ -12,11 +12,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from edge_agent.supervision import Accepted
-from fleet.assignment import open_assignment
+from edge_agent.identity import agent_version
+from edge_agent.supervision import NOTHING, Accepted
+from edge_agent.trust_store import documents_of
+from fleet.assignment import ASSIGNMENT_TYPE, open_assignment
 from fleet.bundle import open_bundle
 from fleet.errors import Code, FleetError
-from fleet.targets import TRUST_PATH
+from fleet.oci import digest_of
+from fleet.revocations import Kind
+from fleet.semver import parse_version
+from fleet.signing import PublicKey, verify_envelope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from edge_agent.trust_store import Adopted, TrustStore
     from fleet.assignment import VerifiedAssignment
     from fleet.model import AssignedAgent, Assignment, DesiredState
+    from fleet.trust import Release
 
 OUTDATED = frozenset({Code.SIGNATURE_INVALID, Code.PROOF_INVALID})
 """What a desired state fails with when its signer is newer than the adopted release."""
@@ -86,6 +92,8 @@ class Adoption:
         self._turn = asyncio.Lock()
         self._kept: frozenset[str] = frozenset()
         self._acted = False
+        self.node_version = agent_version()
+        """Version of this program, for the smallest one that the fleet allows."""
 
     def boot(self) -> None:
         """Act on what is on disk, verified as of when it was accepted: expiry gates adopting, not continuing.
@@ -112,7 +120,7 @@ class Adoption:
         """Take a desired state in. Does, in this order:
 
             1. verify the assignment; with a newer release when the adopted one does not know its signer
-            2. refuse a generation that is older or conflicts
+            2. refuse a generation that is older or conflicts; refuse anything new on a node that is too old
             3. find the agents whose documents the release lists; with a newer release when the adopted one lacks some
             4. fetch what they miss; nothing for the others, which admission refuses one by one
             5. write it to the ledger, durably
@@ -126,6 +134,8 @@ class Adoption:
             verified = await self._verify(desired, remote)  # 1
             if not self._stores.ledger.is_new(verified):  # 2
                 return
+            self._check_version()
+            self._stores.trust.ordered(verified.assignment.issued)
             listed = await self._listed(verified.assignment, remote)  # 3
             needed = await self._fetch(listed, remote)  # 4
             await asyncio.to_thread(self._stores.ledger.accept, verified, desired, self._now())  # 5
@@ -162,6 +172,22 @@ class Adoption:
     def _now(self) -> datetime:
         return self._stores.trust.floor(self._clock.now())
 
+    def _check_version(self) -> None:
+        """Refuse what is new on a node that is older than the fleet allows; what runs goes on.
+
+        Raises:
+            FleetError: NODE_TOO_OLD.
+        """
+        adopted = self._stores.trust.adopted
+        least = "" if adopted is None else adopted.fleet.min_node_version
+        if least and not _at_least(self.node_version, least):
+            raise FleetError(
+                Code.NODE_TOO_OLD,
+                f"edge-agent {self.node_version} is older than {least}",
+                version=self.node_version,
+                min_node_version=least,
+            )
+
     async def _verify(self, desired: DesiredState, remote: Remote) -> VerifiedAssignment:
         adopted = self._stores.trust.adopted or await self._refresh(remote)
         try:
@@ -183,16 +209,43 @@ class Adoption:
         trust, before = self._stores.trust, self._stores.trust.adopted
         files = await remote.fetch_trust(before.release.versions["root"] if before is not None else 0)
         now = self._now()
-        document = (await asyncio.to_thread(trust.check, files, now)).target(TRUST_PATH)
-        await self._stores.blobs.store(document.digest, remote.fetch_blob)
-        data = self._stores.blobs.read(document.digest)
-        adopted = await asyncio.to_thread(trust.adopt, files, data, now)
+        release = await asyncio.to_thread(trust.check, files, now)
+        documents = await self._documents(release, {} if before is None else before.documents, remote)
+        adopted = await asyncio.to_thread(trust.adopt, files, documents, now)
         if before is None or before.release.versions != adopted.release.versions:
             version = str(adopted.release.versions["timestamp"])
             self._journal.event(now, "", "trust:release:adopted", f"timestamp version {version}", version=version)
+        self._recall(adopted)
         self._resume()
         self._reconsider()
         return adopted
+
+    async def _documents(self, release: Release, kept: Mapping[str, bytes], remote: Remote) -> Mapping[str, bytes]:
+        """Return the documents that every node obeys; those that did not change are not fetched again."""
+        documents: dict[str, bytes] = {}
+        for target in documents_of(release):
+            if target.path in kept and digest_of(kept[target.path]) == target.digest:
+                documents[target.path] = kept[target.path]
+                continue
+            await self._stores.blobs.store(target.digest, remote.fetch_blob)
+            documents[target.path] = self._stores.blobs.read(target.digest)
+        return documents
+
+    def _recall(self, adopted: Adopted) -> None:
+        """Stop everything at once if the order in force was signed, or proven, by a key that is revoked by now.
+
+        Its number stays in force: no older order comes back by it.
+        """
+        entry = self._stores.ledger.entry
+        if not self._acted or entry is None:
+            return
+        try:
+            self._open(entry.desired, adopted, entry.accepted_at)
+        except FleetError as error:
+            if error.code is Code.REVOKED:
+                self._acted = False
+                self._tell("assignment:desired:recalled", error)
+                self._desire(NOTHING)
 
     async def _fetch(self, agents: Iterable[AssignedAgent], remote: Remote, *, verify: bool = False) -> frozenset[str]:
         """Fetch everything that the agents need and return the digests; `verify` hashes what is there already."""
@@ -230,7 +283,14 @@ class Adoption:
                 return {blob.digest for blob in bundle.blobs}
 
     def _open(self, desired: DesiredState, adopted: Adopted, now: datetime) -> VerifiedAssignment:
-        return open_assignment(desired, adopted.fleet, node=self._identity.node, epoch=self._identity.epoch, now=now)
+        adopted.check_log()
+        node, epoch = self._identity.node, self._identity.epoch
+        try:
+            return open_assignment(desired, adopted.fleet, node=node, epoch=epoch, now=now)
+        except FleetError as error:
+            if error.code is Code.SIGNATURE_INVALID:
+                _check_signer(desired, adopted)
+            raise
 
     def _act(self, verified: VerifiedAssignment) -> None:
         assignment = verified.assignment
@@ -252,7 +312,8 @@ class Adoption:
         try:
             verified = self._open(entry.desired, adopted, entry.accepted_at)
         except FleetError as error:
-            self._stores.ledger.discard()
+            if error.code is not Code.REVOKED:  # the number of a recalled order stays in force
+                self._stores.ledger.discard()
             self._tell("assignment:ledger:refused", error)
             return
         self._act(verified)
@@ -266,3 +327,28 @@ def _lists(adopted: Adopted, agent: AssignedAgent) -> bool:
     return all(
         ref.path in documents and documents[ref.path].digest == ref.digest for ref in (agent.bundle, agent.grant)
     )
+
+
+def _check_signer(desired: DesiredState, adopted: Adopted) -> None:
+    """Say of an order that no valid director signed whether a revoked one did.
+
+    Raises:
+        FleetError: REVOKED.
+    """
+    for kind, subject in adopted.revocations.entries:
+        if kind is Kind.DIRECTOR_KEY:
+            with suppress(FleetError):
+                verify_envelope(desired.envelope, ASSIGNMENT_TYPE, [PublicKey.from_hex(subject)])
+                break
+    else:
+        return
+    adopted.revocations.check(kind, subject)
+
+
+def _at_least(version: str, least: str) -> bool:
+    """Whether a version is as new as another; one that cannot be read is not."""
+    try:
+        precedence = parse_version(version, Code.NODE_TOO_OLD, "edge-agent").precedence
+    except FleetError:
+        return False
+    return precedence >= parse_version(least, Code.TRUST_INVALID, "min_node_version").precedence

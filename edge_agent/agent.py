@@ -16,7 +16,6 @@ import signal
 import sys
 import uuid
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,15 +26,17 @@ from edge_agent.clock import SystemClock
 from edge_agent.config import Settings, load_settings
 from edge_agent.crashes import Crashes, CrashKeeper, engine_name
 from edge_agent.disk import PRIVATE_FOLDER, LocalDisk, read_named, replace_file
-from edge_agent.identity import Identity, IdentityStore
+from edge_agent.identity import Identity, IdentityStore, agent_version
 from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger
+from edge_agent.listing import check_listed
 from edge_agent.node import LocalNode
 from edge_agent.replaying import replay_files
 from edge_agent.runner.host import RunnerHost, RunnerPaths
 from edge_agent.sensors import Sensors, SensorTable, parse_sources
 from edge_agent.supervision import Parts
 from edge_agent.supervisor import Supervisor
+from edge_agent.timekeeper import Timekeeper
 from edge_agent.traffic import Inputs
 from edge_agent.triggers import HostTelemetry
 from edge_agent.trust_store import MAX_ROOT, TrustStore
@@ -85,13 +86,13 @@ class Node:
         self._settings = settings
         self._identity = identity
         self._runtime = runtime
-        self._clock = clock
         self._random = rng
         self._ceiling = _read_ceiling(disk, data / "ceiling.yaml")
         self._store = IdentityStore(disk, data)
         self._trust = TrustStore(disk, data / "trust", allow_dev_profile=settings.allow_dev_profile)
         self._blobs = Blobs(disk, data / "blobs", settings.max_blob_bytes)
         self.journal = Journal(identity.node, settings.log_lines_per_agent)
+        self._clock = clock = Timekeeper(clock, self._trust, self.journal)
         crashes = Crashes(disk, data / "crashes")
         self._crashes = CrashKeeper(crashes, self.journal, clock, identity.node, engine_name())
         sources = _read_sources(disk, data / "sensors.yaml")
@@ -107,6 +108,7 @@ class Node:
             inputs=Inputs(HostTelemetry(), table, settings.telemetry_poll_ms),
             max_admissions=settings.max_concurrent_admissions,
             keep_crash=self._crashes.take,
+            listed=self._check_listed,
         )
         self.supervisor = Supervisor(parts)
         self.adoption = Adoption(
@@ -123,6 +125,7 @@ class Node:
         self.adoption.boot()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.supervisor.run())
+            group.create_task(self._clock.run())
             group.create_task(self._crashes.run())
             group.create_task(self._sensors.run())
             group.create_task(self._link().run(self._identity))
@@ -132,6 +135,11 @@ class Node:
 
     async def _granted(self, spec: AssignedAgent) -> Authority:
         return await granted(spec, self._context(spec))
+
+    def _check_listed(self, spec: AssignedAgent) -> None:
+        adopted = self._trust.adopted
+        if adopted is not None:
+            check_listed(spec, adopted.release, adopted.revocations, adopted.floors)
 
     def _context(self, spec: AssignedAgent) -> NodeContext:
         adopted = self._trust.adopted
@@ -145,7 +153,9 @@ class Node:
             ceiling=self._ceiling,
             state_root=self._settings.data_dir / "state",
             volumes=self._settings.volumes,
-            now=self._trust.floor(self._clock.now()),
+            now=self._clock.now(),
+            revocations=adopted.revocations,
+            floors=adopted.floors,
         )
 
     def _link(self) -> Link:
@@ -177,11 +187,6 @@ class Node:
         )
         node.crash_keeper = self._crashes
         return Link(node, self._store, numbers, self._clock, self._random)
-
-
-def agent_version() -> str:
-    """Release of this program."""
-    return version("edge-fleet-orchestrator")
 
 
 def prepare_data_dir(data_dir: Path) -> None:

@@ -118,13 +118,19 @@ class Blobs:
             try:
                 await self._transfer(digest, offset, hasher, source)
             except FleetError as error:
-                # Nothing more comes after these bytes, so they are not the beginning of this blob: the next try starts
-                # anew. After a lost connection it goes on.
+                # Nothing more comes after these bytes, so they are not the beginning of this blob, as after a power
+                # cut: it is fetched from its beginning. After a lost connection the next try goes on.
                 if self._disk.size(partial) == offset and error.code is not Code.UNAVAILABLE:
                     self._disk.remove(partial)
+                    if offset:
+                        await self.store(digest, fetch)
+                        return
                 raise
         if hasher.hexdigest() != name:
             self._disk.remove(partial)
+            if offset:  # the beginning may be what a power cut left of it
+                await self.store(digest, fetch)
+                return
             raise FleetError(Code.DIGEST_MISMATCH, f"what was fetched as {digest} is something else", digest=digest)
         await asyncio.to_thread(self._publish, name)
 

@@ -9,6 +9,7 @@ talks to the network.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,6 +38,11 @@ MAX_LABELS = 64
 MAX_NUMBER = 2**53
 
 _NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+def agent_version() -> str:
+    """Release of this program."""
+    return version("edge-fleet-orchestrator")
 
 
 class BoundKey(Protocol):

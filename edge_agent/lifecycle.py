@@ -200,9 +200,9 @@ def _retry(state: AgentState, _event: TimerFired, _moment: Moment) -> Step:
     return _begin(replace(state, restarts=state.restarts + 1), spec_of(state))
 
 
-def _interrupt(state: AgentState, spec: AssignedAgent | None) -> Step:
+def _interrupt(state: AgentState, spec: AssignedAgent | None, grace_ms: int = STOP_GRACE_MS) -> Step:
     stopping = replace(state, phase=Phase.STOPPING, next_spec=spec, swap=None, older=None)
-    return stopping, (Interrupt(state.attempt, STOP_GRACE_MS, STOP_GRACE_MS + STOP_MARGIN_MS),)
+    return stopping, (Interrupt(state.attempt, grace_ms, grace_ms + STOP_MARGIN_MS),)
 
 
 def _stop(state: AgentState, _event: Undesired, _moment: Moment) -> Step:
@@ -213,9 +213,10 @@ def _stop_if_changed(state: AgentState, event: Desired, _moment: Moment) -> Step
     return (replace(state, failed=None), ()) if event.spec == state.spec else _interrupt(state, event.spec)
 
 
-def _lapse(state: AgentState, _event: TimerFired | Lapsed, _moment: Moment) -> Step:
+def _lapse(state: AgentState, event: TimerFired | Lapsed, _moment: Moment) -> Step:
     """The admission has lapsed: end the instance and ask admission again, about what is desired; it says why."""
-    return _interrupt(state, state.wanted)
+    at_once = isinstance(event, Lapsed) and event.at_once
+    return _interrupt(state, state.wanted, 0 if at_once else STOP_GRACE_MS)
 
 
 def _stop_first(state: AgentState, event: SwapHindered, _moment: Moment) -> Step:

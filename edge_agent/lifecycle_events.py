@@ -78,9 +78,10 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class Lapsed:
-    """What the running instance was admitted with holds no longer."""
+    """What the running instance was admitted with holds no longer; `at_once`: not even for the call that it is in."""
 
     attempt: int
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from fleet.model import AssignedAgent
 
 
+def allow_all(spec: AssignedAgent) -> None:
+    """Allow any agent: where nothing is known of releases."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The accepted desired state, verified."""
@@ -49,6 +53,7 @@ class Parts:
         inputs: where triggers get their values from.
         max_admissions: admissions at once.
         keep_crash: takes what is known of an end: event, what was to run, how it was started, generation.
+        listed: raises where the release no longer allows what an agent is made of; costs nothing, unlike `admit`.
     """
 
     runtime: Runtime
@@ -60,6 +65,7 @@ class Parts:
     inputs: Inputs
     max_admissions: int = 2
     keep_crash: Callable[[AgentCrashed, AssignedAgent, AgentStart, int], None] | None = None
+    listed: Callable[[AssignedAgent], None] = allow_all
 
 
 @dataclass(slots=True)

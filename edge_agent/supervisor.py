@@ -30,6 +30,7 @@ from edge_agent.runtime import (
     AgentReplied,
     AgentRequested,
     AgentRestored,
+    CacheEntryRefused,
     Probation,
     RunnerLost,
 )
@@ -230,10 +231,11 @@ class Supervisor:
     async def _reconsider(self, name: str, attempt: int, spec: AssignedAgent) -> None:
         """Extend what still may run as it does; end what may not, so that admission says why."""
         try:
+            self._parts.listed(spec)  # first, and of all agents at once: it waits for nobody's turn
             admitted = await self._admitted(spec)
         except FleetError as error:
             if not error.row.retryable:
-                self._feed(name, events.Lapsed(attempt))
+                self._feed(name, events.Lapsed(attempt, at_once=error.code is Code.REVOKED))
             return
         if self._states[name].spec != spec:
             return
@@ -342,6 +344,8 @@ class Supervisor:
                     self.traffic.hear(event)
                 case AgentReplaced(agent) | AgentConfirmed(agent) | AgentRestored(agent):
                     self._hear_of_swap(agent, event)
+                case CacheEntryRefused(component):
+                    self._report("", "cache:entry:refused", "compiled code was not this node's", component=component)
                 case RunnerLost(application, agents, ended):
                     self._report("", "runner:process:lost", f"{application}: {ended.message}", cause=str(ended.cause))
                     for agent in agents:

@@ -90,9 +90,10 @@ class Floors:
 
 
 def replaced(role: str, release: Release, before: Release | None) -> bool:
-    """Whether a role has none of the keys any more that it had in the release before."""
+    """Whether a role that was there before is there still, and has none of the keys any more that it had."""
     earlier = frozenset() if before is None else before.role_keys.get(role, frozenset())
-    return bool(earlier) and earlier.isdisjoint(release.role_keys.get(role, frozenset()))
+    present = release.role_keys.get(role, frozenset())
+    return bool(earlier and present) and earlier.isdisjoint(present)
 
 
 def read_counters(target: Target) -> Counters:

@@ -36,7 +36,8 @@ from fleet.release.metadata_files import (
     write,
 )
 from fleet.targets import TARGETS_ROLE, paths_of, role_of
-from fleet.trust import PROFILE_FIELD, Profile, profile_of
+from fleet.times import to_ms
+from fleet.trust import PROFILE_FIELD, SIGNED_AT_FIELD, Profile, profile_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,6 +164,8 @@ def publish(files: Mapping[str, bytes], keys: RoleKeys, now: datetime) -> Files:
         expires=whole_seconds(now + lifetimes.timestamp),
         snapshot_meta=meta_file(snapshot.version, result[f"{snapshot.version}.snapshot.json"]),
     )
+    # Nodes whose clocks are wrong learn from it what time it is no earlier than (`fleet.time_floor`).
+    timestamp.unrecognized_fields[SIGNED_AT_FIELD] = to_ms(whole_seconds(now))
     _put(result, Metadata(timestamp), keys, Timestamp.type)
     return result
 

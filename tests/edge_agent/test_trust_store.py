@@ -12,6 +12,7 @@ import pytest
 from edge_agent.disk import replace_file
 from edge_agent.trust_store import TrustStore
 from fleet.errors import Code, FleetError
+from fleet.targets import TRUST_PATH
 from fleet.trust import Profile, encode_fleet_trust
 from tests.fakes.disk import MemoryDisk, PowerCutError
 from tests.fakes.publisher import NOW, Publisher, fleet_trust, key
@@ -44,7 +45,7 @@ def publisher() -> Publisher:
 
 def test_what_was_adopted_opens_from_disk_years_later(publisher: Publisher) -> None:
     disk = pinned(publisher)
-    adopted = store(disk).adopt(publisher.files, publisher.document, NOW)
+    adopted = store(disk).adopt(publisher.files, publisher.documents, NOW)
     again = store(disk).load()
     assert again is not None
     assert again == adopted
@@ -57,18 +58,18 @@ def test_nothing_adopted_is_nothing(publisher: Publisher) -> None:
 
 def test_without_a_pinned_root_nothing_is_trusted(publisher: Publisher) -> None:
     assert code_of(store(MemoryDisk()).load) is Code.TRUST_INVALID
-    assert code_of(store(MemoryDisk()).adopt, publisher.files, publisher.document, NOW) is Code.TRUST_INVALID
+    assert code_of(store(MemoryDisk()).adopt, publisher.files, publisher.documents, NOW) is Code.TRUST_INVALID
 
 
 def test_expired_metadata_is_not_adopted(publisher: Publisher) -> None:
     trust = store(pinned(publisher))
-    assert code_of(trust.adopt, publisher.files, publisher.document, YEARS_LATER) is Code.TRUST_EXPIRED
+    assert code_of(trust.adopt, publisher.files, publisher.documents, YEARS_LATER) is Code.TRUST_EXPIRED
     assert trust.adopted is None
 
 
 def test_a_clock_that_was_set_back_makes_nothing_valid_again(publisher: Publisher) -> None:
     disk = pinned(publisher)
-    store(disk).adopt(publisher.files, publisher.document, NOW)
+    store(disk).adopt(publisher.files, publisher.documents, NOW)
     trust = store(disk)
     trust.load()
     assert trust.floor(NOW - timedelta(days=999)) == NOW
@@ -78,7 +79,7 @@ def test_a_clock_that_was_set_back_makes_nothing_valid_again(publisher: Publishe
 def test_a_clock_that_was_set_back_adopts_nothing_expired(publisher: Publisher) -> None:
     trust = store(pinned(publisher))
     late = trust.check(publisher.files, NOW).expires - timedelta(seconds=1)
-    trust.adopt(publisher.files, publisher.document, late)
+    trust.adopt(publisher.files, publisher.documents, late)
     publisher.now = NOW - timedelta(days=1)
     expired = newer(publisher)
     assert code_of(trust.check, expired, NOW) is Code.TRUST_EXPIRED
@@ -86,7 +87,7 @@ def test_a_clock_that_was_set_back_adopts_nothing_expired(publisher: Publisher) 
 
 def test_a_fleet_document_that_was_exchanged_on_disk_is_not_believed(publisher: Publisher) -> None:
     disk = pinned(publisher)
-    store(disk).adopt(publisher.files, publisher.document, NOW)
+    store(disk).adopt(publisher.files, publisher.documents, NOW)
     thief = encode_fleet_trust(fleet_trust(director=key("thief")))
     path = FOLDER / "metadata.json"
     stored = disk.read(path, 0, 10**6)
@@ -98,15 +99,15 @@ def test_a_fleet_document_that_was_exchanged_on_disk_is_not_believed(publisher: 
 
 def test_an_older_release_is_refused(publisher: Publisher) -> None:
     old, trust = dict(publisher.files), store(pinned(publisher))
-    trust.adopt(newer(publisher), publisher.document, NOW)
-    assert code_of(trust.adopt, old, publisher.document, NOW) is Code.TRUST_ROLLBACK
+    trust.adopt(newer(publisher), publisher.documents, NOW)
+    assert code_of(trust.adopt, old, publisher.documents, NOW) is Code.TRUST_ROLLBACK
     assert trust.adopted is not None
     assert trust.adopted.release.target("grants/default/app/one/1.yaml")
 
 
 def test_a_rollback_is_refused_after_a_restart_too(publisher: Publisher) -> None:
     disk, old = pinned(publisher), dict(publisher.files)
-    store(disk).adopt(newer(publisher), publisher.document, NOW)
+    store(disk).adopt(newer(publisher), publisher.documents, NOW)
     trust = store(disk)
     trust.load()
     assert code_of(trust.check, old, NOW) is Code.TRUST_ROLLBACK
@@ -114,14 +115,14 @@ def test_a_rollback_is_refused_after_a_restart_too(publisher: Publisher) -> None
 
 def test_another_fleet_document_is_refused(publisher: Publisher) -> None:
     trust = store(pinned(publisher))
-    assert code_of(trust.adopt, publisher.files, publisher.document + b" ", NOW) is Code.DIGEST_MISMATCH
+    assert code_of(trust.adopt, publisher.files, {TRUST_PATH: publisher.document + b" "}, NOW) is Code.DIGEST_MISMATCH
 
 
 def test_the_development_profile_must_be_allowed(publisher: Publisher) -> None:
     trust = store(pinned(publisher), allow_dev_profile=False)
-    assert code_of(trust.adopt, publisher.files, publisher.document, NOW) is Code.DEV_PROFILE_REFUSED
+    assert code_of(trust.adopt, publisher.files, publisher.documents, NOW) is Code.DEV_PROFILE_REFUSED
     production = Publisher(Profile.PRODUCTION)
-    store(pinned(production), allow_dev_profile=False).adopt(production.files, production.document, NOW)
+    store(pinned(production), allow_dev_profile=False).adopt(production.files, production.documents, NOW)
 
 
 def test_too_many_files_are_refused(publisher: Publisher) -> None:
@@ -132,7 +133,7 @@ def test_too_many_files_are_refused(publisher: Publisher) -> None:
 @pytest.mark.parametrize("spoil", [b"", b"{}", b'{"schema":"fleet.adopted/v1"}', b"\xff"])
 def test_a_spoiled_file_is_not_believed(publisher: Publisher, spoil: bytes) -> None:
     disk = pinned(publisher)
-    store(disk).adopt(publisher.files, publisher.document, NOW)
+    store(disk).adopt(publisher.files, publisher.documents, NOW)
     disk.write(FOLDER / "metadata.json", spoil, 0)
     assert code_of(store(disk).load) is Code.TRUST_INVALID
 
@@ -143,11 +144,11 @@ def test_a_power_cut_at_any_write_leaves_the_old_release_or_the_new_one(publishe
     for cut_at in range(1, 7):
         disk = pinned(publisher)
         trust = store(disk)
-        trust.adopt(old, publisher.document, NOW)
+        trust.adopt(old, publisher.documents, NOW)
         disk.operations, disk.cut_at = 0, cut_at
         expected = {2}
         try:
-            trust.adopt(new, publisher.document, NOW)
+            trust.adopt(new, publisher.documents, NOW)
         except PowerCutError:
             expected = {1, 2}
         found = store(disk.after_power_cut(Random(seed))).load()
@@ -157,7 +158,7 @@ def test_a_power_cut_at_any_write_leaves_the_old_release_or_the_new_one(publishe
 
 def test_refusals_leave_what_is_adopted(publisher: Publisher) -> None:
     trust = store(pinned(publisher))
-    before = trust.adopt(publisher.files, publisher.document, NOW)
+    before = trust.adopt(publisher.files, publisher.documents, NOW)
     with pytest.raises(FleetError):
-        trust.adopt({"timestamp.json": b"{}"}, publisher.document, NOW)
+        trust.adopt({"timestamp.json": b"{}"}, publisher.documents, NOW)
     assert trust.adopted is before

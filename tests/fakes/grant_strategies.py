@@ -149,7 +149,10 @@ def grants() -> st.SearchStrategy[Grant]:
             agent=draw(st.sampled_from(("climate/context", "a/b", "on/off", "x1/y-2"))),
             revision=draw(st.integers(1, 99)),
             bundle=BundleSelector(
-                "b", parse_range(draw(st.sampled_from((">=1.4,<2", "=0.1.0", ">1"))), Code.INTERNAL, ""), pins
+                "b",
+                parse_range(draw(st.sampled_from((">=1.4,<2", "=0.1.0", ">1"))), Code.INTERNAL, ""),
+                pins,
+                draw(st.sampled_from(("", "code-vision"))),
             ),
             node_labels=draw(st.dictionaries(st.sampled_from(("site", "zone", "a.b/c", "on")), label, max_size=3)),
             not_before=start,

@@ -66,13 +66,22 @@ class Publisher:
         self.document = encode_fleet_trust(fleet_trust(profile))
         self.files = new_release(self.keys, profile=profile, now=now, documents={TRUST_PATH: self.document})
         self.root = self.files["1.root.json"]
+        self.policies: dict[str, bytes] = {}
+
+    @property
+    def documents(self) -> dict[str, bytes]:
+        """What every node keeps of the release: the fleet's keys and all policies."""
+        return {TRUST_PATH: self.document, **self.policies}
 
     def add(self, path: str, data: bytes, custom: dict[str, object] | None = None) -> None:
         """List a document; takes effect with `publish`."""
+        if path.startswith("policy/"):
+            self.policies[path] = data
         self.files = add_target(self.files, self.keys, path, data, custom or {}, self.now)
 
     def remove(self, path: str) -> None:
         """Withdraw a document; takes effect with `publish`."""
+        self.policies.pop(path, None)
         self.files = remove_target(self.files, self.keys, path, self.now)
 
     def publish(self) -> None:

@@ -274,6 +274,8 @@ class SimulatedNode:
             ceiling=None,
             state_root=DATA / "state",
             now=self.trust.floor(self.clock.now()),
+            revocations=adopted.revocations,
+            floors=adopted.floors,
         )
 
     def _leave(self) -> None:
