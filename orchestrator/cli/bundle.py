@@ -1,31 +1,42 @@
-"""Commands for bundles: new, build, push, inspect, verify, list."""
+"""Commands for bundles: new, build, inspect, verify, list; and the group that the others join.
+
+What moves bundles (push, pull, import) is in `orchestrator.cli.transfer`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 
-from fleet.bundle import MAX_COMPONENT, MAX_MODEL, Language, build_bundle, open_bundle, parse_bundle_manifest
+from fleet.bundle import MAX_COMPONENT, MAX_MODEL, Language, build_bundle, parse_bundle_manifest
+from fleet.component import read_component
 from fleet.errors import Code, FleetError
-from fleet.oci import MAX_INDEX
+from fleet.oci import MAX_INDEX, digest_of
 from fleet.targets import bundle_path
 from fleet.v1 import control_pb2 as pb
 from orchestrator.building import build_component, scaffold
 from orchestrator.building.tools import Tools
-from orchestrator.cli.layout import Layout, write_layout
+from orchestrator.cli.layout import is_layout, write_layout
 from orchestrator.cli.render import Column, Row, short_digest, size
 from orchestrator.cli.session import BUNDLE_NAME
-from orchestrator.cli.trust import TrustDirectory, sign_document, synchronise
+from orchestrator.cli.sources import (
+    SCHEME,
+    Access,
+    Component,
+    open_component,
+    open_layout,
+    open_remote,
+    open_source,
+    reach,
+    registry_options,
+)
+from orchestrator.cli.trust import TrustDirectory
+from orchestrator.files import read_bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fleet.bundle import VerifiedBundle
-    from orchestrator.cli.client import Client
     from orchestrator.cli.session import Session
 
 BUNDLE_COLUMNS = (
@@ -40,67 +51,9 @@ BUNDLE_COLUMNS = (
 SOURCE = click.Path(exists=True, path_type=Path)
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A verified bundle and where its bytes come from."""
-
-    bundle: VerifiedBundle
-    index: bytes
-    read: Callable[[str, int], bytes]
-
-
-def open_layout(folder: Path) -> Opened:
-    """Open and verify a built bundle on disk.
-
-    Raises:
-        FleetError: BUNDLE_INVALID, DIGEST_MISMATCH, LIMIT_EXCEEDED.
-    """
-    layout = Layout(folder)
-    index = layout.index()
-    return Opened(open_bundle(index, layout.read), index, layout.read)
-
-
-def open_published(session: Session, client: Client, reference: str) -> Opened:
-    """Open a bundle that was pushed, checked against the signature of the code role.
-
-    Args:
-        session: for the trust directory and the clock.
-        client: where the documents come from.
-        reference: `name@version`.
-
-    Raises:
-        FleetError: NOT_FOUND when no such bundle is published; TARGET_UNSIGNED; else as `open_layout`.
-    """
-    name, _, version = reference.partition("@")
-    release = synchronise(TrustDirectory(session.context().trust), client, session.now())
-    try:
-        path = bundle_path(name, version)
-    except ValueError as error:
-        raise FleetError(
-            Code.CONFIG_INVALID,
-            f"{reference!r} is neither a folder nor NAME@VERSION",
-            remedy="List what is published with `fleetctl bundle list`.",
-        ) from error
-    if path not in release.documents:
-        raise FleetError(
-            Code.NOT_FOUND,
-            f"no bundle {reference} is published",
-            remedy="List what is published with `fleetctl bundle list`, or push it with `fleetctl bundle push`.",
-        )
-    target = release.target(path)
-
-    def read(digest: str, length: int) -> bytes:
-        return client.get_blob(digest, length)
-
-    index = target.check(client.get_blob(target.digest, MAX_INDEX))
-    return Opened(open_bundle(index, read), index, read)
-
-
 def _read_file(path: Path, limit: int, missing: str, remedy: str) -> bytes:
     try:
-        if path.stat().st_size > limit:
-            raise FleetError(Code.LIMIT_EXCEEDED, f"more than {limit} bytes", place=str(path))
-        return path.read_bytes()
+        return read_bounded(path, limit)
     except OSError as error:
         raise FleetError(Code.BUNDLE_INVALID, f"{missing}: {error.strerror}", place=str(path), remedy=remedy) from error
 
@@ -127,7 +80,7 @@ def build_from(source: Path, target: Path | None, tools: Tools) -> Path:
     models = {m.name: part(m.path, MAX_MODEL) for m in manifest.models}
     built = build_bundle(manifest, component, models)
     folder = target or Path(f"{manifest.name}-{manifest.version}.bundle")
-    write_layout(folder, built, f"{manifest.name}:{manifest.version}")
+    write_layout(folder, built.index, built.blobs.items(), manifest.version)
     return folder
 
 
@@ -142,6 +95,18 @@ def describe(bundle: VerifiedBundle) -> dict[str, object]:
         "imports": list(bundle.imports),
         "optional_imports": list(bundle.optional_imports),
         "exports": list(bundle.exports),
+        "annotations": dict(bundle.annotations),
+    }
+
+
+def describe_component(component: Component) -> dict[str, object]:
+    """A component that no bundle holds, for a person or a program."""
+    info = read_component(component.data)
+    return {
+        "component": {"digest": digest_of(component.data), "size": len(component.data)},
+        "imports": list(info.imports),
+        "exports": list(info.exports),
+        "annotations": dict(component.annotations),
     }
 
 
@@ -191,79 +156,52 @@ def build(session: Session, source: Path, target: Path | None) -> None:
         session.output.note(f"Written to {folder}. Next: `fleetctl bundle push {folder}`.")
 
 
-def _publish(session: Session, opened: Opened) -> None:
-    verified = opened.bundle
-    for blob in verified.blobs:
-        opened.read(blob.digest, blob.size)  # nothing is signed of which a byte was changed
-    path = bundle_path(verified.name, verified.version)
-    directory = TrustDirectory(session.context().trust)
-    with session.connect() as client:
-        release = synchronise(directory, client, session.now())
-        listed = release.documents.get(path)
-        if listed is not None and listed.digest != verified.digest:
-            raise FleetError(
-                Code.ALREADY_EXISTS,
-                f"{verified.name}@{verified.version} is published with other content",
-                digest=listed.digest,
-                remedy="Raise `version` in bundle.yaml: a published version never changes.",
-            )
-        sizes = {blob.digest: blob.size for blob in verified.blobs}
-        missing = client.call(client.stub.HasBlobs, pb.HasBlobsRequest(digests=sorted(sizes))).missing
-        for digest in missing:
-            client.put_blob(digest, opened.read(digest, sizes[digest]))
-        session.output.note(f"{len(missing)} of {len(sizes)} blobs sent, {size(sum(sizes[d] for d in missing))}.")
-        if listed is None:
-            sign_document(directory, client, release, path, opened.index, session.now())
-    if session.output.machine:
-        session.output.value(describe(verified))
-    else:
-        session.output.text(f"{verified.name}@{verified.version}  {verified.digest}")
-
-
 @bundle.command()
-@click.argument("source", type=SOURCE, metavar="FOLDER|BUNDLE.YAML")
+@click.argument("source", metavar="FOLDER|NAME@VERSION|FILE.wasm|oci://...")
+@registry_options
 @click.pass_obj
-def push(session: Session, source: Path) -> None:
-    """Sign a bundle and publish it.
+def inspect(session: Session, source: str, access: Access) -> None:
+    """Show what a bundle or a component contains, imports and exports.
 
-    The code role's key signs. A bundle.yaml is built first, and what was built is not kept.
+    FOLDER is a built bundle on disk, or an image layout of another tool; NAME@VERSION is a published bundle, oci:// a
+    bundle or a Wasm artifact in a registry. Imports and exports of a file or an artifact are read from its bytes.
     """
-    if source.is_file() or (source / "bundle.yaml").exists():
-        with TemporaryDirectory() as scratch:
-            _publish(session, open_layout(build_from(source, Path(scratch) / "bundle", Tools(session.output.note))))
+    if Path(source).is_file() or _is_artifact(source, access):
+        session.output.value(describe_component(open_component(source, access)))
     else:
-        _publish(session, open_layout(source))
+        with open_source(session, source, access) as opened:
+            session.output.value(describe(opened.bundle))
 
 
-@bundle.command()
-@click.argument("source", metavar="FOLDER|NAME@VERSION")
-@click.pass_obj
-def inspect(session: Session, source: str) -> None:
-    """Show what a bundle contains, imports and exports.
-
-    FOLDER is a built bundle on disk, NAME@VERSION a published one.
-    """
-    if Path(source).exists():
-        opened = open_layout(Path(source))
-    else:
-        with session.connect() as client:
-            opened = open_published(session, client, source)
-    session.output.value(describe(opened.bundle))
+def _is_artifact(source: str, access: Access) -> bool:
+    """Whether a layout or a place in a registry holds something else than a bundle."""
+    try:
+        if source.startswith(SCHEME):
+            with reach(source, access) as registry:
+                open_remote(registry)
+        elif is_layout(Path(source)):
+            open_layout(Path(source))
+    except FleetError as error:
+        if error.code is Code.BUNDLE_INVALID:
+            return True
+        raise
+    return False
 
 
 @bundle.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--trust", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The trust directory.")
 @click.pass_obj
-def verify(session: Session, folder: Path) -> None:
+def verify(session: Session, folder: Path, trust: Path | None) -> None:
     """Check a bundle on disk against its signature, offline.
 
-    Every byte is read, and the fleet's code role must have signed them.
+    Every byte is read, and the fleet's code role must have signed them. With --trust no fleet has to be set up here:
+    the directory needs `root.json` and `repository/`.
     """
     opened = open_layout(folder)
+    opened.check()
     verified = opened.bundle
-    for blob in verified.blobs:
-        opened.read(blob.digest, blob.size)
-    directory = TrustDirectory(session.context().trust)
+    directory = TrustDirectory(trust or session.context().trust)
     target = directory.release(session.now()).target(bundle_path(verified.name, verified.version))
     target.check(opened.index)
     signers = ", ".join(short_digest(key) for key in target.approvers)

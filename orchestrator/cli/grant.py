@@ -22,9 +22,9 @@ from fleet.grants import (
 from fleet.oci import digest_of
 from fleet.targets import grant_path
 from fleet.v1 import control_pb2 as pb
-from orchestrator.cli.bundle import open_layout, open_published
 from orchestrator.cli.render import Column, Row, exact, short_digest, when
 from orchestrator.cli.session import AGENT_NAME, parse_labels
+from orchestrator.cli.sources import open_layout, open_published
 from orchestrator.cli.trust import TrustDirectory, sign_document, synchronise
 
 if TYPE_CHECKING:

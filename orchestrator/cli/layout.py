@@ -6,82 +6,98 @@ Owns: writing a layout, and reading it back with a cap on every file. What the d
 from __future__ import annotations
 
 import shutil
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.names import is_digest
-from fleet.oci import INDEX_TYPE, MAX_INDEX, MAX_MANIFEST, digest_of
+from fleet.oci import BUNDLE_TYPE, INDEX_TYPE, MAX_INDEX, digest_of
+from orchestrator.files import read_bounded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from fleet.bundle import BuiltBundle
-
+_MARKER = "oci-layout"
 _LAYOUT = dump_json({"imageLayoutVersion": "1.0.0"})
 
+_MAX_ENTRIES = 64
+"""Entries of `index.json`: a bundle, and what may lie beside it."""
 
-def write_layout(folder: Path, built: BuiltBundle, reference: str) -> None:
-    """Write a bundle as an image layout; an existing layout of that name is replaced once the new one is complete."""
+
+def write_layout(folder: Path, index: bytes, blobs: Iterable[tuple[str, bytes]], version: str) -> None:
+    """Write a bundle as an image layout; an existing layout is replaced once the new one is complete.
+
+    Args:
+        folder: where to.
+        index: the bundle's index.
+        blobs: digest and content of everything below it; asked for one at a time.
+        version: its version, which other tools take for a tag (image-spec 1.1, annotations.md, `ref.name`).
+
+    Raises:
+        FleetError: ALREADY_EXISTS when something else than a layout is there; it stays. And what `blobs` raises.
+    """
+    if folder.exists() and not is_layout(folder):
+        raise FleetError(
+            Code.ALREADY_EXISTS,
+            "this is there already, and no image layout",
+            place=str(folder),
+            remedy="Name another folder with --to.",
+        )
     staging = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
-    blobs = staging / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-    for digest, data in {built.digest: built.index, **built.blobs}.items():
-        (blobs / digest.removeprefix("sha256:")).write_bytes(data)
-    (staging / "oci-layout").write_bytes(_LAYOUT)
-    descriptor = {
-        "mediaType": INDEX_TYPE,
-        "digest": built.digest,
-        "size": len(built.index),
-        "annotations": {"org.opencontainers.image.ref.name": reference},
-    }
-    index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [descriptor]}
-    (staging / "index.json").write_bytes(dump_json(index))
-    shutil.rmtree(folder, ignore_errors=True)
-    staging.rename(folder)
-
-
-def _bounded(file: Path, limit: int) -> bytes:
     try:
-        if file.stat().st_size > limit:
-            raise FleetError(Code.LIMIT_EXCEEDED, f"more than {limit} bytes", place=str(file))
-        return file.read_bytes()
-    except FileNotFoundError as error:
-        raise FleetError(
-            Code.BUNDLE_INVALID,
-            "not a complete image layout",
-            place=str(file),
-            remedy="Build it with `fleetctl bundle build`.",
-        ) from error
+        files = staging / "blobs" / "sha256"
+        files.mkdir(parents=True)
+        for digest, data in chain([(digest_of(index), index)], blobs):
+            (files / digest.removeprefix("sha256:")).write_bytes(data)
+        (staging / _MARKER).write_bytes(_LAYOUT)
+        descriptor = {
+            "mediaType": INDEX_TYPE,
+            "artifactType": BUNDLE_TYPE,
+            "digest": digest_of(index),
+            "size": len(index),
+            "annotations": {"org.opencontainers.image.ref.name": version},
+        }
+        top = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [descriptor]}
+        (staging / "index.json").write_bytes(dump_json(top))
+        shutil.rmtree(folder, ignore_errors=True)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 class Layout:
-    """An image layout that holds one bundle."""
+    """An image layout, of this project or of another tool."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def document(self) -> bytes:
+        """Return the bytes of `index.json`.
+
+        Raises:
+            FleetError: BUNDLE_INVALID when there is none, LIMIT_EXCEEDED.
+        """
+        return self._bounded(self.folder / "index.json", MAX_INDEX)
+
     def index(self) -> bytes:
-        """Return the bytes of the bundle's index.
+        """Return the bytes of the index of the one bundle in the layout.
+
+        What else `index.json` lists lies beside the bundle, says nothing about it that is believed, and is passed over.
 
         Raises:
             FleetError: BUNDLE_INVALID when the layout is damaged or holds another number of bundles than one.
         """
         place = str(self.folder / "index.json")
-        data = _bounded(self.folder / "index.json", MAX_MANIFEST)
-        with Reader(load_json(data, Code.BUNDLE_INVALID, place), Code.BUNDLE_INVALID, place) as top:
-            top.integer("schemaVersion", 2, 2)
-            top.text("mediaType", INDEX_TYPE)
-            items = list(top.items("manifests", 2))
-            if len(items) != 1:
-                top.fail("manifests", f"expected one bundle, found {len(items)}")
-            with Reader(items[0][0], Code.BUNDLE_INVALID, items[0][1]) as entry:
-                entry.text("mediaType")
-                digest = entry.text("digest")
-                size = entry.integer("size", 1, MAX_INDEX)
-                entry.mapping("annotations", 16)
-        return self.read(digest, size)
+        top = Reader(load_json(self.document(), Code.BUNDLE_INVALID, place), Code.BUNDLE_INVALID, place)
+        top.integer("schemaVersion", 2, 2)
+        entries = [Reader(item, Code.BUNDLE_INVALID, at) for item, at in top.items("manifests", _MAX_ENTRIES)]
+        found = [entry for entry in entries if entry.text("mediaType") == INDEX_TYPE]
+        if len(found) != 1:
+            top.fail("manifests", f"expected one bundle, found {len(found)}")
+        return self.read(found[0].text("digest"), found[0].integer("size", 1, MAX_INDEX))
 
     def read(self, digest: str, size: int) -> bytes:
         """Return one blob of a known size.
@@ -92,7 +108,23 @@ class Layout:
         if not is_digest(digest):
             raise FleetError(Code.BUNDLE_INVALID, "not a digest", place=str(self.folder))
         file = self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
-        data = _bounded(file, size)
+        data = self._bounded(file, size)
         if len(data) != size or digest_of(data) != digest:
             raise FleetError(Code.DIGEST_MISMATCH, "the blob was changed", place=str(file))
         return data
+
+    def _bounded(self, file: Path, limit: int) -> bytes:
+        try:
+            return read_bounded(file, limit)
+        except OSError as error:
+            raise FleetError(
+                Code.BUNDLE_INVALID,
+                f"not a complete image layout: {error.strerror}",
+                place=str(file),
+                remedy="Build it with `fleetctl bundle build`.",
+            ) from error
+
+
+def is_layout(folder: Path) -> bool:
+    """Whether a folder is an image layout."""
+    return (folder / _MARKER).is_file()

@@ -25,6 +25,7 @@ from orchestrator.cli import (
     inventory,
     node,
     operate,
+    transfer,
     trusting,
     wit,
 )
@@ -138,6 +139,8 @@ def _accept_output(command: click.Command) -> None:
         command.params.append(option)
 
 
+for joining in transfer.COMMANDS:
+    bundle.bundle.add_command(joining)
 for command in COMMANDS:
     _accept_output(command)
     fleetctl.add_command(command)
