@@ -110,10 +110,15 @@ def _parse_agent(value: Value, place: str) -> ApplicationAgent:
 
 def _parse_bundle(reader: Reader) -> str:
     bundle = reader.text("bundle")
-    name, _, version = bundle.partition("@")
+    whose, _, version = bundle.partition("@")
+    team, slash, name = whose.rpartition("/")
     # A version with build metadata would be a second spelling of the same version.
-    if not is_name(name) or str(parse_version(version, reader.code, reader.at("bundle"))) != version:
-        reader.fail("bundle", f"{bundle[:64]!r} is not name@version")
+    if (
+        not is_name(name)
+        or (slash and not is_name(team))
+        or str(parse_version(version, reader.code, reader.at("bundle"))) != version
+    ):
+        reader.fail("bundle", f"{bundle[:64]!r} is not name@version or team/name@version")
     return bundle
 
 
