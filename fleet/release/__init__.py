@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from fleet.release.changes import AddDocument, ChangeKeys, EnterProduction, Operation, RemoveDocument, Renew, draft
 from fleet.release.difference import Difference, Sign, differences
-from fleet.release.inspection import RoleState, role_states
+from fleet.release.inspection import RoleState, online_keys, role_states
 from fleet.release.keys import (
     LIFETIMES,
     ONLINE_ROLES,
@@ -90,6 +90,7 @@ __all__ = [
     "format_named_key",
     "merge",
     "new_release",
+    "online_keys",
     "parse_named_key",
     "parse_staged",
     "publish",

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from tuf.api.metadata import Role, Root, Snapshot, Targets, Timestamp
 
-from fleet.release.keys import LIFETIMES, ROOT_ROLE, SNAPSHOT_ROLE, TIMESTAMP_ROLE, TOP_LEVEL_ROLES
+from fleet.release.keys import LIFETIMES, ONLINE_ROLES, ROOT_ROLE, SNAPSHOT_ROLE, TIMESTAMP_ROLE, TOP_LEVEL_ROLES
 from fleet.release.metadata_files import TIMESTAMP_FILE, latest, load, named_keys
 from fleet.targets import TARGETS_ROLE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from fleet.release.keys import NamedKey
+    from fleet.signing import PublicKey
     from fleet.trust import Release
 
 
@@ -65,3 +67,12 @@ def role_states(release: Release) -> tuple[RoleState, ...]:
         )
         for name, parent, described in parents
     )
+
+
+def online_keys(files: Mapping[str, bytes]) -> dict[str, tuple[tuple[PublicKey, ...], int]]:
+    """Return the keys of snapshot and timestamp that the newest root names, and how many of them have to sign."""
+    root = latest(files, Root, ROOT_ROLE).signed
+    return {
+        role: (tuple(key.public for key in named_keys(root, root.roles[role].keyids)), root.roles[role].threshold)
+        for role in ONLINE_ROLES
+    }

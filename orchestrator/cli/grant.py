@@ -25,7 +25,8 @@ from fleet.v1 import control_pb2 as pb
 from orchestrator.cli.render import Column, Row, exact, short_digest, when
 from orchestrator.cli.session import AGENT_NAME, parse_labels
 from orchestrator.cli.sources import open_layout, open_published
-from orchestrator.cli.trust import TrustDirectory, sign_document, synchronise
+from orchestrator.cli.trust import TrustDirectory, read_staged, sign_document, synchronise
+from orchestrator.cli.trust_change import tell_staged
 
 if TYPE_CHECKING:
     from fleet.trust import Release
@@ -137,7 +138,8 @@ def _show_difference(session: Session, proposed: Grant, old: Grant | None) -> No
 def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - click's own convention
     """Show what a grant changes, sign it, and publish it.
 
-    Exactly these bytes are signed, with the grants role's key.
+    Exactly these bytes are signed, with the grants role's key. Where the role takes more signatures than there are keys
+    here, or a publisher of its own publishes, the signed change is kept as a file for the next person.
     """
     output = session.output
     if output.machine and not yes:
@@ -162,7 +164,7 @@ def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - c
             output.note("Nothing was signed.")
             return ExitCode.REFUSED
         path = grant_path(proposed.agent, proposed.revision)
-        sign_document(directory, client, release, path, data, session.now())
+        staged = sign_document(directory, client, release, path, data, session.now())
     if output.machine:
         change = diff_grants(old, proposed)
         output.value(
@@ -173,8 +175,11 @@ def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - c
                 "digest": digest_of(data),
                 "widened": list(change.widened),
                 "narrowed": list(change.narrowed),
+                "staged": None if staged is None else str(staged),
             }
         )
+    elif staged is not None:
+        tell_staged(session, staged, read_staged(directory, staged))
     else:
         output.note(f"{proposed.agent} has grant revision {proposed.revision}, in effect from the next deploy on.")
     return ExitCode.OK

@@ -46,6 +46,14 @@ class Session:
         """
         return resolve(self.home, self.overrides)
 
+    def trust_folder(self) -> Path:
+        """Return the trust directory; who only signs needs no more than `--trust`.
+
+        Raises:
+            FleetError: as `context`.
+        """
+        return self.overrides.trust if self.overrides.trust is not None else self.context().trust
+
     def connect(self) -> AbstractContextManager[Client]:
         """Open a connection to the context's coordinator."""
         return client.connect(self.context())

@@ -28,7 +28,8 @@ from orchestrator.cli.sources import (
     reach,
     registry_options,
 )
-from orchestrator.cli.trust import TrustDirectory, sign_document, synchronise
+from orchestrator.cli.trust import TrustDirectory, read_staged, sign_document, synchronise
+from orchestrator.cli.trust_change import tell_staged
 
 if TYPE_CHECKING:
     from orchestrator.cli.session import Session
@@ -89,7 +90,9 @@ def _publish(session: Session, opened: Opened) -> None:
             client.put_blob(digest, opened.read(digest, sizes[digest]))
         session.output.note(f"{len(missing)} of {len(sizes)} blobs sent, {size(sum(sizes[d] for d in missing))}.")
         if listed is None:
-            sign_document(directory, client, release, path, opened.index, session.now())
+            staged = sign_document(directory, client, release, path, opened.index, session.now())
+            if staged is not None:
+                tell_staged(session, staged, read_staged(directory, staged))
 
 
 def _copy(session: Session, opened: Opened, target: str, access: Access) -> str:

@@ -3,12 +3,14 @@
 Owns: the trust directory. Its layout::
 
     root.json          the pinned root; copied to nodes
-    keys/ROLE.pem      Ed25519 private keys, mode 0600; a machine has only the roles it plays
+    keys/              private keys (`orchestrator.signers`); a machine has only those of the roles it plays
     repository/        TUF metadata files
     documents/PATH     the documents that the metadata lists
+    staged/NAME.json   changes that lack signatures, or somebody who publishes them
     log.checkpoint     the newest checkpoint of the audit log that was verified here
 
-Signing happens here and nowhere else; the coordinator receives finished metadata (`publish`).
+Signing happens here and nowhere else; the coordinator receives finished metadata (`publish`). Every change is staged
+first (`fleet.release`). Where the keys at hand are enough, it is published at once, and nobody sees more of it.
 """
 
 from __future__ import annotations
@@ -16,21 +18,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import click
+
 from fleet.errors import Code, FleetError
-from fleet.release import RoleKeys, add_target
+from fleet.floors import next_counters
+from fleet.release import (
+    MAX_STAGED,
+    AddDocument,
+    RoleKeys,
+    completed,
+    encode_staged,
+    online_keys,
+    parse_staged,
+    sign_staged,
+    stage,
+)
 from fleet.release import publish as sign_release
-from fleet.signing import SigningKey
-from fleet.targets import TRUST_PATH, role_of
-from fleet.trust import open_fleet_trust, open_release
+from fleet.targets import TRUST_PATH
+from fleet.trust import MAX_TARGET, open_fleet_trust, open_release
 from fleet.v1 import control_pb2 as pb
 from fleet.v1 import model_pb2
-from orchestrator.files import read_bounded
+from orchestrator.files import read_bounded, read_named
+from orchestrator.signers import KeyFolder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
+    from fleet.release import Operation, StagedChange
     from fleet.trust import FleetTrust, Release
     from orchestrator.cli.client import Client
 
@@ -66,14 +82,10 @@ class TrustDirectory:
         """The pinned root metadata."""
         return self._read("root.json", "Run `fleetctl init`, or copy root.json from the fleet's security officer.")
 
-    def role_key(self, role: str) -> SigningKey:
-        """Private key of a role.
-
-        Raises:
-            FleetError: NOT_FOUND when this machine does not play the role.
-        """
-        data = self._read(f"keys/{role}.pem", f"Do this on the machine that holds the key of the role {role}.")
-        return SigningKey.from_pem(data)
+    @property
+    def keys(self) -> KeyFolder:
+        """The private keys on this machine; a person is asked for the passphrase of an encrypted one."""
+        return KeyFolder(self.path / "keys", ask_passphrase)
 
     def files(self) -> dict[str, bytes]:
         """Metadata files of the local repository."""
@@ -87,6 +99,10 @@ class TrustDirectory:
         for file in (self.path / "repository").glob("*.json"):
             if file.name not in files:
                 file.unlink()
+
+    def staged(self) -> tuple[Path, ...]:
+        """Files of staged changes, sorted."""
+        return tuple(sorted((self.path / "staged").glob("*.json")))
 
     def document(self, path: str) -> bytes:
         """The operator's copy of a target."""
@@ -153,14 +169,99 @@ def publish(
     return reply
 
 
-def sign_document(
-    directory: TrustDirectory, client: Client, release: Release, path: str, data: bytes, now: datetime
-) -> None:
-    """Sign a new document with the key of the role that its path names, and publish it on top of `release`.
+def context_of(
+    directory: TrustDirectory, client: Client | None, release: Release, operations: tuple[Operation, ...]
+) -> dict[str, bytes]:
+    """Return the documents that a person compares the new ones with: what is replaced, and a grant's last revision."""
+    context: dict[str, bytes] = {}
+    for operation in operations:
+        if not isinstance(operation, AddDocument):
+            continue
+        folder = operation.path.rpartition("/")[0]
+        before = [operation.path] if operation.path in release.documents else []
+        if operation.path.startswith("grants/") and not before:
+            older = [t.path for t in release.targets(f"{folder}/") if t.path != operation.path]
+            before = sorted(older, key=lambda path: (len(path), path))[-1:]
+        for path in before:
+            context[path] = fetch_document(directory, client, release, path)
+    return context
+
+
+def fetch_document(directory: TrustDirectory, client: Client | None, release: Release, path: str) -> bytes:
+    """Return a listed document from this machine, or from the coordinator.
 
     Raises:
-        FleetError: NOT_FOUND when this machine does not play the role; else as `publish`.
+        FleetError: NOT_FOUND when neither has it; DIGEST_MISMATCH.
     """
-    keys = RoleKeys({r: (directory.role_key(r),) for r in (str(role_of(path)), "snapshot", "timestamp")})
-    files = add_target(release.files, keys, path, data, {}, now)
-    publish(directory, client, sign_release(files, keys, now), {path: data}, now)
+    target = release.target(path)
+    try:
+        return target.check(directory.document(path))
+    except FleetError:
+        if client is None:
+            raise
+    return target.check(client.get_blob(target.digest, MAX_TARGET))
+
+
+def conclude(
+    directory: TrustDirectory, client: Client | None, staged: StagedChange, release: Release, now: datetime
+) -> Path | None:
+    """Publish a change that is complete where this machine may; else keep it as a file for the next person.
+
+    Returns:
+        The file, or None when it is published.
+
+    Raises:
+        FleetError: as `publish` and `fleet.release.completed`.
+    """
+    if client is not None and staged.complete:
+        files = completed(staged, release)
+        keys = publisher_keys(directory, files)
+        if keys is not None:
+            publish(directory, client, sign_release(files, keys, now), staged.documents, now)
+            return None
+    name = "+".join(sorted(file.removesuffix(".json") for file in staged.files))
+    directory.write(f"staged/{name}.json", encode_staged(staged))
+    return directory.path / "staged" / f"{name}.json"
+
+
+def publisher_keys(directory: TrustDirectory, files: Mapping[str, bytes]) -> RoleKeys | None:
+    """Return the keys of snapshot and timestamp that metadata names; None unless enough of both are here."""
+    here = {signer.public: signer for signer in directory.keys.signers()}
+    named = online_keys(files)
+    keys = {role: tuple(here[key] for key in wanted if key in here) for role, (wanted, _) in named.items()}
+    return RoleKeys(keys) if all(len(keys[role]) >= named[role][1] for role in named) else None
+
+
+def sign_document(
+    directory: TrustDirectory, client: Client, release: Release, path: str, data: bytes, now: datetime
+) -> Path | None:
+    """Sign a new document with the keys at hand of the role that its path names, on top of `release`.
+
+    A bundle is noted with the next release counter of its name.
+
+    Returns:
+        None when it is published; else the file of the staged change, which others have to sign or publish.
+
+    Raises:
+        FleetError: as `conclude` and `fleet.release.stage`.
+    """
+    custom = next_counters(release, path) if path.startswith("bundles/") else {}
+    operations = (AddDocument(path, data, custom),)
+    context = context_of(directory, client, release, operations)
+    staged = sign_staged(stage(release, operations, path, now, context), directory.keys.signers())
+    return conclude(directory, client, staged, release, now)
+
+
+def read_staged(directory: TrustDirectory, file: Path) -> StagedChange:
+    """Read and verify a staged change.
+
+    Raises:
+        FleetError: CONFIG_INVALID when it cannot be read; else as `fleet.release.parse_staged`.
+    """
+    return parse_staged(read_named(file, MAX_STAGED), directory.root, str(file))
+
+
+def ask_passphrase(name: str) -> str:
+    """Ask the person at the terminal."""
+    answer: str = click.prompt(f"Passphrase of the key {name}", hide_input=True, err=True)
+    return answer
