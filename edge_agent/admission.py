@@ -43,7 +43,7 @@ from fleet.revocations import Kind, Revocations
 from fleet.wit import parse_interface
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -52,6 +52,11 @@ if TYPE_CHECKING:
     from fleet.grants import Authority, Grant, ImportDecision
     from fleet.model import AssignedAgent, FusedAgent
     from fleet.trust import Release
+
+
+def _no_secrets(_agent: str, _authority: Authority) -> Mapping[str, int]:
+    """Return no secret: for nodes that have none."""
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class NodeContext:
         now: the time, never earlier than `fresh_at`.
         revocations: what may not run any more.
         floors: smallest releases that may still run.
+        secrets: names and versions of what the node has for an agent, as far as an authority lets it hold them.
     """
 
     release: Release
@@ -83,6 +89,7 @@ class NodeContext:
     fleet_ceilings: Sequence[Ceiling] = ()
     revocations: Revocations = field(default_factory=Revocations)
     floors: Floors = field(default_factory=Floors)
+    secrets: Callable[[str, Authority], Mapping[str, int]] = _no_secrets
 
     @property
     def ceilings(self) -> tuple[Ceiling, ...]:
@@ -193,6 +200,7 @@ def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
         links=_links(spec.name, parts, stubs),
         fusion=_fusion(parts) if spec.fused else None,
         volumes=_volumes(spec.name, authority, context.volumes),
+        secrets=_secrets(spec.name, parts, context),
     )
     return AdmittedAgent(start, min(part.valid_until for part in parts), own.exports)
 
@@ -288,6 +296,24 @@ def _volumes(agent: str, authority: Authority, declared: Mapping[str, VolumeFold
         for name, folder in declared.items()
         if authority.allows(PREOPENS, volume=f"{NODE}{name}", mode="read")
     }
+
+
+def _secrets(agent: str, parts: Sequence[_Part], context: NodeContext) -> Mapping[str, str]:
+    """Secrets of the whole, by name: the part that each was sealed for and may hold it, and its version."""
+    secrets: dict[str, str] = {}
+    for part in parts:
+        owner = part.component.agent
+        for name, version in context.secrets(owner, part.authority).items():
+            source = f"{owner}#{version}"
+            if secrets.setdefault(name, source) != source:
+                raise FleetError(
+                    Code.LINK_INVALID,
+                    f"two parts of {agent} have different secrets named {name}",
+                    agent=agent,
+                    secret=name,
+                    remedy="Set one of them under another name, or link the agents with `isolation: store`.",
+                )
+    return secrets
 
 
 def _fusion(parts: Sequence[_Part]) -> Fusion:

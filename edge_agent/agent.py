@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
 import logging
 import os
 import random
 import signal
 import sys
 import uuid
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,8 @@ from edge_agent.blobs import Blobs
 from edge_agent.clock import SystemClock
 from edge_agent.config import Settings, load_settings
 from edge_agent.crashes import Crashes, CrashKeeper, engine_name
-from edge_agent.disk import PRIVATE_FOLDER, LocalDisk, read_named, replace_file
+from edge_agent.data_dir import lock_data_dir, prepare_data_dir
+from edge_agent.disk import LocalDisk, read_named, replace_file
 from edge_agent.identity import Identity, IdentityStore, agent_version
 from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger
@@ -33,6 +33,8 @@ from edge_agent.listing import check_listed
 from edge_agent.node import LocalNode
 from edge_agent.replaying import replay_files
 from edge_agent.runner.host import RunnerHost, RunnerPaths
+from edge_agent.secret_keeper import SecretKeeper
+from edge_agent.secret_store import SecretStore
 from edge_agent.sensors import Sensors, SensorTable, parse_sources
 from edge_agent.supervision import Parts
 from edge_agent.supervisor import Supervisor
@@ -40,22 +42,22 @@ from edge_agent.timekeeper import Timekeeper
 from edge_agent.traffic import Inputs
 from edge_agent.triggers import HostTelemetry
 from edge_agent.trust_store import MAX_ROOT, TrustStore
+from edge_agent.vault import CACHE, FileVault
 from fleet.errors import Code, ExitCode, FleetError
 from fleet.grants import parse_ceiling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from edge_agent.clock import Clock
     from edge_agent.disk import Disk
     from edge_agent.link.link import Link
     from edge_agent.runtime import Runtime
     from edge_agent.sensors import Source
+    from edge_agent.vault import Vault
     from fleet.grants import Authority
     from fleet.model import AssignedAgent
-
-FOLDERS = ("keys", "trust", "ledger", "blobs", "state", "cache", "cache/compiled", "crashes", "run")
-"""What a data directory consists of, beside `node.json`, `agent.toml`, `ceiling.yaml` and `sensors.yaml`."""
+    from fleet.signing import PublicKey
 
 MAX_DOCUMENT = 256 * 1024
 """Bytes of `ceiling.yaml` and of `sensors.yaml`."""
@@ -77,10 +79,17 @@ class Node:
         runtime: runs the agents; opened by the caller, closed by the caller.
         clock: time.
         rng: jitter.
+        vault: keeps the node's own keys; files of the data directory unless another is given.
     """
 
     def __init__(
-        self, settings: Settings, identity: Identity, runtime: Runtime, clock: Clock, rng: random.Random
+        self,
+        settings: Settings,
+        identity: Identity,
+        runtime: Runtime,
+        clock: Clock,
+        rng: random.Random,
+        vault: Vault | None = None,
     ) -> None:
         data, disk = settings.data_dir, LocalDisk()
         self._settings = settings
@@ -95,6 +104,9 @@ class Node:
         self._clock = clock = Timekeeper(clock, self._trust, self.journal)
         crashes = Crashes(disk, data / "crashes")
         self._crashes = CrashKeeper(crashes, self.journal, clock, identity.node, engine_name())
+        self.secrets = SecretStore(
+            disk, data / "secrets", identity, vault or FileVault(data / "keys"), self._secret_keys
+        )
         sources = _read_sources(disk, data / "sensors.yaml")
         table = SensorTable(sources, clock, lambda kind, message: self.journal.event(clock.now(), "", kind, message))
         self._sensors = Sensors(sources, table, clock, rng)
@@ -115,19 +127,24 @@ class Node:
             identity,
             Stores(self._trust, Ledger(disk, data / "ledger"), self._blobs),
             self.supervisor.desire,
-            self.supervisor.reconsider,
+            self._reconsider,
             self.journal,
             clock,
+        )
+        self._keeper = SecretKeeper(
+            self.secrets, self._store.bound_key, self.supervisor.reconsider, self.journal, clock
         )
 
     async def run(self) -> None:
         """Run what is on disk, then stay connected; returns only by cancellation."""
+        self._keeper.boot()
         self.adoption.boot()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.supervisor.run())
             group.create_task(self._clock.run())
             group.create_task(self._crashes.run())
             group.create_task(self._sensors.run())
+            group.create_task(self._keeper.run())
             group.create_task(self._link().run(self._identity))
 
     async def _admit(self, spec: AssignedAgent) -> AdmittedAgent:
@@ -135,6 +152,14 @@ class Node:
 
     async def _granted(self, spec: AssignedAgent) -> Authority:
         return await granted(spec, self._context(spec))
+
+    def _secret_keys(self) -> tuple[PublicKey, ...]:
+        adopted = self._trust.adopted
+        return () if adopted is None else adopted.fleet.secret_keys
+
+    def _reconsider(self) -> None:
+        self.supervisor.reconsider()
+        self._keeper.release_changed()
 
     def _check_listed(self, spec: AssignedAgent) -> None:
         adopted = self._trust.adopted
@@ -156,6 +181,7 @@ class Node:
             now=self._clock.now(),
             revocations=adopted.revocations,
             floors=adopted.floors,
+            secrets=self.secrets.versions,
         )
 
     def _link(self) -> Link:
@@ -186,31 +212,8 @@ class Node:
             self._clock,
         )
         node.crash_keeper = self._crashes
+        node.secret_keeper = self._keeper
         return Link(node, self._store, numbers, self._clock, self._random)
-
-
-def prepare_data_dir(data_dir: Path) -> None:
-    """Make the folders of a data directory, durably and readable by their owner only."""
-    for folder in (data_dir, *(data_dir / name for name in FOLDERS)):
-        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-        LocalDisk().sync(folder.parent)
-
-
-@contextmanager
-def lock_data_dir(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory for this process; two supervisors over one ledger would each undo the other.
-
-    Raises:
-        FleetError: ALREADY_EXISTS when another process holds it.
-    """
-    with (data_dir / "run" / "lock").open("wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FleetError(
-                Code.ALREADY_EXISTS, f"another edge-agent runs on {data_dir}", place=str(data_dir)
-            ) from error
-        yield
 
 
 def _read_ceiling(disk: Disk, path: Path) -> Authority | None:
@@ -256,10 +259,14 @@ async def run(settings: Settings) -> None:
             data / HTTP_AUTHORITIES,
             settings.inference,
         )
-        runtime = RunnerHost(paths, node=identity.node, clock=clock)
+        vault = FileVault(data / "keys")
+        key = partial(vault.key, CACHE)
+        runtime = RunnerHost(paths, node=identity.node, clock=clock, cache_key=key)
         await runtime.open()
         try:
-            await _until_signal(Node(settings, identity, runtime, clock, random.SystemRandom()))
+            node = Node(settings, identity, runtime, clock, random.SystemRandom(), vault)
+            runtime.unseal = node.secrets.unseal
+            await _until_signal(node)
         finally:
             await runtime.close()
 

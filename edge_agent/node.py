@@ -13,13 +13,14 @@ from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from edge_agent.adoption import Adoption, Remote
     from edge_agent.clock import Clock
     from edge_agent.crashes import CrashKeeper
     from edge_agent.identity import BoundKey, Identity
     from edge_agent.journal import Journal
+    from edge_agent.secret_keeper import SecretKeeper
     from edge_agent.supervision import Accepted
     from edge_agent.supervisor import Supervisor
     from fleet.crash import CrashSummary
@@ -48,6 +49,8 @@ class LocalNode:
         self._clock = clock
         self.crash_keeper: CrashKeeper | None = None
         """Keeps the crash reports, where there is a place for them."""
+        self.secret_keeper: SecretKeeper | None = None
+        """Keeps the secrets that are sealed for the node, where there is a place for them."""
         self._receipt: tuple[Accepted, bytes] | None = None
 
     def observed(self) -> ObservedState:
@@ -74,6 +77,15 @@ class LocalNode:
     async def refresh(self, remote: Remote) -> None:
         """Adopt the newest release (see `Adoption.refresh`)."""
         await self._adoption.refresh(remote)
+
+    def sealing_key(self) -> bytes:
+        """Return the signed statement about the key that secrets are sealed for; empty: the node takes none."""
+        return b"" if self.secret_keeper is None else self.secret_keeper.statement()
+
+    def keep_secrets(self, envelopes: Sequence[bytes]) -> None:
+        """Take the whole set of the node's secrets in (see `SecretKeeper.offer`)."""
+        if self.secret_keeper is not None:
+            self.secret_keeper.offer(envelopes)
 
     async def call(self, agent: str, invocation: str, deadline_ms: int) -> str:
         """Call an agent (see `Supervisor.call`)."""

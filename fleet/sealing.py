@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from fleet.documents import Value
-    from fleet.signing import PublicKey, SigningKey
+    from fleet.signing import Signer, VerifyingKey
 
 SEALED_TYPE: Final = "application/vnd.fleet.sealed-secret.v1+json"
 SEALING_KEY_TYPE: Final = "application/vnd.fleet.sealing-key.v1+json"
@@ -200,13 +200,13 @@ def unseal(sealed: Sealed, private: bytes) -> SecretValue:
     return SecretValue(SecretKind(kind), clear[start : start + size])
 
 
-def sign_sealed(sealed: Sealed, key: SigningKey) -> bytes:
+def sign_sealed(sealed: Sealed, key: Signer) -> bytes:
     """Make the envelope of a sealed secret."""
     payload = dump_json(sealed.label.values() | {"key": sealed.key, "ciphertext": encode_base64(sealed.ciphertext)})
     return sign_envelope(SEALED_TYPE, payload, [key])
 
 
-def open_sealed(envelope: bytes, keys: Collection[PublicKey], *, fleet: str, node: str) -> Sealed:
+def open_sealed(envelope: bytes, keys: Collection[VerifyingKey], *, fleet: str, node: str) -> Sealed:
     """Verify a sealed secret as the node that it is for, or as the operator (`ESCROW`).
 
     Checks, in this order:
@@ -246,7 +246,7 @@ def read_sealed(payload: bytes) -> Sealed:
         return Sealed(label, top.text("key"), _bytes(top, "ciphertext"))
 
 
-def sign_statement(statement: SealingKeyStatement, key: SigningKey) -> bytes:
+def sign_statement(statement: SealingKeyStatement, key: Signer) -> bytes:
     """Make the envelope of a node's statement with its bound key."""
     payload = dump_json(
         {
@@ -260,7 +260,7 @@ def sign_statement(statement: SealingKeyStatement, key: SigningKey) -> bytes:
     return sign_envelope(SEALING_KEY_TYPE, payload, [key])
 
 
-def open_statement(envelope: bytes, *, fleet: str, node: str, epoch: int, key: PublicKey) -> SealingKeyStatement:
+def open_statement(envelope: bytes, *, fleet: str, node: str, epoch: int, key: VerifyingKey) -> SealingKeyStatement:
     """Verify what a node says about its sealing key.
 
     Checks, in this order:
@@ -286,7 +286,7 @@ def open_statement(envelope: bytes, *, fleet: str, node: str, epoch: int, key: P
     return said
 
 
-def _payload(envelope: bytes, payload_type: str, keys: Collection[PublicKey], limit: int) -> bytes:
+def _payload(envelope: bytes, payload_type: str, keys: Collection[VerifyingKey], limit: int) -> bytes:
     if len(envelope) > limit:  # 1
         raise FleetError(Code.LIMIT_EXCEEDED, f"an envelope of {len(envelope)} bytes", limit=limit)
     return verify_envelope(envelope, payload_type, keys)  # 2

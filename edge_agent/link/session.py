@@ -24,6 +24,7 @@ from fleet.v1 import node_pb2 as pb
 from fleet.v1 import node_pb2_grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from random import Random
 
@@ -72,6 +73,14 @@ class Node(Commanded, Protocol):
 
     def receipt(self) -> bytes | None:
         """Return the signed receipt of the newest applied desired state."""
+        ...
+
+    def sealing_key(self) -> bytes:
+        """Return the signed statement about the key that secrets are sealed for; may be empty."""
+        ...
+
+    def keep_secrets(self, envelopes: Sequence[bytes]) -> None:
+        """Take the whole set of the node's secrets in, soon."""
         ...
 
     async def accept(self, desired: DesiredState, remote: CoordinatorRemote) -> None:
@@ -172,6 +181,7 @@ class Session:
             accepted_generation=observed.generation,
             accepted_digest=observed.digest,
             observed=wire.to_pb_observed(observed),
+            sealing_key=self._node.sealing_key(),
         )
         await self._write(pb.NodeMessage(hello=hello))
         try:
@@ -195,6 +205,8 @@ class Session:
                     self._has_desired.set()
                 case "command":
                     await self._begin(message.command)
+                case "secrets":
+                    self._node.keep_secrets(message.secrets.envelopes)
                 case "logs":
                     self._node.journal.listen(enabled=message.logs.enabled)
                 case "welcome":

@@ -86,7 +86,6 @@ class RunnerHost:
         clock: wall clock for exits and losses.
         spawn_zygote: False where the zygote is a unit of its own.
         cache_key: gives the key of the compiled code, where it is kept elsewhere than in the file of `paths`.
-        unseal: gives the secrets of an agent in clear, asked right before they are sent to its runner.
     """
 
     def __init__(
@@ -97,9 +96,9 @@ class RunnerHost:
         clock: Clock,
         spawn_zygote: bool = True,
         cache_key: Callable[[], bytes] | None = None,
-        unseal: Callable[[AgentStart], Mapping[str, HeldSecret]] = no_secrets,
     ) -> None:
-        self._unseal = unseal
+        self.unseal: Callable[[AgentStart], Mapping[str, HeldSecret]] = no_secrets
+        """Gives the secrets of an agent in clear; asked right before they are sent to its runner."""
         self._node = node
         self._paths = paths
         self._clock = clock
@@ -154,7 +153,7 @@ class RunnerHost:
         )
         runner = await self._runner(agent.application)
         try:
-            await runner.start(order(agent, self._paths, self._unseal(agent)), module)
+            await runner.start(order(agent, self._paths, self.unseal(agent)), module)
         finally:
             self._schedule_idle(runner)
 
@@ -171,7 +170,7 @@ class RunnerHost:
         module_key = agent.code_digest, fuel
         self._known[agent.name] = replace(older, module=module_key, deadline_ms=limits.deadline_ms, older=older)
         try:
-            await runner.replace(order(agent, self._paths, self._unseal(agent)), probation, module)
+            await runner.replace(order(agent, self._paths, self.unseal(agent)), probation, module)
         except BaseException:
             self._fall_back(agent.name)
             raise

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.agent import main, prepare_data_dir
+from edge_agent.agent import main
+from edge_agent.data_dir import prepare_data_dir
 from fleet.errors import ExitCode
 
 

@@ -14,6 +14,7 @@ import pytest
 from edge_agent import agent
 from edge_agent.clock import SystemClock
 from edge_agent.config import Settings
+from edge_agent.data_dir import lock_data_dir
 from edge_agent.disk import LocalDisk
 from edge_agent.identity import Identity, IdentityStore
 from edge_agent.link import session as session_module
@@ -444,7 +445,7 @@ async def test_a_renewal_that_fails_does_not_end_a_valid_certificate(
 
 
 async def test_one_data_directory_belongs_to_one_process(node: RunningNode) -> None:
-    with agent.lock_data_dir(node.folder), pytest.raises(FleetError) as caught, agent.lock_data_dir(node.folder):
+    with lock_data_dir(node.folder), pytest.raises(FleetError) as caught, lock_data_dir(node.folder):
         pass
     assert caught.value.code is Code.ALREADY_EXISTS
 
