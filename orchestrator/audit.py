@@ -1,42 +1,30 @@
 """The audit log: an append-only Merkle tree of everything that changed who may do what.
 
 Owns: what a leaf is, appending it in the transaction of the change that it records, and the signed statements about the
-tree: checkpoints (c2sp.org/tlog-checkpoint) and inclusion proofs (c2sp.org/tlog-proof). A leaf is either a DSSE
-envelope as its signer made it (an assignment, a node's receipt) or an event in canonical JSON. Nothing here, or
+tree: checkpoints (c2sp.org/tlog-checkpoint) and inclusion proofs (c2sp.org/tlog-proof). What a leaf is made of is
+said in `fleet.leaves`. Nothing here, or
 anywhere, changes or removes a leaf: triggers of the database refuse it, and nodes that hold a checkpoint would notice.
 """
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from fleet import merkle
 from fleet.checkpoint import format_proof, format_vkey, sign_checkpoint
-from fleet.documents import dump_json
-from fleet.times import to_ms
+from fleet.leaves import event_leaf as event_leaf  # noqa: PLC0414 - whoever appends a leaf finds its form here
 from orchestrator.store import audit as rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
 
     from fleet.signing import SigningKey
 
-EVENT_SCHEMA = "fleet.audit/v1"
-
-
-def event_leaf(kind: str, at: datetime, actor: str, **facts: object) -> bytes:
-    """Write an event as a leaf.
-
-    Args:
-        kind: `source:subject:action`, for example `node:certificate:issued`.
-        at: when it happened, by the coordinator's clock.
-        actor: `user/NAME`, `node/NAME` or `coordinator`.
-        facts: JSON values; never a secret.
-    """
-    return dump_json({"schema": EVENT_SCHEMA, "kind": kind, "at_ms": to_ms(at), "actor": actor, "facts": facts})
+PREFACE: ContextVar[Callable[[Connection, int], Sequence[bytes]] | None] = ContextVar("preface", default=None)
+"""Makes the leaves that belong before the next ones: the signed action of who calls (`orchestrator.actions`)."""
 
 
 class AuditLog:
@@ -55,11 +43,16 @@ class AuditLog:
     def append(self, connection: Connection, leaves: Sequence[bytes]) -> int:
         """Append leaves in a write transaction and return the index of the first."""
         size = rows.log_size(connection)
+        preface = PREFACE.get()
+        before = () if preface is None else preface(connection, size)
+        leaves = (*before, *leaves)
+        if not leaves:
+            return size
         nodes = merkle.append(
             lambda level, index: rows.read_hash(connection, level, index), size, map(merkle.leaf_hash, leaves)
         )
         rows.insert_leaves(connection, size, leaves, nodes)
-        return size
+        return size + len(before)
 
     def checkpoint(self, connection: Connection) -> bytes:
         """Return the signed note about the log as the transaction sees it."""

@@ -135,6 +135,16 @@ class Files:
         return self.data_dir / "keys" / "operator-ca.crt"
 
     @property
+    def login_authority_key(self) -> Path:
+        """P-256 key of the authority that signs operators when they log in; may be absent: then nobody logs in."""
+        return self.data_dir / "keys" / "login-ca.pem"
+
+    @property
+    def login_authority(self) -> Path:
+        """Certificate of the login authority, signed by the operator authority."""
+        return self.data_dir / "keys" / "login-ca.crt"
+
+    @property
     def server_key(self) -> Path:
         """Key of the session port."""
         return self.data_dir / "tls" / "server.pem"

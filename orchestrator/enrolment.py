@@ -24,7 +24,8 @@ from fleet.model import Event
 from fleet.names import is_name
 from fleet.times import to_ms
 from orchestrator.audit import event_leaf
-from orchestrator.pki import NODE_LIFETIME, NodeIdentity, issue_node
+from orchestrator.pki import NODE_LIFETIME, issue_node
+from orchestrator.principals import NodeIdentity
 from orchestrator.store import nodes as rows
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Enrolment:
     Args:
         random_bytes: source of secrets (`secrets.token_bytes`).
         journal: takes an event for operators to see.
-        expel: ends the session of a node whose certificate just lost its worth.
+        expel: ends the calls of a node whose certificate just lost its worth.
     """
 
     def __init__(  # noqa: PLR0913 - a composition root calls it once, by keyword
@@ -116,7 +117,7 @@ class Enrolment:
         clock: Clock,
         random_bytes: Callable[[int], bytes],
         journal: Callable[[Event], None],
-        expel: Callable[[str, str], None],
+        expel: Callable[[str, FleetError], None],
     ) -> None:
         self._store = store
         self._log = log
@@ -156,6 +157,29 @@ class Enrolment:
             self._log.append(connection, [leaf])
         text = ".".join((TOKEN_VERSION, _base64url(self._authority.enrolment_pin), identifier, _base64url(secret)))
         return text, expires
+
+    def tokens(self) -> tuple[rows.TokenRow, ...]:
+        """Return the join tokens that have not expired."""
+        with self._store.control.read() as connection:
+            return rows.list_tokens(connection, to_ms(self._clock()))
+
+    def revoke_token(self, identifier: str, operator: str) -> None:
+        """Make a join token worthless; a node that joined with it stays.
+
+        Raises:
+            FleetError: NOT_FOUND.
+        """
+        with self._store.control.write() as connection:
+            token = rows.get_token(connection, identifier)
+            if token is None:
+                raise FleetError(
+                    Code.NOT_FOUND, "no such join token", remedy="List them with `fleetctl node token list`."
+                )
+            rows.drop_token(connection, identifier)
+            leaf = event_leaf(
+                "node:token:revoked", self._clock(), f"user/{operator}", node=token.node, token=identifier
+            )
+            self._log.append(connection, [leaf])
 
     def nonce(self) -> bytes:
         """Make a challenge; its stream keeps it."""
@@ -204,7 +228,8 @@ class Enrolment:
             )
             rows.take_token(connection, token_id, proof.bound_key)
             issued = self._issue(connection, node, proof.csr, now, "node:identity:enrolled")
-        self._expel(issued.node, "the node was enrolled again")
+        again = FleetError(Code.CERTIFICATE_INVALID, "the node was enrolled again", node=issued.node)
+        self._expel(f"node/{issued.node}", again)
         self._journal(Event(now, issued.node, "", "node:identity:enrolled", f"epoch {issued.epoch}"))
         return issued
 
@@ -255,7 +280,7 @@ class Enrolment:
                     )
                 ],
             )
-        self._expel(name, "the node is locked")
+        self._expel(f"node/{name}", FleetError(Code.NODE_LOCKED, reason, node=name))
         self._journal(Event(now, name, "", "node:identity:locked", reason))
         raise FleetError(Code.NODE_LOCKED, reason, node=name)
 
@@ -272,6 +297,7 @@ class Enrolment:
             sequence=node.sequence,
             labels=dict(node.labels),
             bound_key=read_public_key(node.bound_key).key_id,
+            public_key=node.bound_key.hex(),
         )
         self._log.append(connection, [leaf])
         return Issued(node.name, node.epoch, node.sequence, certificate, node.labels)

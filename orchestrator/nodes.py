@@ -1,7 +1,7 @@
 """What nodes say, and what the coordinator knows about them.
 
 Owns: who may open a session, the record of reports (every one in memory, transitions in the store), events, receipts
-as leaves of the audit log, and the desired state that a session shall push. Silence is recorded as silence: a node
+as leaves of the audit log. Silence is recorded as silence: a node
 without a session is offline, and nothing is concluded about its agents.
 """
 
@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 from fleet.assignment import MAX_COUNTER, open_receipt
 from fleet.errors import Code, FleetError
 from fleet.keys import read_public_key
-from fleet.model import DesiredState, Event, Phase
+from fleet.leaves import RECEIVED
+from fleet.model import Event, Phase
 from fleet.times import to_ms
 from fleet.wire import decode_observed, encode_observed
+from orchestrator.audit import event_leaf
 from orchestrator.director import agents_of
 from orchestrator.inventory import Report
 from orchestrator.projections import record_receipt
+from orchestrator.regress import TWO_MACHINES, Boots, Reported, remember
 from orchestrator.store import nodes as rows
 from orchestrator.store import telemetry
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from orchestrator.director import Director
     from orchestrator.inventory import Inventory
     from orchestrator.journal import Journal
-    from orchestrator.pki import NodeIdentity
+    from orchestrator.principals import NodeIdentity
     from orchestrator.store.database import Store
 
 MAX_VERSION_TEXT = 64
@@ -57,26 +60,26 @@ class NodeState(StrEnum):
     ONLINE = "online"
     OFFLINE = "offline"
     LOCKED = "locked"
+    REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What a node says when it opens a session."""
+    """What a node says when it opens a session.
+
+    Attributes:
+        boot_id: another one for each start of the node's program.
+        root_version: of the release that it has adopted; 0 when none is. `release_version` is its timestamp's.
+    """
 
     agent_version: str
     architecture: str
     accepted_generation: int
     accepted_digest: str
     observed: ObservedState | None
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """The newest desired state of a node, ready to push."""
-
-    generation: int
-    digest: str
-    state: DesiredState
+    boot_id: str = ""
+    root_version: int = 0
+    release_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,11 @@ class NodeView:
     last_seen_ms: int
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should look at."""
+        return (self.row.warning,) if self.row.warning else ()
+
+    @property
     def healthy(self) -> int:
         """Agents that run."""
         agents = () if self.observed is None else self.observed.agents
@@ -102,6 +110,7 @@ class Nodes:
 
     Args:
         changed: tells the rollouts to look at the reports again.
+        suspect: locks a node whose identity seems to be in two places.
     """
 
     def __init__(  # noqa: PLR0913 - a composition root calls it once, by keyword
@@ -115,6 +124,7 @@ class Nodes:
         journal: Journal,
         clock: Clock,
         changed: Callable[[], None],
+        suspect: Callable[[str, str], None],
     ) -> None:
         self._fleet = fleet
         self._store = store
@@ -124,6 +134,8 @@ class Nodes:
         self._journal = journal
         self._clock = clock
         self._changed = changed
+        self._suspect = suspect
+        self._boots = Boots()
         self._receipts: dict[str, _LastReceipt] = {}
 
     def restore(self) -> None:
@@ -154,11 +166,18 @@ class Nodes:
         self.admit(identity)
         if greeting.accepted_generation >= MAX_COUNTER:
             raise FleetError(Code.MESSAGE_INVALID, "a generation beyond the greatest", place="hello")
+        if self._boots.is_back(identity.name, identity.epoch, greeting.boot_id):
+            self._suspect(identity.name, TWO_MACHINES)
+            raise FleetError(Code.NODE_LOCKED, TWO_MACHINES, node=identity.name)
         now = self._clock()
         with self._store.control.write() as connection:
             node = rows.get_node(connection, identity.name)
             if node is None:
                 raise FleetError(Code.CERTIFICATE_INVALID, f"{identity.name} is gone")
+            reported = Reported.by(greeting)
+            lost = reported.behind(Reported.known(node, self._inventory.report(node.name)))
+            node = remember(node, reported, lost)
+            rows.put_node(connection, node)
             version, architecture = (
                 text[:MAX_VERSION_TEXT] for text in (greeting.agent_version, greeting.architecture)
             )
@@ -169,6 +188,8 @@ class Nodes:
                 or (greeting.accepted_generation == stored.generation and greeting.accepted_digest != stored.digest)
             )
             self._director.renew(connection, node, now, above=greeting.accepted_generation if ahead else 0)
+        if lost:
+            self._journal.append(Event(now, node.name, "", "node:state:regressed", node.warning))
         if self._inventory.open(identity.name, session):
             self._journal.append(Event(now, identity.name, "", "node:session:online", f"runs {version}"))
         if greeting.observed is not None:
@@ -222,17 +243,10 @@ class Nodes:
             count = last.count + 1 if last is not None and last.generation == receipt.generation else 1
             if count > MAX_RECEIPTS:
                 raise FleetError(Code.LIMIT_EXCEEDED, f"{count} receipts for one generation", limit=MAX_RECEIPTS)
-            leaf = self._log.append(connection, [envelope])
+            received = event_leaf(RECEIVED, now, f"node/{node.name}", envelope=envelope.decode())
+            leaf = self._log.append(connection, [received])
             record_receipt(connection, receipt, leaf, now)
         self._receipts[node.name] = _LastReceipt(envelope, receipt.generation, count)
-
-    def order(self, name: str) -> Order | None:
-        """Return the newest desired state with a proof made now; None when the node has never had one."""
-        with self._store.control.read() as connection:
-            row = rows.get_desired(connection, name)
-            if row is None:
-                return None
-            return Order(row.generation, row.digest, self._director.desired_state(connection, row))
 
     def list(self) -> tuple[NodeView, ...]:
         """Return every node, by name."""
@@ -256,7 +270,7 @@ class Nodes:
     def _view(self, row: rows.NodeRow, desired: rows.DesiredRow | None, online: frozenset[str]) -> NodeView:
         report = self._inventory.report(row.name)
         if row.locked:
-            state = NodeState.LOCKED
+            state = NodeState.LOCKED if row.revoked_ms is None else NodeState.REVOKED
         elif row.name in online:
             state = NodeState.ONLINE
         else:

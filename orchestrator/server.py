@@ -10,12 +10,10 @@ import argparse
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,46 +25,31 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from fleet.errors import Code, ExitCode, FleetError
-from fleet.signing import SigningKey
-from fleet.v1 import control_pb2, control_pb2_grpc, enrolment_pb2, enrolment_pb2_grpc, node_pb2, node_pb2_grpc
-from orchestrator.audit import AuditLog
-from orchestrator.blobs import Blobs
-from orchestrator.changes import Changes
+from fleet.v1 import control_pb2, control_pb2_grpc, enrolment_pb2_grpc, node_pb2, node_pb2_grpc
+from orchestrator.actions import Actions
 from orchestrator.clock import system_clock
-from orchestrator.conductor import conduct
+from orchestrator.conductor import conduct, tend
 from orchestrator.config import Endpoint, load_settings
-from orchestrator.deployments import Deployments
-from orchestrator.director import Director
-from orchestrator.enrolment import Authority, Enrolment
-from orchestrator.fetching import Fetching
-from orchestrator.inventory import Inventory
-from orchestrator.journal import Journal
-from orchestrator.logs import Logs
-from orchestrator.nodes import Nodes
-from orchestrator.pki import KeyPair, NodeIdentity, load_certificate, spki_pin
-from orchestrator.releases import Identity, Releases
-from orchestrator.rollouts import Rollouts
-from orchestrator.rpc.auth import Authentication
+from orchestrator.principals import Authorities, load_certificate
+from orchestrator.rpc.auth import Authentication, Gates
 from orchestrator.rpc.control import ControlService
-from orchestrator.rpc.enrolment import EnrolmentService
+from orchestrator.rpc.credentials import enrolment_credentials, read_file, session_credentials
+from orchestrator.rpc.enrolment import EnrolmentService, strangers
 from orchestrator.rpc.interceptor import AroundInterceptor
+from orchestrator.rpc.live import LiveCalls
 from orchestrator.rpc.node import NodeService
-from orchestrator.rpc.services import Services
 from orchestrator.rpc.status import translated
-from orchestrator.sessions import Sessions
-from orchestrator.store.database import Store
-from orchestrator.workers import Workers
+from orchestrator.wiring import build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import ModuleType
 
     from orchestrator.clock import Clock
     from orchestrator.config import Settings
+    from orchestrator.rpc.services import Services
 
 _LOG = logging.getLogger(__name__)
 
-WORKER_THREADS = 4
 STOP_GRACE_S = 2.0
 """How long calls may go on after SIGTERM; sessions end at once, somebody who follows logs never would."""
 
@@ -93,6 +76,18 @@ OPTIONS = (
 )
 
 
+# Whoever has no certificate gets little room: a handshake is short, and so is all that there is to say after it.
+STRANGERS = (
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_allowed_incoming_connections", 1_024),
+    ("grpc.max_concurrent_streams", 8),
+    ("grpc.max_metadata_size", 4 * 1024),
+    ("grpc.max_connection_idle_ms", 30_000),
+    ("grpc.max_connection_age_ms", 90_000),
+    ("grpc.max_connection_age_grace_ms", 5_000),
+)
+
+
 class Coordinator:
     """A running coordinator; made by `start`.
 
@@ -108,22 +103,23 @@ class Coordinator:
         servers: tuple[aio.Server, aio.Server],
         addresses: tuple[Endpoint, Endpoint],
         health: HealthServicer,
-        conductor: asyncio.Task[None],
+        tasks: tuple[asyncio.Task[None], ...],
     ) -> None:
         self.services = services
         self.session, self.enrolment = addresses
         self._servers = servers
         self._health = health
-        self._conductor = conductor
+        self._tasks = tasks
 
     async def stop(self) -> None:
         """Send the nodes away, finish what runs, and close the files."""
         await self._health.enter_graceful_shutdown()
         self.services.sessions.shut_down(GO_AWAY_MS)
         await asyncio.gather(*(server.stop(STOP_GRACE_S) for server in self._servers))
-        self._conductor.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._conductor
+        for task in self._tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         self.services.workers.close()
         self.services.store.close()
 
@@ -134,18 +130,19 @@ async def start(settings: Settings, clock: Clock = system_clock) -> Coordinator:
     Raises:
         FleetError: CONFIG_INVALID for a missing or wrong file, or a port that cannot be had.
     """
-    services, node_authority = await asyncio.to_thread(build, settings, clock, asyncio.get_running_loop())
+    live = LiveCalls()
+    services, node_authority = await asyncio.to_thread(build, settings, clock, asyncio.get_running_loop(), live)
     files = settings.files
-    operator_authority = _read(files.operator_authority)
-
-    async def admit(identity: NodeIdentity) -> None:
-        await services.workers.run(services.nodes.admit, identity)
-
+    login = load_certificate(read_file(files.login_authority)) if files.login_authority.exists() else None
     authentication = Authentication(
         fleet=settings.fleet,
-        node_authority=load_certificate(node_authority.certificate),
-        operator_authority=load_certificate(operator_authority),
-        admit=admit,
+        authorities=Authorities(
+            load_certificate(node_authority.certificate), load_certificate(read_file(files.operator_authority)), login
+        ),
+        gates=Gates(services.nodes.admit, services.operators.admit),
+        actions=Actions(settings.fleet, services.store, services.log, clock),
+        live=live,
+        workers=services.workers,
         clock=clock,
     )
     main = aio.server(
@@ -153,42 +150,38 @@ async def start(settings: Settings, clock: Clock = system_clock) -> Coordinator:
         options=_options(MAX_RECEIVE),
     )
     entry = aio.server(
-        interceptors=[AroundInterceptor(translated)],
-        options=_options(MAX_RECEIVE_OF_STRANGERS),
+        interceptors=[AroundInterceptor(translated), AroundInterceptor(strangers)],
+        options=(*_options(MAX_RECEIVE_OF_STRANGERS), *STRANGERS),
     )
     session_port = _listen(
         main,
         settings.listen_session,
-        grpc.ssl_server_credentials(
-            [(_read(files.server_key), _read(files.server_certificate))],
-            root_certificates=node_authority.certificate + operator_authority,
-            require_client_auth=True,
-        ),
+        session_credentials(files),
     )
-    enrolment_keys = [(_read(files.enrolment_key), _read(files.enrolment_certificate))]
-    enrolment_port = _listen(entry, settings.listen_enrolment, grpc.ssl_server_credentials(enrolment_keys))
+    enrolment_port = _listen(entry, settings.listen_enrolment, enrolment_credentials(files))
     services = replace(services, enrolment_address=str(_advertised(settings.advertise_enrolment, enrolment_port)))
     enrolment_service = EnrolmentService(
-        enrolment=services.enrolment,
-        workers=services.workers,
+        services=services,
         fleet=settings.fleet,
         ca_certificates=node_authority.certificate,
         session_address=str(_advertised(settings.advertise_session, session_port)),
         limits=settings.limits,
     )
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment_service, entry)
-    reflection.enable_server_reflection([_name(enrolment_pb2, "EnrolmentService"), reflection.SERVICE_NAME], entry)
     health = await _add_services(main, services, settings)
     await main.start()
     await entry.start()
-    conductor = asyncio.create_task(
-        conduct(services.rollouts, services.rollouts_changed, services.workers, clock), name="conductor"
+    tasks = (
+        asyncio.create_task(
+            conduct(services.rollouts, services.rollouts_changed, services.workers, clock), name="conductor"
+        ),
+        asyncio.create_task(tend(services.witnessing, services.workers), name="witnessing"),
     )
     addresses = (
         Endpoint(settings.listen_session.host, session_port),
         Endpoint(settings.listen_enrolment.host, enrolment_port),
     )
-    return Coordinator(services, (main, entry), addresses, health, conductor)
+    return Coordinator(services, (main, entry), addresses, health, tasks)
 
 
 def _options(max_receive: int) -> tuple[tuple[str, int], ...]:
@@ -203,6 +196,7 @@ async def _add_services(server: aio.Server, services: Services, settings: Settin
         blobs=services.blobs,
         fetching=services.fetching,
         releases=services.releases,
+        witnessing=services.witnessing,
         workers=services.workers,
         limits=settings.limits,
         clock=services.clock,
@@ -221,107 +215,6 @@ async def _add_services(server: aio.Server, services: Services, settings: Settin
 def _name(module: ModuleType, service: str) -> str:
     name: str = module.DESCRIPTOR.services_by_name[service].full_name
     return name
-
-
-def build(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop) -> tuple[Services, KeyPair]:
-    """Build every use case; returns them and the node authority."""
-    files = settings.files
-    files.database.mkdir(parents=True, exist_ok=True, mode=0o700)
-    store = Store.open(files.database)
-    blobs = Blobs(files.blobs)
-    log = AuditLog(settings.fleet, SigningKey.from_pem(_read(files.log_key)))
-    lifetime = timedelta(seconds=settings.limits.assignment_lifetime_s)
-    director = Director(settings.fleet, SigningKey.from_pem(_read(files.director_key)), log, lifetime)
-    identity = Identity(settings.fleet, director.public_key, log.vkey)
-    releases = Releases(store=store, blobs=blobs, log=log, root=_read(files.root), identity=identity, clock=clock)
-    node_authority = KeyPair(_read(files.node_authority_key), _read(files.node_authority))
-    events_changed, rollouts_changed = Changes(loop), Changes(loop)
-    sessions = Sessions(lambda: secrets.token_hex(8), collect_logs=settings.collect_logs)
-    inventory = Inventory()
-    journal = Journal(store, events_changed.notify)
-
-    def tell(names: Iterable[str]) -> None:
-        loop.call_soon_threadsafe(sessions.signal, tuple(names))
-        rollouts_changed.notify()
-
-    def expel(node: str, reason: str) -> None:
-        loop.call_soon_threadsafe(sessions.expel, node, reason)
-
-    rollouts = Rollouts(
-        store=store,
-        director=director,
-        log=log,
-        inventory=inventory,
-        clock=clock,
-        signal=tell,
-        changed=rollouts_changed.notify,
-        journal=journal.append,
-    )
-    deployments = Deployments(
-        store=store,
-        releases=releases,
-        director=director,
-        log=log,
-        rollouts=rollouts,
-        inventory=inventory,
-        clock=clock,
-        new_id=lambda: secrets.token_hex(6),
-        signal=tell,
-        journal=journal.append,
-    )
-    nodes = Nodes(
-        fleet=settings.fleet,
-        store=store,
-        director=director,
-        log=log,
-        inventory=inventory,
-        journal=journal,
-        clock=clock,
-        changed=rollouts_changed.notify,
-    )
-    nodes.restore()
-    enrolment = Enrolment(
-        store=store,
-        log=log,
-        authority=Authority(settings.fleet, node_authority, spki_pin(_read(files.enrolment_certificate))),
-        clock=clock,
-        random_bytes=secrets.token_bytes,
-        journal=journal.append,
-        expel=expel,
-    )
-    services = Services(
-        store=store,
-        blobs=blobs,
-        fetching=Fetching(store=store, blobs=blobs, releases=releases),
-        log=log,
-        releases=releases,
-        deployments=deployments,
-        rollouts=rollouts,
-        nodes=nodes,
-        inventory=inventory,
-        enrolment=enrolment,
-        sessions=sessions,
-        journal=journal,
-        logs=Logs(),
-        workers=Workers(WORKER_THREADS),
-        clock=clock,
-        enrolment_address=str(settings.advertise_enrolment),
-        events_changed=events_changed,
-        rollouts_changed=rollouts_changed,
-    )
-    return services, node_authority
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise FleetError(
-            Code.CONFIG_INVALID,
-            f"cannot read it: {error.strerror}",
-            place=str(file),
-            remedy="Make the coordinator's files with `fleetctl init`.",
-        ) from error
 
 
 def _listen(server: aio.Server, endpoint: Endpoint, credentials: grpc.ServerCredentials) -> int:

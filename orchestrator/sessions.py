@@ -79,6 +79,11 @@ class DesiredOut:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointOut:
+    """The node shall be asked to cosign the newest checkpoint, whatever that is when it is written."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogsOut:
     """Whether the node shall send log lines."""
 
@@ -93,30 +98,39 @@ class GoAwayOut:
     reason: str
 
 
-Outgoing = DesiredOut | LogsOut | CommandOut | GoAwayOut
+Outgoing = DesiredOut | CheckpointOut | LogsOut | CommandOut | GoAwayOut
 
 
 @dataclass(eq=False, slots=True)
 class Session:
-    """One open stream to a node."""
+    """One open stream to a node.
+
+    Attributes:
+        seen: leaves of the largest audit log that the node has verified, as far as it is known.
+    """
 
     id: str
     node: str
     epoch: int
     _logs: bool
+    seen: int = 0
     _logs_told: bool = False
     _desired: bool = True
+    _checkpoint: bool = False
     _farewell: GoAwayOut | None = None
     _waiting: deque[CommandOut] = field(default_factory=deque)
     _answers: dict[str, asyncio.Future[CommandAnswer]] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def next(self) -> Outgoing:
-        """Wait for the next thing to tell: good-bye first, then the desired state, logs, commands."""
+        """Wait for the next thing to tell: good-bye first, then a checkpoint, the desired state, logs, commands."""
         while True:
             self._wake.clear()
             if self._farewell is not None:
                 return self._farewell
+            if self._checkpoint:
+                self._checkpoint = False
+                return CheckpointOut()
             if self._desired:
                 self._desired = False
                 return DesiredOut()
@@ -132,6 +146,11 @@ class Session:
     def signal(self) -> None:
         """Mark the desired state as changed."""
         self._desired = True
+        self._wake.set()
+
+    def ask(self) -> None:
+        """Ask the node to cosign the newest checkpoint."""
+        self._checkpoint = True
         self._wake.set()
 
     def want_logs(self, *, enabled: bool) -> None:
@@ -216,10 +235,11 @@ class Sessions:
             if node in self._sessions:
                 self._sessions[node].signal()
 
-    def expel(self, node: str, reason: str) -> None:
-        """End a node's session, for example because the node was locked or enrolled again."""
-        if node in self._sessions:
-            self._sessions[node].go_away(0, reason)
+    def ask(self, nodes: Iterable[str] | None) -> None:
+        """Ask some nodes, or all for None, to cosign the newest checkpoint."""
+        for node in tuple(self._sessions) if nodes is None else nodes:
+            if node in self._sessions:
+                self._sessions[node].ask()
 
     def shut_down(self, retry_after_ms: int) -> None:
         """Send every node away because the coordinator stops."""

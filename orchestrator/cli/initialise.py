@@ -25,7 +25,7 @@ from fleet.release import RoleKeys, new_release
 from fleet.signing import KEY_BYTES, SigningKey
 from fleet.targets import DEFAULT_TEAM, TRUST_PATH, code_role, grants_role
 from fleet.trust import FleetTrust, Profile, encode_fleet_trust
-from orchestrator import pki
+from orchestrator import pki, principals
 from orchestrator.cli.context import Config, Context, save_config
 from orchestrator.cli.trust import TrustDirectory
 
@@ -128,7 +128,7 @@ def set_up(folder: Path, plan: Plan) -> None:
     directory.fleet_trust(plan.now)  # a fleet that does not verify is not handed out
     operators = pki.new_authority(f"{plan.fleet} operators", plan.now)
     administrator = pki.issue_operator(
-        operators, plan.fleet, plan.operator, [pki.Role.ADMIN], plan.now, OPERATOR_LIFETIME
+        operators, plan.fleet, plan.operator, [principals.Role.ADMIN], plan.now, OPERATOR_LIFETIME
     )
     _write(folder, "operator/operator-ca.pem", operators.key, secret=True)
     _write(folder, "operator/operator-ca.crt", operators.certificate)

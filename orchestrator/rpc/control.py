@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fleet.v1 import control_pb2_grpc
+from orchestrator.rpc.administration import AdministrationDoor
 from orchestrator.rpc.auditing import AuditingDoor
 from orchestrator.rpc.content import ContentDoor
 from orchestrator.rpc.crashes import CrashesDoor
@@ -11,6 +12,12 @@ from orchestrator.rpc.operating import OperatingDoor
 
 
 class ControlService(
-    ContentDoor, DeployingDoor, OperatingDoor, CrashesDoor, AuditingDoor, control_pb2_grpc.ControlServiceServicer
+    ContentDoor,
+    DeployingDoor,
+    OperatingDoor,
+    AdministrationDoor,
+    CrashesDoor,
+    AuditingDoor,
+    control_pb2_grpc.ControlServiceServicer,
 ):
     """The door for operators; every method is in exactly one topic (`tests/orchestrator/test_rules.py`)."""

@@ -1,4 +1,4 @@
-"""EnrolmentService: one stream per enrolment or renewal, on its own port without client certificates.
+"""EnrolmentService: one stream per enrolment, renewal or login, on its own port without client certificates.
 
 Owns: the order hello, challenge, proof, issued; the challenge itself, which lives and dies with its stream; and how
 much of the coordinator strangers may take up.
@@ -14,15 +14,17 @@ from fleet.errors import Code, FleetError
 from fleet.names import is_name
 from fleet.v1 import enrolment_pb2, enrolment_pb2_grpc
 from orchestrator.enrolment import EnrollProof, RenewProof
+from orchestrator.operators import LoginProof
+from orchestrator.rpc.auth import check_tls
 from orchestrator.rpc.limiting import Rates, Slots, network_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from orchestrator.config import Limits
-    from orchestrator.enrolment import Enrolment, Issued
+    from orchestrator.enrolment import Issued
     from orchestrator.rpc.interceptor import Context
-    from orchestrator.workers import Workers
+    from orchestrator.rpc.services import Services
 
 CHALLENGE_SECONDS = 60.0
 """How long a challenge is good, and the whole exchange may take."""
@@ -32,6 +34,17 @@ MAX_CHALLENGES = 512
 
 MAX_CHALLENGES_OF_ONE = 32
 """Exchanges under way at once from one address."""
+
+
+@asynccontextmanager
+async def strangers(_method: str, context: Context, _request: bytes | None = None) -> AsyncIterator[None]:
+    """Let in whoever speaks TLS 1.3.
+
+    Raises:
+        FleetError: UNAUTHENTICATED.
+    """
+    check_tls(context)
+    yield
 
 
 class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
@@ -46,15 +59,15 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
     def __init__(
         self,
         *,
-        enrolment: Enrolment,
-        workers: Workers,
+        services: Services,
         fleet: str,
         ca_certificates: bytes,
         session_address: str,
         limits: Limits,
     ) -> None:
-        self._enrolment = enrolment
-        self._workers = workers
+        self._enrolment = services.enrolment
+        self._operators = services.operators
+        self._workers = services.workers
         self._fleet = fleet
         self._ca_certificates = ca_certificates
         self._session_address = session_address
@@ -105,6 +118,36 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
             )
             issued = await self._workers.run(self._enrolment.renew, hello.hello.node, nonce, proof)
             await context.write(self._reply(issued))
+
+    async def Login(  # type: ignore[override]  # noqa: N802 - writes to the context
+        self, requests: AsyncIterator[enrolment_pb2.LoginRequest], context: Context
+    ) -> None:
+        """Give an operator a certificate, by a bootstrap token or by the key that is bound already."""
+        async with self._admitted(context):
+            hello = await anext(requests, None)
+            if hello is None or hello.WhichOneof("step") != "hello":
+                raise FleetError(Code.MESSAGE_INVALID, "a login begins with hello", place="step")
+            token, name = hello.hello.token_id, hello.hello.operator
+            if bool(token) == bool(name) or (name and not is_name(name)):
+                raise FleetError(Code.MESSAGE_INVALID, "a login needs a token or a name", place="hello")
+            nonce = self._enrolment.nonce()
+            await context.write(enrolment_pb2.LoginReply(challenge=enrolment_pb2.Challenge(nonce=nonce)))
+            message = await anext(requests, None)
+            if message is None or message.WhichOneof("step") != "proof":
+                raise FleetError(Code.MESSAGE_INVALID, "after the challenge comes the proof", place="step")
+            proof = LoginProof(message.proof.csr, message.proof.mac, message.proof.signature)
+            use = self._operators.login if token else self._operators.renew
+            issued = await self._workers.run(use, token or name, nonce, proof)
+            logged_in = enrolment_pb2.LoggedIn(
+                operator=issued.operator,
+                fleet=self._fleet,
+                certificate=issued.chain,
+                ca_certificates=self._ca_certificates,
+                session_address=self._session_address,
+                roles=issued.roles,
+                team=issued.team,
+            )
+            await context.write(enrolment_pb2.LoginReply(issued=logged_in))
 
     @asynccontextmanager
     async def _admitted(self, context: Context) -> AsyncIterator[None]:

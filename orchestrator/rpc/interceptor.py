@@ -23,8 +23,9 @@ if TYPE_CHECKING:  # gRPC's classes are generic in its stubs only
 
     Context = aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
-    Around = Callable[[str, Context], AbstractAsyncContextManager[None]]
-    """Given the method's full name and the call's context, returns what to run the call inside of."""
+    Around = Callable[[str, Context, bytes | None], AbstractAsyncContextManager[None]]
+    """Given the method's full name, the call's context and the bytes of its one request (None where requests are a
+    stream), returns what to run the call inside of."""
 
 
 class AroundInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
@@ -54,7 +55,7 @@ def _unary(handler: Handler, inner: Any, method: str, around: Around) -> Handler
     parse = _parser(handler, method)
 
     async def call(request: object, context: Context) -> object:
-        async with around(method, context):
+        async with around(method, context, request if isinstance(request, bytes) else None):
             return await inner(parse(request), context)
 
     make: Any = (
@@ -68,7 +69,7 @@ def _stream(handler: Handler, inner: Any, method: str, around: Around) -> Handle
     parse = _parser(handler, method)
 
     async def call(request: object, context: Context) -> None:
-        async with around(method, context):
+        async with around(method, context, request if isinstance(request, bytes) else None):
             outcome = inner(parse(request), context)
             if isinstance(outcome, AsyncIterable):
                 async for reply in outcome:

@@ -12,14 +12,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from fleet.errors import Code, FleetError
+from fleet.merkle import MAX_SIZE
 from fleet.times import to_ms
 from fleet.v1 import node_pb2, node_pb2_grpc
 from fleet.wire import from_pb_crash, from_pb_event, from_pb_log_line, from_pb_observed, to_pb_desired
 from orchestrator.nodes import Greeting
 from orchestrator.rpc.auth import principal_node
 from orchestrator.rpc.limiting import Allowance, Slots
+from orchestrator.rpc.services import MAX_NUMBER
 from orchestrator.sessions import (
     CallCommand,
+    CheckpointOut,
     CommandAnswer,
     CommandOut,
     CrashesCommand,
@@ -38,11 +41,12 @@ if TYPE_CHECKING:
     from orchestrator.fetching import Fetching
     from orchestrator.logs import Logs
     from orchestrator.nodes import Nodes
-    from orchestrator.pki import NodeIdentity
+    from orchestrator.principals import NodeIdentity
     from orchestrator.releases import Releases
     from orchestrator.rpc.interceptor import Context
     from orchestrator.sessions import Session as NodeSession
     from orchestrator.sessions import Sessions
+    from orchestrator.witnessing import Offer, Witnessing
     from orchestrator.workers import Workers
 
 MAX_MESSAGE = 1024 * 1024
@@ -53,6 +57,8 @@ MAX_BATCH = 1_000
 
 MAX_ANSWER = 256 * 1024
 """Characters of a command's answer."""
+
+MAX_BOOT_ID = 64
 
 HELLO_TIMEOUT_S = 10.0
 """How long a new stream may take to say hello."""
@@ -81,6 +87,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         blobs: Blobs,
         fetching: Fetching,
         releases: Releases,
+        witnessing: Witnessing,
         workers: Workers,
         limits: Limits,
         clock: Clock,
@@ -91,6 +98,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         self._blobs = blobs
         self._fetching = fetching
         self._releases = releases
+        self._witnessing = witnessing
         self._workers = workers
         self._limits = limits
         self._clock = clock
@@ -116,6 +124,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
             raise FleetError(Code.DEADLINE_EXCEEDED, "no hello in time", node=identity.name) from error
         greeting = _greeting(hello)
         session = self._sessions.open(identity.name, identity.epoch)
+        session.seen = min(hello.seen_size, MAX_SIZE)
         reason = "the stream ended"
         try:
             await self._workers.run(self._nodes.open, identity, session.id, greeting)
@@ -208,10 +217,27 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
                 _check_batch(len(message.logs.lines))
                 lines = [replace(from_pb_log_line(line), node=session.node) for line in message.logs.lines]
                 self._logs.append(session.node, lines)
+            case "witness":
+                session.seen = min(message.witness.seen_size, MAX_SIZE)
+                await self._workers.run(self._witnessing.register, identity, message.witness.certificate)
+                await self._workers.run(self._witnessing.begin_round)
+                session.ask()
+            case "cosigned":
+                await self._cosigned(session, identity, message.cosigned)
             case "result":
                 session.answer(message.result.id, _answer(message.result))
             case other:
                 raise FleetError(Code.MESSAGE_INVALID, f"{other or 'nothing known'} is no message here")
+
+    async def _cosigned(self, session: NodeSession, identity: NodeIdentity, answer: node_pb2.Cosigned) -> None:
+        """Take what a node said to a checkpoint; where it had seen another log than was thought, it is asked anew."""
+        seen, session.seen = session.seen, min(answer.seen_size, MAX_SIZE)
+        if answer.line:
+            await self._workers.run(self._witnessing.take, identity, min(answer.size, MAX_SIZE), answer.line)
+        elif answer.error_code:
+            await self._workers.run(self._witnessing.alarm, identity.name, answer.size, answer.seen_size)
+        elif session.seen != seen:
+            session.ask()
 
     async def _write(self, session: NodeSession, context: Context, told: tuple[int, str]) -> None:
         now = to_ms(self._clock())
@@ -220,16 +246,28 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         while True:
             outgoing = await session.next()
             if isinstance(outgoing, DesiredOut):
-                order = await self._workers.run(self._nodes.order, session.node)
+                order = await self._workers.run(self._witnessing.order, session.node, session.seen)
                 if order is None or (order.generation, order.digest) == told:
                     continue
+                if order.offer is not None:
+                    await self._offer(session, context, order.offer)
                 message = node_pb2.CoordinatorMessage(desired=to_pb_desired(order.state))
                 told = (order.generation, order.digest)
+            elif isinstance(outgoing, CheckpointOut):
+                offer = await self._workers.run(self._witnessing.offer, session.seen)
+                if offer is not None:
+                    await self._offer(session, context, offer)
+                continue
             else:
                 message = _encode(outgoing)
             await self._send(session, context, message)
             if isinstance(outgoing, GoAwayOut):
                 return
+
+    async def _offer(self, session: NodeSession, context: Context, offer: Offer) -> None:
+        checkpoint = node_pb2.CheckpointOffer(note=offer.note, old_size=offer.old_size, consistency=offer.consistency)
+        await self._send(session, context, node_pb2.CoordinatorMessage(checkpoint=checkpoint))
+        session.seen = max(session.seen, offer.size)  # the node takes messages in order, and says where it differs
 
     async def _send(self, session: NodeSession, context: Context, message: node_pb2.CoordinatorMessage) -> None:
         await _write_in_time(context, message, self._limits.write_deadline_ms / 1000, session.node)
@@ -258,6 +296,9 @@ def _greeting(hello: node_pb2.Hello) -> Greeting:
         accepted_generation=hello.accepted_generation,
         accepted_digest=hello.accepted_digest,
         observed=from_pb_observed(hello.observed) if hello.HasField("observed") else None,
+        boot_id=hello.boot_id[:MAX_BOOT_ID],
+        root_version=min(hello.root_version, MAX_NUMBER),
+        release_version=min(hello.release_version, MAX_NUMBER),
     )
 
 

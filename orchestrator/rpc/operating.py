@@ -60,12 +60,12 @@ class OperatingDoor(Door):
         """List the nodes that have all of some labels."""
         views = await self._run(self._services.nodes.list)
         return control_pb2.ListNodesReply(
-            nodes=[_write_node(view) for view in views if matches(view.row.labels, request.labels)]
+            nodes=[write_node(view) for view in views if matches(view.row.labels, request.labels)]
         )
 
     async def GetNode(self, request: control_pb2.GetNodeRequest, _: Context) -> control_pb2.Node:  # noqa: N802
         """Send one node."""
-        return _write_node(await self._run(self._services.nodes.get, request.name))
+        return write_node(await self._run(self._services.nodes.get, request.name))
 
     async def ListAgents(self, request: control_pb2.ListAgentsRequest, _: Context) -> control_pb2.ListAgentsReply:  # noqa: N802
         """List agents, desired or observed, of an application or a node or all."""
@@ -177,7 +177,8 @@ class OperatingDoor(Door):
         raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent} runs on no online node", agent=agent)
 
 
-def _write_node(view: NodeView) -> control_pb2.Node:
+def write_node(view: NodeView) -> control_pb2.Node:
+    """Write a node as operators see it."""
     observed = view.observed
     return control_pb2.Node(
         name=view.row.name,
@@ -192,6 +193,8 @@ def _write_node(view: NodeView) -> control_pb2.Node:
         agents=len(view.desired_agents),
         healthy=view.healthy,
         certificate_expires_ms=view.row.certificate_expires_ms,
+        locked=view.row.locked,
+        warnings=view.warnings,
     )
 
 

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from orchestrator.fetching import Fetching
     from orchestrator.inventory import Inventory
     from orchestrator.journal import Journal
+    from orchestrator.locks import Locks
     from orchestrator.logs import Logs
     from orchestrator.nodes import Nodes
+    from orchestrator.operators import Operators
     from orchestrator.releases import Releases
     from orchestrator.rollouts import Rollouts
     from orchestrator.sessions import Sessions
     from orchestrator.store.database import Store
+    from orchestrator.witnessing import Witnessing
     from orchestrator.workers import Workers
 
 
@@ -50,6 +53,9 @@ class Services:
     nodes: Nodes
     inventory: Inventory
     enrolment: Enrolment
+    locks: Locks
+    operators: Operators
+    witnessing: Witnessing
     sessions: Sessions
     journal: Journal
     logs: Logs

@@ -42,7 +42,7 @@ def to_detail(error: FleetError, request_id: str) -> error_pb2.ErrorDetail:
 
 
 @asynccontextmanager
-async def translated(method: str, context: Context) -> AsyncIterator[None]:
+async def translated(method: str, context: Context, _: bytes | None = None) -> AsyncIterator[None]:
     """Run a call and end it with the status of whatever it raises."""
     try:
         yield

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edge_agent.disk import replace_file
 from edge_agent.identity import Identity, IdentityStore, make_request
 from fleet.errors import Code
-from orchestrator import pki
+from orchestrator import pki, principals
 from tests.fakes.disk import MemoryDisk
 from tests.fakes.refusals import code_of
 
@@ -24,7 +24,7 @@ IDENTITY = Identity("node-1", "demo", 1, 1, "a:1", "b:2", "00" * 32)
 AUTHORITY = pki.new_authority("a", NOW)
 KEY, OTHER = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
 CERTIFICATE = pki.issue_node(
-    AUTHORITY, "demo", pki.NodeIdentity("node-1", 1, NOW + timedelta(days=1)), make_request(KEY), NOW
+    AUTHORITY, "demo", principals.NodeIdentity("node-1", 1, NOW + timedelta(days=1)), make_request(KEY), NOW
 )
 
 EDITS = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 3), st.binary(max_size=3)), min_size=1, max_size=3)

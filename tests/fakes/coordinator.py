@@ -24,7 +24,7 @@ from fleet.errors import Code, FleetError
 from fleet.model import DesiredState, Event, LogLine, ObservedState
 from fleet.v1 import enrolment_pb2, enrolment_pb2_grpc, error_pb2, node_pb2_grpc
 from fleet.v1 import node_pb2 as pb
-from orchestrator import pki
+from orchestrator import pki, principals
 from tests.fakes.fleet import FleetWorld
 
 SECRET = bytes(range(32))
@@ -198,7 +198,7 @@ class FakeCoordinator(node_pb2_grpc.NodeServiceServicer, enrolment_pb2_grpc.Enro
 
     def _issue(self, csr: bytes) -> enrolment_pb2.EnrollReply:
         now = datetime.now(UTC)
-        identity = pki.NodeIdentity("node-1", 1, now + self.certificate_life)
+        identity = principals.NodeIdentity("node-1", 1, now + self.certificate_life)
         certificate = pki.issue_node(self.authority, "demo", identity, csr, now)
         issued = enrolment_pb2.Issued(
             node="node-1",

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -21,10 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from grpc import aio
 
+from fleet.action import NONCE_BYTES, Action, digest_of_request, sign_action
 from fleet.assignment import Receipt, ReceiptAgent, VerifiedAssignment, open_assignment, sign_receipt
 from fleet.bundle import digest_of
 from fleet.checkpoint import format_vkey
 from fleet.errors import Code, FleetError
+from fleet.keys import P256SigningKey
 from fleet.model import ObservedAgent, ObservedState, Phase
 from fleet.release import RoleKeys, add_target, new_release, publish, remove_target
 from fleet.signing import SigningKey
@@ -41,8 +44,10 @@ from fleet.v1 import (
     node_pb2_grpc,
 )
 from fleet.wire import from_pb_desired, to_pb_observed
-from orchestrator import pki
+from orchestrator import pki, principals
+from orchestrator.actions import certificate_digest
 from orchestrator.config import Settings, load_settings
+from orchestrator.rpc.auth import ACTION_METADATA
 from orchestrator.server import Coordinator, start
 from tests.fakes.fleet import bundle
 from tests.fakes.publisher import key, role_keys
@@ -116,7 +121,8 @@ class FleetFixture:
         self.now = self.clock()
         self.director, self.log_key = key("director"), key("log")
         self.node_ca = pki.new_authority("nodes", self.now)
-        self.operator_ca = pki.new_authority("operators", self.now)
+        self.operator_ca = pki.new_authority("operators", self.now, path_length=1)
+        self.login_ca = pki.issue_authority(self.operator_ca, "operators, login", self.now)
         self.trust = FleetTrust(
             FLEET,
             (self.director.public,),
@@ -138,6 +144,8 @@ class FleetFixture:
             "keys/node-ca.pem": self.node_ca.key,
             "keys/node-ca.crt": self.node_ca.certificate,
             "keys/operator-ca.crt": self.operator_ca.certificate,
+            "keys/login-ca.pem": self.login_ca.key,
+            "keys/login-ca.crt": self.login_ca.certificate,
             "tls/server.pem": server.key,
             "tls/server.crt": server.certificate,
             "tls/enrolment.pem": enrolment.key,
@@ -161,9 +169,9 @@ class FleetFixture:
         settings = load_settings(self.config, {}, {})
         return replace(settings, limits=replace(settings.limits, **limits))
 
-    def operator(self, name: str = "alice", *roles: pki.Role) -> pki.KeyPair:
+    def operator(self, name: str = "alice", *roles: principals.Role) -> pki.KeyPair:
         """An operator's certificate; an administrator's when no role is named."""
-        chosen = roles or (pki.Role.ADMIN,)
+        chosen = roles or (principals.Role.ADMIN,)
         return pki.issue_operator(self.operator_ca, FLEET, name, chosen, self.now, timedelta(days=1))
 
     def add_bundle(self, name: str, version: str, *imports: str, models: Mapping[str, bytes] | None = None) -> str:
@@ -231,13 +239,49 @@ def channel(fleet: FleetFixture, coordinator: Coordinator, identity: pki.KeyPair
     return aio.secure_channel(str(coordinator.session), credentials, options=options)
 
 
+class SigningChannel:
+    """A channel whose calls carry the operator's signed statement; `statements` makes it, so that a test may lie."""
+
+    def __init__(self, inner: aio.Channel, identity: pki.KeyPair, clock: Callable[[], datetime] = utc_now) -> None:
+        self._inner = inner
+        self._clock = clock
+        self._key = P256SigningKey.from_pem(identity.key)
+        self._certificate = principals.load_certificate(identity.certificate)
+        self.sign = self.statement
+
+    def statement(self, method: str, request: bytes) -> bytes:
+        """The honest statement about a call."""
+        (name,) = self._certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        digest, certificate = digest_of_request(request), certificate_digest(self._certificate)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        action = Action(FLEET, str(name.value), method, digest, self._clock(), nonce, certificate)
+        return sign_action(action, self._key)
+
+    def unary_unary(
+        self, method: str, request_serializer: object, response_deserializer: object, **_: object
+    ) -> object:
+        send = self._inner.unary_unary(method, None, response_deserializer)
+
+        def call(message: object, **options: object) -> object:
+            data = request_serializer(message)
+            return send(data, metadata=((ACTION_METADATA, self.sign(method, data)),), **options)
+
+        return call
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+
 class Operator:
     """An operator's client."""
 
     def __init__(self, fleet: FleetFixture, coordinator: Coordinator, identity: pki.KeyPair | None = None) -> None:
         self.fleet = fleet
-        self.channel = channel(fleet, coordinator, identity or fleet.operator())
-        self.control = control_pb2_grpc.ControlServiceStub(self.channel)
+        identity = identity or fleet.operator()
+        services = getattr(coordinator, "services", None)  # a coordinator in another process has the machine's clock
+        clock = utc_now if services is None else services.clock
+        self.channel = channel(fleet, coordinator, identity)
+        self.control = control_pb2_grpc.ControlServiceStub(SigningChannel(self.channel, identity, clock))
 
     async def push(self) -> control_pb2.PublishReply:
         """Upload what is missing and publish."""
@@ -299,6 +343,7 @@ class NodeClient:
         self.generation, self.digest = 0, ""
         self.accepted: VerifiedAssignment | None = None
         self.channel: aio.Channel | None = None
+        self.boot_id, self.root_version, self.release_version = "boot", 0, 0
 
     async def join(self, token: str) -> enrolment_pb2.Issued:
         """Enrol as a node does: compare the pin before anything is sent."""
@@ -354,7 +399,9 @@ class NodeClient:
         self.stub = node_pb2_grpc.NodeServiceStub(self.channel)
         self.stream = self.stub.Session()
         hello = node_pb2.Hello(
-            boot_id="boot",
+            boot_id=self.boot_id,
+            root_version=self.root_version,
+            release_version=self.release_version,
             agent_version="1.2.3",
             architecture="x86_64",
             accepted_generation=self.generation,

@@ -14,7 +14,7 @@ from grpc import aio
 from fleet.v1 import node_pb2, node_pb2_grpc
 from tests.fakes.network import Network, Stream
 
-Around = Callable[[str, Any], AbstractAsyncContextManager[None]]
+Around = Callable[[str, Any, bytes | None], AbstractAsyncContextManager[None]]
 
 
 @dataclass
@@ -27,7 +27,10 @@ class Context:
     orders: list[bytes]
 
     def auth_context(self) -> dict[str, list[bytes]]:
-        return {"x509_pem_cert": [self.certificate]}
+        return {"x509_pem_cert": [self.certificate], "ssl_tls_version": [b"TLSv1.3"]}
+
+    def invocation_metadata(self) -> tuple[tuple[str, bytes], ...]:
+        return ()
 
     async def write(self, message: Any) -> None:
         data = self.serialize(message)
@@ -78,7 +81,7 @@ class Server:
 
     async def _within(self, around: tuple[Around, ...], handler: Any, stream: Stream, context: Context) -> None:
         if around:
-            async with around[0](stream.method, context):
+            async with around[0](stream.method, context, None):
                 await self._within(around[1:], handler, stream, context)
             return
         if handler.request_streaming:

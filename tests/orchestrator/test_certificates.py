@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import Code, FleetError
-from orchestrator import pki
+from orchestrator import pki, principals
 from tests.fakes.fleet_fixture import make_csr
 from tests.fakes.refusals import refusal
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 NODES = pki.new_authority("nodes", NOW)
-OPERATORS = pki.new_authority("operators", NOW)
+OPERATORS = pki.new_authority("operators", NOW, path_length=1)
+LOGIN = pki.issue_authority(OPERATORS, "operators, login", NOW)
 STRANGERS = pki.new_authority("nodes", NOW)  # the same name, another key
 KEY = ec.generate_private_key(ec.SECP256R1())
 NODE = "spiffe://demo/node/n1"
@@ -39,7 +40,7 @@ def certificate(
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(kind, text) for kind, text in subject]))
-        .issuer_name(pki.load_certificate(authority.certificate).subject)
+        .issuer_name(principals.load_certificate(authority.certificate).subject)
         .public_key(KEY.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW)
@@ -51,12 +52,15 @@ def certificate(
     return builder.sign(key, hashes.SHA256())
 
 
-def identity(found: x509.Certificate) -> pki.NodeIdentity | pki.OperatorIdentity:
-    return pki.read_identity(
+def identity(found: x509.Certificate) -> principals.NodeIdentity | principals.OperatorIdentity:
+    return principals.read_identity(
         found,
         "demo",
-        node_authority=pki.load_certificate(NODES.certificate),
-        operator_authority=pki.load_certificate(OPERATORS.certificate),
+        principals.Authorities(
+            nodes=principals.load_certificate(NODES.certificate),
+            operators=principals.load_certificate(OPERATORS.certificate),
+            login=principals.load_certificate(LOGIN.certificate),
+        ),
     )
 
 
@@ -67,10 +71,19 @@ def refused(found: x509.Certificate, rule: int) -> None:
 
 
 def test_both_kinds_are_read() -> None:
-    assert identity(certificate(NODES, [NODE], EPOCH)) == pki.NodeIdentity("n1", 7, NOW + timedelta(days=1))
-    assert identity(certificate(OPERATORS, [USER], ADMIN)) == pki.OperatorIdentity(
-        "alice", frozenset({pki.Role.ADMIN}), NOW + timedelta(days=1)
+    assert identity(certificate(NODES, [NODE], EPOCH)) == principals.NodeIdentity("n1", 7, NOW + timedelta(days=1))
+    assert identity(certificate(OPERATORS, [USER], ADMIN)) == principals.OperatorIdentity(
+        "alice", frozenset({principals.Role.ADMIN}), NOW + timedelta(days=1)
     )
+
+
+def test_a_login_certificate_carries_its_invitation() -> None:
+    found = identity(certificate(LOGIN, [USER], ADMIN, EPOCH))
+    assert found == principals.OperatorIdentity(
+        "alice", frozenset({principals.Role.ADMIN}), NOW + timedelta(days=1), epoch=7
+    )
+    refused(certificate(LOGIN, [USER], ADMIN), 3)
+    refused(certificate(LOGIN, [NODE], EPOCH), 2)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +188,7 @@ def test_no_edited_certificate_raises_anything_else_or_passes(edits: list[tuple[
 
 
 def check_certificate(data: bytes) -> FleetError | None:
-    error = refusal(lambda: identity(pki.load_certificate(data)))
+    error = refusal(lambda: identity(principals.load_certificate(data)))
     assert error is None or error.code is Code.CERTIFICATE_INVALID
     return error
 
@@ -184,7 +197,7 @@ CSR = make_csr(KEY)
 
 
 def sign_request(csr: bytes) -> bytes:
-    return pki.issue_node(NODES, "demo", pki.NodeIdentity("n1", 7, NOW + timedelta(days=1)), csr, NOW)
+    return pki.issue_node(NODES, "demo", principals.NodeIdentity("n1", 7, NOW + timedelta(days=1)), csr, NOW)
 
 
 @given(st.one_of(st.binary(max_size=100), EDITS.map(lambda edits: edit(CSR, edits))))

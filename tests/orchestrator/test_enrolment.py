@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fleet.errors import Code, FleetError
 from fleet.model import Event
-from orchestrator import pki
+from orchestrator import pki, principals
 from orchestrator.audit import AuditLog
 from orchestrator.enrolment import Authority, EnrollProof, Enrolment, Issued, RenewProof, enroll_mac, renew_message
 from orchestrator.store.database import Store
@@ -81,19 +81,20 @@ def refused(code: Code) -> pytest.RaisesExc[FleetError]:
     return pytest.RaisesExc(FleetError, check=lambda error: error.code is code)
 
 
-def identity_of(pem: bytes) -> pki.NodeIdentity | pki.OperatorIdentity:
-    return pki.read_identity(
+def identity_of(pem: bytes) -> principals.NodeIdentity | principals.OperatorIdentity:
+    return principals.read_identity(
         x509.load_pem_x509_certificate(pem),
         "demo",
-        node_authority=pki.load_certificate(CA.certificate),
-        operator_authority=pki.load_certificate(OPERATORS.certificate),
+        principals.Authorities(
+            principals.load_certificate(CA.certificate), principals.load_certificate(OPERATORS.certificate)
+        ),
     )
 
 
 def test_identity_comes_from_the_token_and_lasts_a_day(desk: Desk) -> None:
     issued = desk.enroll(desk.token())
     certificate = x509.load_pem_x509_certificate(issued.certificate)
-    assert identity_of(issued.certificate) == pki.NodeIdentity("n1", 1, NOW + timedelta(days=1))
+    assert identity_of(issued.certificate) == principals.NodeIdentity("n1", 1, NOW + timedelta(days=1))
     usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
     assert issued.labels == {"site": "oslo"}
@@ -179,7 +180,7 @@ def test_a_clone_locks_the_name_whoever_comes_first(desk: Desk, first: str) -> N
     with refused(Code.NODE_LOCKED):
         desk.renew(moved)
     assert desk.events[-1].kind == "node:identity:locked"
-    assert desk.expelled[-1] == "n1"
+    assert desk.expelled[-1] == "node/n1"
 
 
 def test_a_used_token_does_not_unlock(desk: Desk) -> None:
@@ -245,19 +246,18 @@ def test_bad_tokens_are_not_made(desk: Desk, node: str, labels: dict[str, str], 
 
 
 def test_the_node_authority_cannot_make_operators() -> None:
-    forged = pki.issue_operator(CA, "demo", "mallory", [pki.Role.ADMIN], NOW, timedelta(days=1))
+    forged = pki.issue_operator(CA, "demo", "mallory", [principals.Role.ADMIN], NOW, timedelta(days=1))
     with refused(Code.CERTIFICATE_INVALID):
         identity_of(forged.certificate)
 
 
 def test_an_operators_roles_are_read_from_the_certificate() -> None:
-    pair = pki.issue_operator(OPERATORS, "demo", "alice", [pki.Role.VIEWER, pki.Role.NODE_ADMIN], NOW, timedelta(1))
-    assert identity_of(pair.certificate) == pki.OperatorIdentity(
-        "alice", frozenset({pki.Role.VIEWER, pki.Role.NODE_ADMIN}), NOW + timedelta(1)
-    )
+    roles = frozenset({principals.Role.VIEWER, principals.Role.NODE_ADMIN})
+    pair = pki.issue_operator(OPERATORS, "demo", "alice", roles, NOW, timedelta(1))
+    assert identity_of(pair.certificate) == principals.OperatorIdentity("alice", roles, NOW + timedelta(1))
 
 
 def test_a_certificate_of_another_fleet_is_refused() -> None:
-    pair = pki.issue_operator(OPERATORS, "elsewhere", "alice", [pki.Role.ADMIN], NOW, timedelta(1))
+    pair = pki.issue_operator(OPERATORS, "elsewhere", "alice", [principals.Role.ADMIN], NOW, timedelta(1))
     with refused(Code.CERTIFICATE_INVALID):
         identity_of(pair.certificate)

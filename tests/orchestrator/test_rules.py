@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
@@ -10,13 +11,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fleet.errors import Code, FleetError
 from fleet.v1 import control_pb2, node_pb2, node_pb2_grpc
-from orchestrator import pki
-from orchestrator.pki import Role
+from orchestrator import pki, principals
+from orchestrator.actions import Actions
+from orchestrator.principals import Role
+from orchestrator.rpc.administration import AdministrationDoor
 from orchestrator.rpc.auditing import AuditingDoor
-from orchestrator.rpc.auth import OPERATOR_RULES, Authentication
+from orchestrator.rpc.auth import OPERATOR_RULES, SIGNED, Authentication, Gates
 from orchestrator.rpc.content import ContentDoor
 from orchestrator.rpc.crashes import CrashesDoor
 from orchestrator.rpc.deploying import DeployingDoor
+from orchestrator.rpc.live import LiveCalls
 from orchestrator.rpc.operating import OperatingDoor
 from orchestrator.server import Coordinator
 from tests.fakes.fleet_fixture import CALL_S, FleetFixture, NodeClient, Operator, ShiftedClock, channel, error_of
@@ -29,9 +33,23 @@ def test_every_method_has_a_rule_and_no_rule_is_left_over() -> None:
 
 
 def test_every_method_is_implemented_in_exactly_one_topic() -> None:
-    topics = (ContentDoor, DeployingDoor, OperatingDoor, CrashesDoor, AuditingDoor)
+    topics = (ContentDoor, DeployingDoor, OperatingDoor, AdministrationDoor, CrashesDoor, AuditingDoor)
     owners = {name: [topic for topic in topics if name in vars(topic)] for name in METHODS}
     assert {name: len(found) for name, found in owners.items() if len(found) != 1} == {}
+
+
+UNSIGNED = {
+    "HasBlobs",  # asks
+    "PutBlob",  # stores bytes under their own digest; what they count for is in Publish
+    "GetCrash",  # reads what may be private
+    "ListJoinTokens",  # the same
+}
+"""Methods that not every operator may call and that need no signed statement."""
+
+
+def test_whatever_not_everybody_may_do_is_signed_for() -> None:
+    restricted = {name for name, roles in OPERATOR_RULES.items() if roles != set(Role)}
+    assert restricted - SIGNED == UNSIGNED & OPERATOR_RULES.keys()
 
 
 def test_a_viewer_changes_nothing() -> None:
@@ -101,26 +119,38 @@ async def test_without_a_certificate_of_the_fleet_there_is_no_connection(
             assert caught.value.code().name == "UNAVAILABLE"
 
 
+@dataclass
 class BareContext:
     """A call over a port that asks for no client certificate, which the session port never is."""
 
+    versions: list[bytes]
+
     def auth_context(self) -> dict[str, list[bytes]]:
-        return {}
+        return {"ssl_tls_version": self.versions}
 
 
-async def test_a_call_without_any_certificate_is_nobodys(fleet: FleetFixture, clock: ShiftedClock) -> None:
-    async def admit(_: pki.NodeIdentity) -> None:
-        raise AssertionError("nobody was identified")
-
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [([b"TLSv1.3"], "no client certificate"), ([b"TLSv1.2"], "TLS 1.3 is needed"), ([], "TLS 1.3 is needed")],
+)
+async def test_a_call_of_an_older_protocol_or_without_any_certificate_is_nobodys(
+    fleet: FleetFixture, clock: ShiftedClock, coordinator: Coordinator, version: list[bytes], reason: str
+) -> None:
+    services = coordinator.services
     authentication = Authentication(
         fleet="demo",
-        node_authority=pki.load_certificate(fleet.node_ca.certificate),
-        operator_authority=pki.load_certificate(fleet.operator_ca.certificate),
-        admit=admit,
+        authorities=principals.Authorities(
+            principals.load_certificate(fleet.node_ca.certificate),
+            principals.load_certificate(fleet.operator_ca.certificate),
+        ),
+        gates=Gates(services.nodes.admit, services.operators.admit),
+        actions=Actions("demo", services.store, services.log, clock),
+        live=LiveCalls(),
+        workers=services.workers,
         clock=clock,
     )
-    with pytest.raises(FleetError) as caught:
-        await authentication.around("/fleet.v1.ControlService/ListNodes", BareContext()).__aenter__()
+    with pytest.raises(FleetError, match=reason) as caught:
+        await authentication.around("/fleet.v1.ControlService/ListNodes", BareContext(version)).__aenter__()
     assert caught.value.code is Code.UNAUTHENTICATED
 
 
@@ -149,7 +179,9 @@ async def test_an_old_enrolment_is_turned_away(
     await old.join(await operator.token("n1"))
     await old.connect()
     await new.join(await operator.token("n1"))
-    assert (await old.receive()).WhichOneof("message") == "go_away"
+    with pytest.raises(aio.AioRpcError) as caught:
+        await old.stream.read()
+    assert error_of(caught.value).code == Code.CERTIFICATE_INVALID
     async with channel(fleet, coordinator, old.identity) as door:
         with pytest.raises(aio.AioRpcError) as caught:
             await node_pb2_grpc.NodeServiceStub(door).FetchTrust(node_pb2.FetchTrustRequest(), timeout=CALL_S)

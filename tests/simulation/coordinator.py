@@ -18,15 +18,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet.errors import FleetError
 from fleet.signing import SigningKey
+from orchestrator.actions import Actions
 from orchestrator.conductor import conduct
 from orchestrator.enrolment import EnrollProof, Issued
-from orchestrator.pki import load_certificate
-from orchestrator.rpc.auth import Authentication
+from orchestrator.principals import Authorities, load_certificate
+from orchestrator.rpc.auth import Authentication, Gates
+from orchestrator.rpc.live import LiveCalls
 from orchestrator.rpc.node import NodeService
 from orchestrator.rpc.services import Services
 from orchestrator.rpc.status import translated
-from orchestrator.server import build
 from orchestrator.store.database import Database
+from orchestrator.wiring import build
 from tests.fakes.fleet_fixture import FleetFixture, make_csr
 from tests.fakes.network import Network
 from tests.fakes.network_server import Server
@@ -71,21 +73,23 @@ class SimulatedCoordinator:
         """Start the process over what is on disk."""
         self._bury(self._process)
         self._process = _Process()
-        services, _ = build(self.fleet.settings(), self._clock, self._loop)
+        live = LiveCalls()
+        services, _ = build(self.fleet.settings(), self._clock, self._loop, live)
         self.services = services
         self.restarts += 1
         self._transactions_left = None
         for database in (services.store.control, services.store.telemetry):
             self._watch(database, self._process)
 
-        async def admit(identity: object) -> None:
-            await services.workers.run(services.nodes.admit, identity)  # type: ignore[arg-type]
-
         authentication = Authentication(
             fleet=self.fleet.trust.fleet,
-            node_authority=load_certificate(self.fleet.node_ca.certificate),
-            operator_authority=load_certificate(self.fleet.operator_ca.certificate),
-            admit=admit,
+            authorities=Authorities(
+                load_certificate(self.fleet.node_ca.certificate), load_certificate(self.fleet.operator_ca.certificate)
+            ),
+            gates=Gates(services.nodes.admit, services.operators.admit),
+            actions=Actions(self.fleet.trust.fleet, services.store, services.log, self._clock),
+            live=live,
+            workers=services.workers,
             clock=self._clock,
         )
         server = Server(self._network, (translated, self._watched, authentication.around), self._certificates)
@@ -97,6 +101,7 @@ class SimulatedCoordinator:
                 blobs=services.blobs,
                 fetching=services.fetching,
                 releases=services.releases,
+                witnessing=services.witnessing,
                 workers=services.workers,
                 limits=self.fleet.settings().limits,
                 clock=self._clock,
@@ -202,7 +207,7 @@ class SimulatedCoordinator:
                 self._report(error)
 
     @asynccontextmanager
-    async def _watched(self, method: str, context: object) -> AsyncIterator[None]:
+    async def _watched(self, method: str, context: object, request: bytes | None) -> AsyncIterator[None]:
         """Note what `translated` would hide behind INTERNAL."""
         try:
             yield

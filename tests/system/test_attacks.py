@@ -27,7 +27,7 @@ from fleet.model import TargetRef
 from fleet.oci import digest_of
 from fleet.signing import SigningKey
 from fleet.v1 import control_pb2, control_pb2_grpc, node_pb2, node_pb2_grpc
-from orchestrator import pki
+from orchestrator import pki, principals
 from orchestrator.audit import AuditLog
 from orchestrator.blobs import Blobs
 from orchestrator.config import load_settings
@@ -363,7 +363,7 @@ def node_pair(fleet: RealFleet, node: str) -> pki.KeyPair:
 
 
 def minted(
-    fleet: RealFleet, identity: pki.NodeIdentity, issued: datetime, authority: pki.KeyPair | None = None
+    fleet: RealFleet, identity: principals.NodeIdentity, issued: datetime, authority: pki.KeyPair | None = None
 ) -> pki.KeyPair:
     """A node's certificate from the fleet's own authority, which the coordinator holds, or from another."""
     files = load_settings(fleet.home / "coordinator" / "coordinator.toml", {}, {}).files
@@ -387,8 +387,8 @@ def test_a_node_is_no_operator_and_an_operator_no_node(fleet: RealFleet) -> None
 
 def test_expired_and_strange_certificates_get_no_connection(fleet: RealFleet) -> None:
     now = datetime.now(UTC)
-    good = pki.NodeIdentity("n1", 1, now + timedelta(hours=1))
-    old = pki.NodeIdentity("n1", 1, now - timedelta(hours=1))
+    good = principals.NodeIdentity("n1", 1, now + timedelta(hours=1))
+    old = principals.NodeIdentity("n1", 1, now - timedelta(hours=1))
     stranger = pki.new_authority("nodes", now)
     for pair in (minted(fleet, old, now - timedelta(hours=3)), minted(fleet, good, now, stranger)):
         with channel(fleet, pair) as door, pytest.raises(grpc.RpcError) as caught:
@@ -399,7 +399,7 @@ def test_expired_and_strange_certificates_get_no_connection(fleet: RealFleet) ->
 @pytest.mark.parametrize("identity", [("n9", 1), ("n1", 99)])
 def test_a_minted_certificate_for_no_enrolled_node_is_turned_away(fleet: RealFleet, identity: tuple[str, int]) -> None:
     now = datetime.now(UTC)
-    pair = minted(fleet, pki.NodeIdentity(*identity, now + timedelta(hours=1)), now)
+    pair = minted(fleet, principals.NodeIdentity(*identity, now + timedelta(hours=1)), now)
     with channel(fleet, pair) as door, pytest.raises(grpc.RpcError) as caught:
         node_pb2_grpc.NodeServiceStub(door).FetchTrust(node_pb2.FetchTrustRequest(), timeout=CALL_S)
     assert error_of(caught.value).code == Code.CERTIFICATE_INVALID

@@ -17,7 +17,7 @@ from grpc import aio
 from fleet.errors import ExitCode
 from fleet.v1 import control_pb2, control_pb2_grpc
 from orchestrator.server import GO_AWAY_MS
-from tests.fakes.fleet_fixture import CALL_S, SERVER_NAME, FleetFixture, NodeClient, Operator
+from tests.fakes.fleet_fixture import CALL_S, SERVER_NAME, FleetFixture, NodeClient, Operator, SigningChannel
 
 pytestmark = pytest.mark.system
 
@@ -54,7 +54,7 @@ async def test_it_serves_and_stops_cleanly_twice(tmp_path: Path) -> None:
         process = await spawn(fleet.config)
         options = (("grpc.ssl_target_name_override", SERVER_NAME),)
         async with aio.secure_channel((await addresses(process)).session, credentials, options=options) as channel:
-            stub = control_pb2_grpc.ControlServiceStub(channel)
+            stub = control_pb2_grpc.ControlServiceStub(SigningChannel(channel, operator))
             await stub.CreateJoinToken(control_pb2.CreateJoinTokenRequest(node="n1", ttl_s=60), timeout=CALL_S)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(CALL_S):

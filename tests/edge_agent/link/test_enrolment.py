@@ -19,7 +19,7 @@ from edge_agent.disk import LocalDisk
 from edge_agent.identity import Identity, IdentityStore, make_request
 from edge_agent.link.enrolment import join, parse_token, renew
 from fleet.errors import Code, FleetError
-from orchestrator import pki
+from orchestrator import pki, principals
 from tests.fakes.coordinator import FakeCoordinator
 from tests.fakes.disk import MemoryDisk, PowerCutError
 from tests.fakes.refusals import code_of
@@ -177,7 +177,7 @@ def test_a_certificate_that_is_not_this_nodes_is_never_stored(store: IdentitySto
     authority, other = pki.new_authority("a", NOW), pki.new_authority("a", NOW)
     key, another = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     request = make_request(another if fault == "key" else key)
-    named = pki.NodeIdentity("node-2" if fault == "node" else "node-1", 1, NOW + timedelta(days=1))
+    named = principals.NodeIdentity("node-2" if fault == "node" else "node-1", 1, NOW + timedelta(days=1))
     certificate = b"?" if fault == "text" else pki.issue_node(authority, "demo", named, request, NOW)
     ca = (other if fault == "issuer" else authority).certificate
     assert code_of(store.save, IDENTITY, key, certificate, ca) is Code.CERTIFICATE_INVALID
@@ -213,7 +213,7 @@ async def test_a_power_cut_while_an_identity_is_stored_leaves_one_that_renews(se
 
     def issue(store: IdentityStore, sequence: int) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
-        named = pki.NodeIdentity("node-1", 1, NOW + timedelta(days=1))
+        named = principals.NodeIdentity("node-1", 1, NOW + timedelta(days=1))
         certificate = pki.issue_node(authority, "demo", named, make_request(key), NOW)
         store.save(replace(IDENTITY, sequence=sequence), key, certificate, authority.certificate)
 
