@@ -76,6 +76,7 @@ class Code(StrEnum):
     GRANT_NOT_APPLICABLE = "GRANT_NOT_APPLICABLE"
     GRANT_EXPIRED = "GRANT_EXPIRED"
     IMPORT_NOT_GRANTED = "IMPORT_NOT_GRANTED"
+    GUARDRAIL_REFUSED = "GUARDRAIL_REFUSED"
     CALL_DENIED = "CALL_DENIED"
     PERMISSION_DENIED = "PERMISSION_DENIED"
     UNAUTHENTICATED = "UNAUTHENTICATED"
@@ -180,6 +181,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.GRANT_NOT_APPLICABLE: _row("FAILED_PRECONDITION", _E.REFUSED, "The grant does not apply to this agent, bundle or node.", "Run `fleetctl grant explain` to see which condition fails."),
     Code.GRANT_EXPIRED: _row("FAILED_PRECONDITION", _E.REFUSED, "The grant is outside its validity period.", "Approve a new revision: `fleetctl grant approve`."),
     Code.IMPORT_NOT_GRANTED: _row("FAILED_PRECONDITION", _E.REFUSED, "The component imports an interface that its grant does not name.", "Run the named `fleetctl grant propose` command, then approve it."),
+    Code.GUARDRAIL_REFUSED: _row("FAILED_PRECONDITION", _E.REFUSED, "A guardrail of the fleet refuses the grant.", "Run `fleetctl grant check FILE`: it names every guardrail that refuses, and what mends it."),
     Code.CALL_DENIED: _row("PERMISSION_DENIED", _E.REFUSED, "The grant does not allow this call.", "Run `fleetctl grant explain` for the document that decides."),
     Code.PERMISSION_DENIED: _row("PERMISSION_DENIED", _E.REFUSED, "The caller may not do this.", "Use a context whose operator has the needed role."),
     Code.UNAUTHENTICATED: _row("UNAUTHENTICATED", _E.ERROR, "The caller is not known.", "Check the client certificate of the context."),

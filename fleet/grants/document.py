@@ -103,6 +103,7 @@ class Grant:
         not_after: end of the validity, exclusive.
         request: what its approvers saw the bundle ask for; None: any bundle of the range may ask for what the rules
             give.
+        proposed_by: name of who drafted it, for the rule that somebody else approves; empty where nobody says so.
         break_glass: made in an emergency: valid for `MAX_BREAK_GLASS` at most, and with a reason.
     """
 
@@ -119,6 +120,7 @@ class Grant:
     reason: str
     request: Request | None = None
     break_glass: bool = False
+    proposed_by: str = ""
 
     @property
     def authority(self) -> Authority:
@@ -154,7 +156,10 @@ def parse_grant(data: bytes, name: str) -> Grant:
             reason=reader.text("reason", ""),
             request=request,
             break_glass=reader.flag("break_glass", default=False),
+            proposed_by=reader.text("proposed_by", ""),
         )
+        if grant.proposed_by and not is_name(grant.proposed_by):
+            reader.fail("proposed_by", "expected the name of an operator, such as alice")
         if not is_agent_name(grant.agent):
             reader.fail("agent", f"{grant.agent[:128]!r} is not application/agent")
         if len(grant.reason) > MAX_REASON or not is_plain(grant.reason):

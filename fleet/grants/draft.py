@@ -180,6 +180,7 @@ def render_grant(grant: Grant, outside: Sequence[str] = ()) -> bytes:
         *(f"  # {interface}: {_why_outside(interface)}" for interface in outside),
         "limits:",
         *(f"  {key}: {value}" for key, value in grant.limits.describe().items()),
+        *((f"proposed_by: {_text(grant.proposed_by)}",) if grant.proposed_by else ()),
         f"reason: {_quote(grant.reason)}",
     ]
     return ("\n".join(lines) + "\n").encode()

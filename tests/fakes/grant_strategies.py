@@ -164,6 +164,7 @@ def grants() -> st.SearchStrategy[Grant]:
             reason=draw(text) or "why",
             request=draw(reviews()),
             break_glass=broken,
+            proposed_by=draw(st.sampled_from(("", "alice", "on"))),
         )
 
     return build()

@@ -140,6 +140,7 @@ HTTP = "caps.wasi:http/outgoing-handler[0]"
         (["caps", "wasi:http/outgoing-handler"], [{"methods": ["GET"], "ports": ["1"]}], HTTP + ".hosts"),
         (["caps", "wasi:http/outgoing-handler"], [{"hosts": ["a.b"], "ports": ["1"]}], HTTP + ".methods"),
         (["caps", "wasi:http/outgoing-handler"], [{"hosts": ["a.b"], "methods": ["GET"]}], HTTP + ".ports"),
+        (["proposed_by"], "Аlice", "proposed_by"),  # noqa: RUF001 - on purpose
         (["break_glass"], "yes", "break_glass"),
         (["break_glass"], True, "validity.not_after"),
         (["reason"], "right\u202eleft", "reason"),
