@@ -115,13 +115,13 @@ class Registry:
         self.reference = reference
         self._access = access
         self._scheme = "http" if access.plain else "https"
-        self._transport = _Transport(reference.host if access.plain else "", clock)
+        transport = _Transport(reference.host if access.plain else "", clock)
         self._session = requests.Session()
         self._session.trust_env = False  # no ~/.netrc, which would win over the registry's own credentials
         self._session.max_redirects = MAX_REDIRECTS
         self._session.headers["Accept-Encoding"] = "identity"
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, self._transport)
+            self._session.mount(scheme, transport)
         self._client: oras.provider.Registry | None = None
 
     def __enter__(self) -> Self:
@@ -188,13 +188,10 @@ class Registry:
         return _check(data, digest)
 
     def _get(self, path: str, limit: int, headers: Mapping[str, str]) -> bytes:
-        self._transport.limit = limit
-        try:
-            with closing(self._ask("GET", self._url(path), headers=headers)) as answer:
-                self._expect(answer, HTTPStatus.OK)
-                return b"".join(answer.iter_content(_CHUNK))
-        finally:
-            self._transport.limit = MAX_ANSWER
+        with closing(self._ask("GET", self._url(path), headers=headers)) as answer:
+            self._expect(answer, HTTPStatus.OK)
+            answer.raw.limit = limit  # of this answer alone: not of a login or a redirect before it
+            return b"".join(answer.iter_content(_CHUNK))
 
     def _status(self, method: str, url: str) -> int:
         with closing(self._ask(method, url)) as answer:
@@ -259,7 +256,6 @@ class _Transport(HTTPAdapter):
         super().__init__()
         self._plain_host = plain_host
         self._clock = clock
-        self.limit = MAX_ANSWER
 
     def send(
         self,
@@ -284,7 +280,7 @@ class _Transport(HTTPAdapter):
             verify=verify,
             proxies=requests.utils.get_environ_proxies(request.url or ""),
         )
-        answer.raw = _Body(answer.raw, self.limit if answer.ok else MAX_ANSWER, self._clock)
+        answer.raw = _Body(answer.raw, self._clock)
         if not answer.ok:
             _ = answer.content  # what oras-py asks again for is never read otherwise, and keeps its connection
         return answer
@@ -293,9 +289,9 @@ class _Transport(HTTPAdapter):
 class _Body:
     """The body of an answer, up to its limit and no slower than it may be; what requests reads instead of urllib3's."""
 
-    def __init__(self, raw: urllib3.HTTPResponse, limit: int, clock: Callable[[], float]) -> None:
+    def __init__(self, raw: urllib3.HTTPResponse, clock: Callable[[], float]) -> None:
+        self.limit = MAX_ANSWER
         self._raw = raw
-        self._limit = limit
         self._clock = clock
         self._started = clock()
         self._received = 0
@@ -303,13 +299,13 @@ class _Body:
     def read(self, size: int = _CHUNK) -> bytes:
         """Return what has come, at most `size` bytes; nothing at the end."""
         try:
-            data = self._raw.read1(min(size, self._limit + 1 - self._received))
+            data = self._raw.read1(min(size, self.limit + 1 - self._received))
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise FleetError(Code.UNAVAILABLE, f"the registry's answer broke off: {type(error).__name__}") from error
         self._received += len(data)
-        if self._received > self._limit:
+        if self._received > self.limit:
             self.close()
-            raise FleetError(Code.LIMIT_EXCEEDED, f"the registry sends more than {self._limit} bytes")
+            raise FleetError(Code.LIMIT_EXCEEDED, f"the registry sends more than {self.limit} bytes")
         late = self._clock() - self._started - GRACE_S
         if late > self._received / SLOWEST:
             self.close()
