@@ -39,6 +39,31 @@ class Node:
     hash: bytes
 
 
+class Frontier:
+    """The right edge of a growing tree: enough to append and to tell the root, in memory of one hash per level."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._subtrees: list[bytes] = []  # one complete subtree per bit of the size, the largest first
+
+    def append(self, leaf: bytes) -> None:
+        """Append a leaf hash."""
+        value, rest = leaf, self.size
+        while rest & 1:
+            value, rest = node_hash(self._subtrees.pop(), value), rest >> 1
+        self._subtrees.append(value)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """Root over everything appended so far (RFC 9162, 2.1.1)."""
+        if not self._subtrees:
+            return EMPTY_ROOT
+        value = self._subtrees[-1]
+        for left in reversed(self._subtrees[:-1]):
+            value = node_hash(left, value)
+        return value
+
+
 def leaf_hash(data: bytes) -> bytes:
     """Hash of a leaf (RFC 9162, 2.1.1); the 0x00 prefix keeps a leaf from passing for a node."""
     return hashlib.sha256(b"\x00" + data).digest()

@@ -1,7 +1,8 @@
-"""Keeps rollouts going: looks again after every change, and when time alone can decide.
+"""Keeps rollouts going and the audit log witnessed: looks again after every change, and when time alone can decide.
 
-Owns: the one task that calls `Rollouts.advance`. Knows nothing else, so that losing it costs a delay and never a state:
-everything is read from the store each time. `conduct` is an edge of the process: it ends by cancellation only.
+Owns: the tasks that call `Rollouts.advance` and `Witnessing.tend`. Knows nothing else, so that losing them costs time
+and never a state: everything is read from the store each time. Both are edges of the process: they end by cancellation
+only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.changes import Changes
     from orchestrator.clock import Clock
     from orchestrator.rollouts import Rollouts
+    from orchestrator.witnessing import Witnessing
     from orchestrator.workers import Workers
 
 _LOG = logging.getLogger(__name__)
@@ -23,6 +25,10 @@ COALESCE_S = 0.02
 
 RETRY_S = 5.0
 """Pause after the rollouts could not be looked at, for example because another process holds the database."""
+
+
+TEND_S = 5.0
+"""How often it is looked whether the log waits for witnesses."""
 
 
 async def conduct(rollouts: Rollouts, changes: Changes, workers: Workers, clock: Clock) -> None:
@@ -42,3 +48,13 @@ async def conduct(rollouts: Rollouts, changes: Changes, workers: Workers, clock:
         except TimeoutError:
             pass
         await asyncio.sleep(COALESCE_S)
+
+
+async def tend(witnessing: Witnessing, workers: Workers) -> None:
+    """Look after witnesses and the orders that wait for them until cancelled."""
+    while True:
+        try:
+            await workers.run(witnessing.tend)
+        except Exception:  # noqa: BLE001 - the store's trouble, or a bug; the next look may succeed
+            _LOG.exception("the audit log is not tended, next try in %.0f s", TEND_S)
+        await asyncio.sleep(TEND_S)

@@ -15,7 +15,7 @@ from fleet.assigned import decode_agent, encode_agent
 from fleet.assignment import MAX_AGENTS, MAX_COUNTER, decode_assignment, encode_assignment, sign_assignment
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code
-from fleet.model import Assignment, DesiredState
+from fleet.model import Assignment
 from fleet.signing import decode_base64
 from fleet.times import to_ms
 from orchestrator.projections import record_assignment
@@ -86,7 +86,7 @@ class Director:
             expires_ms=to_ms(assignment.expires),
         )
         rows.put_desired(connection, row)
-        record_assignment(connection, assignment, leaf, now)
+        record_assignment(connection, assignment, leaf)
         return row
 
     def renew(self, connection: Connection, node: rows.NodeRow, now: datetime, *, above: int = 0) -> bool:
@@ -112,10 +112,6 @@ class Director:
             FleetError: LIMIT_EXCEEDED.
         """
         sign_assignment(self._compose(node, agents, now, MAX_COUNTER), self._key)
-
-    def desired_state(self, connection: Connection, row: rows.DesiredRow) -> DesiredState:
-        """Return the exact stored order with a proof made now."""
-        return DesiredState(row.envelope, self._log.proof(connection, row.leaf))
 
     def _compose(
         self, node: rows.NodeRow, agents: Sequence[AssignedAgent], now: datetime, generation: int

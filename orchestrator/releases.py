@@ -8,17 +8,26 @@ grants. A release counts only when every document that it lists is stored. Expir
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fleet.bundle import open_bundle
 from fleet.errors import Code, FleetError
-from fleet.grants.ceilings import parse_ceilings
+from fleet.floors import Floors, replaced
 from fleet.grants.document import parse_grant
+from fleet.history import ApprovedRow
+from fleet.leaves import PUBLISHED
 from fleet.oci import digest_of
-from fleet.targets import CEILINGS_PATH, TRUST_PATH
+from fleet.revocations import Revocations, parse_revocations
+from fleet.signing import encode_base64
+from fleet.targets import POLICY_ROLE, REVOCATIONS_PATH, TRUST_PATH, WITNESS_POLICY_PATH
 from fleet.times import from_ms, to_ms
 from fleet.trust import open_fleet_trust, open_release
+from fleet.witnesses import parse_policy
 from orchestrator.audit import event_leaf
+from orchestrator.policies import check_grants, check_policies, fleet_ceilings
+from orchestrator.projections import record_approvals
+from orchestrator.standing import Standing, for_team
 from orchestrator.store import release as rows
 
 if TYPE_CHECKING:
@@ -103,22 +112,28 @@ class Releases:
 
         1. It verifies from the pinned root and is no older than what is adopted (`fleet.trust.open_release`).
         2. `trust/fleet.json` names this coordinator's director key and log, or no node would obey it.
-        3. Every target is at hand: in `documents`, or stored; bundles with every blob below them, grants valid and
+        3. `policy/revocations.json` has every entry that it ever had, unless another key set signs it by now, and the
+           counters of all bundles can be read; so can ceilings and guardrails.
+        4. Every target is at hand: in `documents`, or stored; bundles with every blob below them, grants valid and
            under the path that their own text claims.
-        4. Nobody published meanwhile.
+        5. No guardrail refuses a grant that is new (`orchestrator.guardrails`).
+        6. Nobody published meanwhile.
 
         Documents are stored only after all of it holds.
 
         Raises:
             FleetError: what `open_release` raises; TRUST_INVALID, BLOB_MISSING, DIGEST_MISMATCH, BUNDLE_INVALID,
-                GRANT_INVALID; GENERATION_CONFLICT for rule 4.
+                GRANT_INVALID; CONFIG_INVALID, TRUST_ROLLBACK for rule 3; GUARDRAIL_REFUSED for 5;
+                GENERATION_CONFLICT for 6.
         """
         now = self._clock()
         before = self.files()
         release = open_release(files, root=self._root, now=now, previous=before or None, allow_dev=True)  # 1
         offered = {digest_of(document): document for document in documents}
         self._check_identity(release, self._document(release.target(TRUST_PATH), offered))  # 2
-        known = self.adopted().documents if before else {}
+        previous = self.adopted() if before else None
+        self._check_policies(release, previous, offered)  # 3
+        known = {} if previous is None else previous.documents
         added = tuple(path for path, target in release.documents.items() if known.get(path) != target)
         removed = tuple(sorted(known.keys() - release.documents.keys()))
         grants = [
@@ -126,36 +141,49 @@ class Releases:
             for path, target in release.documents.items()
             if (grant := self._check_target(target, offered, is_new=path in added)) is not None
         ]
-        for target in release.documents.values():  # 3 holds
+        check_grants(release, known, partial(self._document, offered=offered), operator)  # 5
+        for target in release.documents.values():  # 4 holds
             if target.digest in offered:
                 self._blobs.put(offered[target.digest])
+        approved = [grant for grant in grants if grant.path in added]
         leaf = event_leaf(
-            "release:metadata:published",
+            PUBLISHED,
             now,
             f"user/{operator}",
             versions=dict(release.versions),
             added={path: release.documents[path].digest for path in sorted(added)},
             removed=list(removed),
+            grants={grant.path: _approval(grant) for grant in approved},
         )
         with self._store.control.write() as connection:
-            if rows.read_files(connection).files != before:  # 4
+            if rows.read_files(connection).files != before:  # 6
                 raise FleetError(Code.GENERATION_CONFLICT, "somebody published meanwhile")
             rows.replace_files(connection, release.files, to_ms(now))
             rows.put_grants(connection, grants)
-            self._log.append(connection, [leaf])
+            position = self._log.append(connection, [leaf])
+            rows_of = [
+                ApprovedRow(grant.path, grant.digest, grant.approvers, grant.document, position, to_ms(now))
+                for grant in approved
+            ]
+            record_approvals(connection, rows_of, removed, now)
         return Published(release.versions["timestamp"], tuple(sorted(added)), removed)
 
     def find_bundle(self, release: Release, reference: str) -> Target:
-        """Return the target of `name@version`.
+        """Return the target of `name@version`, or of `team/name@version`.
 
         Raises:
-            FleetError: TARGET_UNSIGNED when no team publishes it; PLAN_INVALID when several do.
+            FleetError: TARGET_UNSIGNED when no team publishes it; PLAN_INVALID when several do and none is named.
         """
         name, _, version = reference.partition("@")
-        ending = f"/{name}/{version}.json"
-        found = [t for t in release.targets("bundles/") if t.path.endswith(ending) and t.path.count("/") == 3]
+        found = [t for t in release.targets("bundles/") if t.path.endswith(f"/{name}/{version}.json")]
         if len(found) > 1:
-            raise FleetError(Code.PLAN_INVALID, f"several teams publish {reference}", bundle=reference)
+            teams = ", ".join(target.path.split("/")[1] for target in found)
+            raise FleetError(
+                Code.PLAN_INVALID,
+                f"several teams publish {reference}: {teams}",
+                bundle=reference,
+                remedy=f"Name the team in fleet.yaml: {found[0].path.split('/')[1]}/{reference}",
+            )
         if not found:
             raise FleetError(
                 Code.TARGET_UNSIGNED,
@@ -170,15 +198,27 @@ class Releases:
         found = [t for t in release.targets("grants/") if agent in {"", grant_of(t.path)[0]}]
         return tuple(sorted(found, key=lambda t: (grant_of(t.path)[0], -grant_of(t.path)[1])))
 
-    def find_grant(self, release: Release, agent: str, revision: int | None, bundle: str) -> Target:
-        """Return one revision, or the newest for None; `bundle` is `name@version`, for the remedy.
+    def find_grant(
+        self, release: Release, agent: str, revision: int | None, bundle: str, code_role: str = ""
+    ) -> Target:
+        """Return one revision, or the newest for None.
+
+        Args:
+            release: where to look.
+            agent: `application/agent`.
+            revision: number, or None.
+            bundle: `name@version`, for the remedy.
+            code_role: the role that signs the agent's bundle: only grants for its bundles count; empty for any.
 
         Raises:
-            FleetError: GRANT_MISSING.
+            FleetError: GRANT_MISSING; GRANT_NOT_APPLICABLE when the agent has grants for other teams' bundles alone.
         """
-        for target in self.find_grants(release, agent):
-            if revision in {None, grant_of(target.path)[1]}:
-                return target
+        found = [t for t in self.find_grants(release, agent) if revision in {None, grant_of(t.path)[1]}]
+        if code_role:
+            chosen = for_team(((target, self.read_grant(target)[0]) for target in found), code_role)
+            found = [] if chosen is None else [chosen]
+        if found:
+            return found[0]
         what = "approved grant" if revision is None else f"grant of revision {revision}"
         raise FleetError(
             Code.GRANT_MISSING,
@@ -186,6 +226,17 @@ class Releases:
             agent=agent,
             remedy=f"fleetctl grant propose {agent} --bundle {bundle}",
         )
+
+    def witness_policy(self) -> bytes:
+        """Return the witness policy of the adopted release; b"" when it has none, and before the first publish."""
+        try:
+            release = self.adopted()
+        except FleetError as error:
+            if error.code is Code.NOT_FOUND:
+                return b""
+            raise
+        target = release.documents.get(WITNESS_POLICY_PATH)
+        return b"" if target is None else target.check(self._blobs.read(target.digest, target.length))
 
     def open_bundle(self, target: Target) -> VerifiedBundle:
         """Verify and read the documents of a bundle; component and models stay on disk."""
@@ -196,16 +247,21 @@ class Releases:
         document = target.check(self._blobs.read(target.digest, target.length))
         return parse_grant(document, target.path), document
 
+    def standing(self, release: Release) -> Standing:
+        """Return what of a release may still run.
+
+        Raises:
+            FleetError: TRUST_INVALID.
+        """
+        return self._standing(release, {})
+
     def read_ceilings(self, release: Release) -> Ceilings | None:
         """Return the fleet's ceilings, None when it publishes none.
 
         Raises:
             FleetError: GRANT_INVALID for a document that cannot be read; no node adopts the release then.
         """
-        target = release.documents.get(CEILINGS_PATH)
-        if target is None:
-            return None
-        return parse_ceilings(target.check(self._blobs.read(target.digest, target.length)), target.path)
+        return fleet_ceilings(release, partial(self._document, offered={}))
 
     def _files(self) -> rows.AdoptedFiles:
         with self._store.control.read() as connection:
@@ -221,6 +277,17 @@ class Releases:
             return target.check(offered[target.digest])
         return target.check(self._blobs.read(target.digest, target.length))
 
+    def _standing(self, release: Release, offered: Mapping[str, bytes]) -> Standing:
+        listed = release.documents.get(REVOCATIONS_PATH)
+        revocations = Revocations() if listed is None else parse_revocations(self._document(listed, offered))
+        return Standing(revocations, Floors().raised(release))
+
+    def _check_policies(self, release: Release, previous: Release | None, offered: Mapping[str, bytes]) -> None:
+        check_policies(release, partial(self._document, offered=offered))
+        standing = self._standing(release, offered)
+        if previous is not None and not replaced(POLICY_ROLE, release, previous):
+            standing.revocations.check_kept(self.standing(previous).revocations)
+
     def _check_identity(self, release: Release, document: bytes) -> None:
         trust = open_fleet_trust(release, document)
         mine = self._identity
@@ -232,6 +299,8 @@ class Releases:
         if not is_new and self._blobs.has(target.digest) and kind != "grants":
             return None
         document = self._document(target, offered)
+        if target.path == WITNESS_POLICY_PATH:
+            parse_policy(document)
         if kind == "bundles":
             bundle = open_bundle(document, self._blobs.read)
             if not target.path.endswith(f"/{bundle.name}/{bundle.version}.json"):
@@ -269,6 +338,15 @@ def bundle_of(path: str) -> str:
     """Return `name@version` that a bundle's target path names: `bundles/TEAM/NAME/VERSION.json`."""
     _, _, name, file = path.split("/")
     return f"{name}@{file.removesuffix('.json')}"
+
+
+def _approval(grant: rows.GrantRow) -> dict[str, object]:
+    """A grant as the audit log shows it: whole, so that the log alone says who was approved to have what."""
+    return {
+        "digest": grant.digest,
+        "approvers": list(grant.approvers),
+        "document": encode_base64(grant.document),
+    }
 
 
 def _is_known_root(name: str, known: int) -> bool:

@@ -1,51 +1,27 @@
 """Statements about the audit log and its projections.
 
 Owns: leaves, tree hashes (insert only; triggers refuse anything else) and the rows that answer questions about a
-moment. Never hashes or signs: `orchestrator.audit` does.
+moment. Never hashes or signs, and never decides what a leaf changes: `orchestrator.audit` and `fleet.history` do.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from orchestrator.store.schema import assigned, audit_entry, audit_node, enforced
+from fleet.documents import dump_json
+from fleet.history import ApprovedRow, AssignedRow, EnforcedRow
+from orchestrator.store.schema import approved, assigned, audit_entry, audit_node, enforced, projected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fleet.merkle import Node
 
-
-@dataclass(frozen=True, slots=True)
-class AssignedRow:
-    """An agent that a node was ordered to run from one moment to another (None: still)."""
-
-    node: str
-    agent: str
-    bundle_path: str
-    bundle_digest: str
-    grant_path: str
-    grant_digest: str
-    leaf: int
-    generation: int
-    from_ms: int
-    to_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EnforcedRow:
-    """What a node confirmed, by a receipt under its own key, to have applied."""
-
-    node: str
-    agent: str
-    bundle_digest: str
-    grant_digest: str
-    generation: int
-    leaf: int
-    received_ms: int
+BATCH = 1_000
+"""Rows inserted at once."""
 
 
 def log_size(connection: sa.Connection) -> int:
@@ -73,76 +49,117 @@ def list_leaves(connection: sa.Connection, first: int, limit: int) -> tuple[tupl
     return tuple((row.position, row.leaf) for row in connection.execute(statement.limit(limit)))
 
 
-def list_open(connection: sa.Connection, node: str) -> tuple[AssignedRow, ...]:
-    """Return what a node is ordered to run now."""
-    return _assigned(connection, sa.select(assigned).where(assigned.c.node == node, assigned.c.to_ms.is_(None)))
+def is_projected(connection: sa.Connection) -> bool:
+    """Whether the projections were made from the leaves since their tables were."""
+    return connection.execute(sa.select(projected.c.leaves)).first() is not None
 
 
-def close_assigned(connection: sa.Connection, node: str, agents: Iterable[str], at_ms: int) -> None:
-    """End the open rows of some agents of a node."""
-    connection.execute(
-        sa.update(assigned)
-        .where(assigned.c.node == node, assigned.c.agent.in_(list(agents)), assigned.c.to_ms.is_(None))
-        .values(to_ms=at_ms)
+def replace_projections(
+    connection: sa.Connection,
+    leaves: int,
+    approvals: Iterable[ApprovedRow],
+    orders: Iterable[AssignedRow],
+    confirmations: Iterable[EnforcedRow],
+) -> None:
+    """Put other rows in the place of all projections, and note from how many leaves they are."""
+    for table in (approved, assigned, enforced, projected):
+        connection.execute(sa.delete(table))
+    insert_approved(connection, approvals)
+    insert_assigned(connection, orders)
+    insert_enforced(connection, confirmations)
+    connection.execute(sa.insert(projected).values(leaves=leaves))
+
+
+def list_approved(connection: sa.Connection, *, open_only: bool = False) -> tuple[ApprovedRow, ...]:
+    """Return the grants that were ever listed, or that are."""
+    statement = sa.select(approved).order_by(approved.c.number)
+    if open_only:
+        statement = statement.where(approved.c.to_ms.is_(None))
+    return tuple(
+        ApprovedRow(
+            row.path, row.digest, tuple(json.loads(row.approvers)), row.document, row.leaf, row.from_ms, row.to_ms
+        )
+        for row in connection.execute(statement)
     )
+
+
+def end_approved(connection: sa.Connection, ended: Iterable[ApprovedRow], at_ms: int) -> None:
+    """End open rows."""
+    for row in ended:
+        mine = sa.and_(approved.c.path == row.path, approved.c.to_ms.is_(None))
+        connection.execute(sa.update(approved).where(mine).values(to_ms=at_ms))
+
+
+def insert_approved(connection: sa.Connection, rows: Iterable[ApprovedRow]) -> None:
+    """Add rows."""
+    values = [_values(row) for row in rows]
+    for value in values:
+        value["approvers"] = dump_json(list(value["approvers"])).decode()  # type: ignore[call-overload]  # a tuple of texts
+    _insert(connection, approved, values)
+
+
+def list_assigned(
+    connection: sa.Connection, *, agent: str = "", node: str = "", open_only: bool = False
+) -> tuple[AssignedRow, ...]:
+    """Return what nodes were ever ordered to run, or are; empty `agent` or `node` means any."""
+    rows = connection.execute(_chosen(assigned, assigned.c.to_ms, agent, node, open_only=open_only))
+    fields = tuple(AssignedRow.__dataclass_fields__)
+    return tuple(AssignedRow(*(getattr(row, name) for name in fields)) for row in rows)
+
+
+def end_assigned(connection: sa.Connection, ended: Iterable[AssignedRow], at_ms: int) -> None:
+    """End open rows."""
+    for row in ended:
+        mine = sa.and_(assigned.c.node == row.node, assigned.c.agent == row.agent, assigned.c.to_ms.is_(None))
+        connection.execute(sa.update(assigned).where(mine).values(to_ms=at_ms))
 
 
 def insert_assigned(connection: sa.Connection, rows: Iterable[AssignedRow]) -> None:
-    """Add projection rows."""
-    values = [{field: getattr(row, field) for field in AssignedRow.__dataclass_fields__} for row in rows]
-    if values:
-        connection.execute(sa.insert(assigned), values)
+    """Add rows."""
+    _insert(connection, assigned, [_values(row) for row in rows])
+
+
+def list_enforced(
+    connection: sa.Connection, *, agent: str = "", node: str = "", open_only: bool = False
+) -> tuple[EnforcedRow, ...]:
+    """Return what nodes ever confirmed, or what their newest receipts say; empty `agent` or `node` means any."""
+    rows = connection.execute(_chosen(enforced, enforced.c.ended_ms, agent, node, open_only=open_only))
+    fields = tuple(EnforcedRow.__dataclass_fields__)
+    return tuple(EnforcedRow(*(getattr(row, name) for name in fields)) for row in rows)
+
+
+def end_enforced(connection: sa.Connection, ended: Iterable[EnforcedRow], at_ms: int, known_ms: int) -> None:
+    """End open rows."""
+    for row in ended:
+        mine = sa.and_(enforced.c.node == row.node, enforced.c.agent == row.agent, enforced.c.ended_ms.is_(None))
+        connection.execute(sa.update(enforced).where(mine).values(ended_ms=at_ms, ended_known_ms=known_ms))
 
 
 def insert_enforced(connection: sa.Connection, rows: Iterable[EnforcedRow]) -> None:
-    """Add projection rows."""
-    values = [{field: getattr(row, field) for field in EnforcedRow.__dataclass_fields__} for row in rows]
-    if values:
-        connection.execute(sa.insert(enforced), values)
+    """Add rows."""
+    _insert(connection, enforced, [_values(row) for row in rows])
 
 
-def assigned_at(connection: sa.Connection, at_ms: int, *, agent: str, node: str) -> tuple[AssignedRow, ...]:
-    """Return what held at a moment; empty `agent` or `node` means any."""
-    statement = sa.select(assigned).where(
-        assigned.c.from_ms <= at_ms, sa.or_(assigned.c.to_ms.is_(None), assigned.c.to_ms > at_ms)
-    )
+def _chosen(
+    table: sa.Table, end: sa.Column[int], agent: str, node: str, *, open_only: bool
+) -> sa.Select[tuple[object, ...]]:
+    statement = sa.select(table).order_by(table.c.number)
     if agent:
-        statement = statement.where(assigned.c.agent == agent)
+        statement = statement.where(table.c.agent == agent)
     if node:
-        statement = statement.where(assigned.c.node == node)
-    return _assigned(connection, statement)
+        statement = statement.where(table.c.node == node)
+    return statement.where(end.is_(None)) if open_only else statement
 
 
-def is_enforced(connection: sa.Connection, row: AssignedRow, at_ms: int) -> bool:
-    """Whether the node's newest receipt before a moment confirms the row."""
-    statement = (
-        sa.select(enforced)
-        .where(enforced.c.node == row.node, enforced.c.agent == row.agent, enforced.c.received_ms <= at_ms)
-        .order_by(enforced.c.number.desc())
-        .limit(1)
-    )
-    newest = connection.execute(statement).one_or_none()
-    return (
-        newest is not None
-        and newest.generation >= row.generation
-        and (newest.bundle_digest, newest.grant_digest) == (row.bundle_digest, row.grant_digest)
-    )
+def _values(row: ApprovedRow | AssignedRow | EnforcedRow) -> dict[str, object]:
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}
 
 
-def _assigned(connection: sa.Connection, statement: sa.Select[tuple[object, ...]]) -> tuple[AssignedRow, ...]:
-    rows = connection.execute(statement.order_by(assigned.c.node, assigned.c.agent))
-    return tuple(
-        AssignedRow(
-            row.node,
-            row.agent,
-            row.bundle_path,
-            row.bundle_digest,
-            row.grant_path,
-            row.grant_digest,
-            row.leaf,
-            row.generation,
-            row.from_ms,
-            row.to_ms,
-        )
-        for row in rows
-    )
+def _insert(connection: sa.Connection, table: sa.Table, values: Sequence[dict[str, object]]) -> None:
+    for batch in _batches(values):
+        connection.execute(sa.insert(table), batch)
+
+
+def _batches(values: Sequence[dict[str, object]]) -> Iterator[list[dict[str, object]]]:
+    for start in range(0, len(values), BATCH):
+        yield list(values[start : start + BATCH])

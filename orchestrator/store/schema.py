@@ -211,6 +211,21 @@ assigned = Table(
 Index("ix_assigned_agent", assigned.c.agent, assigned.c.from_ms)
 Index("ix_assigned_open", assigned.c.node, sqlite_where=text("to_ms IS NULL"))
 
+approved = Table(
+    "approved",
+    CONTROL,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("path", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("approvers", Text, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("leaf", BigInteger, nullable=False, comment="publication that first listed it so"),
+    Column("from_ms", BigInteger, nullable=False),
+    Column("to_ms", BigInteger, nullable=True, comment="null while it is listed"),
+    comment="projection of the audit log: which grants were approved, by whom, and when",
+)
+Index("ix_approved_path", approved.c.path, approved.c.from_ms)
+
 enforced = Table(
     "enforced",
     CONTROL,
@@ -219,12 +234,52 @@ enforced = Table(
     Column("agent", Text, nullable=False),
     Column("bundle_digest", Text, nullable=False),
     Column("grant_digest", Text, nullable=False),
+    Column("refusal", Text, nullable=False, comment="error code; empty when it was applied"),
     Column("generation", BigInteger, nullable=False),
-    Column("leaf", BigInteger, nullable=False, comment="receipt that says so"),
-    Column("received_ms", BigInteger, nullable=False),
+    Column("leaf", BigInteger, nullable=False, comment="receipt that first said so"),
+    Column("applied_ms", BigInteger, nullable=False, comment="by the node's clock"),
+    Column("known_ms", BigInteger, nullable=False, comment="when the receipt arrived"),
+    Column("ended_ms", BigInteger, nullable=True, comment="null while the newest receipt says so"),
+    Column("ended_known_ms", BigInteger, nullable=True),
     comment="projection of the audit log: what nodes confirmed with their own key",
 )
-Index("ix_enforced_agent", enforced.c.node, enforced.c.agent, enforced.c.received_ms)
+Index("ix_enforced_agent", enforced.c.agent, enforced.c.applied_ms)
+Index("ix_enforced_open", enforced.c.node, sqlite_where=text("ended_ms IS NULL"))
+
+projected = Table(
+    "projected",
+    CONTROL,
+    Column("leaves", BigInteger, primary_key=True, comment="size of the log when the projections were last rebuilt"),
+)
+
+checkpoint = Table(
+    "checkpoint",
+    CONTROL,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", LargeBinary, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    comment="what was offered to witnesses",
+)
+
+cosignature = Table(
+    "cosignature",
+    CONTROL,
+    Column("size", BigInteger, ForeignKey("checkpoint.size"), primary_key=True),
+    Column("witness", Text, primary_key=True, comment="verifier key"),
+    Column("line", Text, nullable=False),
+    Column("at_s", BigInteger, nullable=False, comment="by the witness's clock"),
+)
+Index("ix_cosignature_witness", cosignature.c.witness, cosignature.c.size)
+
+witness = Table(
+    "witness",
+    CONTROL,
+    Column("vkey", Text, primary_key=True),
+    Column("node", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("leaf", BigInteger, nullable=False, comment="certificate by the node's bound key"),
+    comment="witness keys of nodes",
+)
 
 event = Table(
     "event",
