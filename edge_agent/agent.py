@@ -176,6 +176,7 @@ class Node:
             blobs=self._blobs,
             labels=self._identity.labels,
             ceiling=self._ceiling,
+            fleet_ceilings=() if adopted.ceilings is None else adopted.ceilings.on(self._identity.labels),
             state_root=self._settings.data_dir / "state",
             volumes=self._settings.volumes,
             now=self._clock.now(),

@@ -22,8 +22,9 @@ from fleet.checkpoint import parse_vkey
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.floors import Floors, encode_floors, parse_floors, replaced
+from fleet.grants import parse_ceilings
 from fleet.revocations import Kind, Revocations, parse_revocations
-from fleet.targets import POLICY_ROLE, REVOCATIONS_PATH, TRUST_PATH
+from fleet.targets import CEILINGS_PATH, POLICY_ROLE, REVOCATIONS_PATH, TRUST_PATH
 from fleet.times import MAX_MS, from_ms, to_ms
 from fleet.trust import open_fleet_trust, open_release
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.disk import Disk
+    from fleet.grants import Ceilings
     from fleet.trust import FleetTrust, Release, Target
 
 SCHEMA = "fleet.adopted/v2"
@@ -60,6 +62,7 @@ class Adopted:
         adopted_at: when it was adopted.
         revocations: what may not run any more.
         floors: smallest releases that may still run, of this release and all before it.
+        ceilings: the most that agents may have, by node labels; None when the fleet publishes none.
         documents: target path to bytes of `trust/fleet.json` and of everything below `policy/`.
     """
 
@@ -69,6 +72,7 @@ class Adopted:
     revocations: Revocations = field(default_factory=Revocations)
     floors: Floors = field(default_factory=Floors)
     documents: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    ceilings: Ceilings | None = None
 
     def check_log(self) -> None:
         """Refuse everything that is proven by a log whose key is revoked.
@@ -146,7 +150,8 @@ class TrustStore:
         Checks, in this order:
             1. The metadata: whatever `fleet.trust.open_release` checks, and that it is no older than what is adopted.
             2. Each of `documents_of` is at hand and is what its role signed.
-            3. `trust/fleet.json` (`fleet.trust.open_fleet_trust`) and `policy/revocations.json` are valid.
+            3. `trust/fleet.json` (`fleet.trust.open_fleet_trust`), `policy/revocations.json` and
+               `policy/ceilings.yaml` are valid: a ceiling that cannot be read is never taken for none.
             4. The list of revocations has every entry that it ever had, or a list whose role has not one of its old
                keys any more takes its place.
             5. The counters of bundles can be read; the floors are the highest that were ever seen.
@@ -157,8 +162,8 @@ class TrustStore:
             now: the clock; never taken as earlier than the floor.
 
         Raises:
-            FleetError: 1 whatever `check` raises; 2 BLOB_MISSING, DIGEST_MISMATCH, TARGET_UNSIGNED; 3 TRUST_INVALID;
-                4 TRUST_ROLLBACK; 5 TRUST_INVALID; LIMIT_EXCEEDED, STORAGE_FULL.
+            FleetError: 1 whatever `check` raises; 2 BLOB_MISSING, DIGEST_MISMATCH, TARGET_UNSIGNED; 3 TRUST_INVALID,
+                GRANT_INVALID; 4 TRUST_ROLLBACK; 5 TRUST_INVALID; LIMIT_EXCEEDED, STORAGE_FULL.
         """
         release = self.check(files, now)  # 1
         before, at = self._adopted, self.floor(now)
@@ -212,9 +217,11 @@ def _open(release: Release, documents: Mapping[str, bytes], at: datetime, floors
     fleet = open_fleet_trust(release, kept[TRUST_PATH])
     listed = kept.get(REVOCATIONS_PATH)
     revocations = Revocations() if listed is None else parse_revocations(listed)
+    bounds = kept.get(CEILINGS_PATH)
+    ceilings = None if bounds is None else parse_ceilings(bounds, CEILINGS_PATH)
     directors = tuple(key for key in fleet.director_keys if not revocations.covers(Kind.DIRECTOR_KEY, key.hex))
     fleet = replace(fleet, director_keys=directors)
-    return Adopted(release, fleet, at, revocations, floors, MappingProxyType(kept))
+    return Adopted(release, fleet, at, revocations, floors, MappingProxyType(kept), ceilings)
 
 
 @dataclass(frozen=True, slots=True)

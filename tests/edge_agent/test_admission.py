@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from edge_agent.disk import LocalDisk
 from edge_agent.fusion import Wire
 from edge_agent.runtime import VolumeFolder
 from fleet.errors import Code, FleetError
-from fleet.grants import Authority, parse_ceiling, request_digest
+from fleet.grants import Authority, Ceiling, parse_ceiling, parse_ceilings, request_digest
 from fleet.model import AssignedAgent, FusedAgent, Isolation, Link, TargetRef
 from fleet.oci import digest_of
 from fleet.trust import open_release
@@ -41,6 +42,7 @@ class Case:
     fresh_at: datetime = NOW
     labels: dict[str, str] | None = None
     ceiling: Authority | None = None
+    fleet_ceilings: tuple[Ceiling, ...] = ()
     runtime: ScriptedRuntime | None = None
     volumes: dict[str, VolumeFolder] = field(default_factory=dict)
 
@@ -57,6 +59,7 @@ class Case:
             blobs=self.blobs,
             labels=self.labels or {},
             ceiling=self.ceiling,
+            fleet_ceilings=self.fleet_ceilings,
             state_root=self.folder / "state",
             now=self.now,
             volumes=self.volumes,
@@ -409,3 +412,42 @@ async def test_5_a_component_that_asks_for_more_than_was_reviewed_needs_a_new_re
     await make(KEYVALUE, caps=caps, request=reviewed).admit()
     error = await refusal(make(KEYVALUE, LOGGING, caps=caps, request=reviewed))
     assert (error.code, error.detail["condition"]) == (Code.GRANT_NOT_APPLICABLE, "request_sha256")
+
+
+CEILINGS = b"""\
+schema: fleet.ceilings/v1
+ceilings:
+  - {name: line-3, nodes: {labels: {zone: line-3}}, caps: {'wasi:keyvalue/store': [{buckets: ['*'], ops: [get]}]}}
+"""
+
+
+async def test_4_the_fleets_ceilings_hold_by_the_labels_on_the_nodes_own_disk(make: Make) -> None:
+    case = make(KEYVALUE, caps=STORE_CAPS)
+    ceilings = parse_ceilings(CEILINGS, "policy/ceilings.yaml")
+    case.fleet_ceilings = ceilings.on({"zone": "line-3"})
+    authority = Authority.decode((await case.admit()).start.authority)
+    assert authority.allows("wasi:keyvalue/store", bucket="context", op="get")
+    assert not authority.allows("wasi:keyvalue/store", bucket="context", op="set")
+    case.ceiling = parse_ceiling(b"schema: fleet.ceiling/v1\ncaps: {}\n", "ceiling.yaml")
+    error = await refusal(case)
+    assert (error.code, error.detail["place"]) == (Code.IMPORT_NOT_GRANTED, "ceiling.yaml of the node")
+    case.fleet_ceilings = ceilings.on({"zone": "elsewhere"})
+    error = await refusal(case)
+    assert error.code is Code.IMPORT_NOT_GRANTED
+    assert str(error.detail["place"]).startswith("policy/ceilings.yaml: no ceiling")
+
+
+async def test_4_an_assignment_narrows_and_never_widens(make: Make) -> None:
+    case = make(KEYVALUE, caps=STORE_CAPS)
+    rules = {"wasi:keyvalue/store": [{"buckets": ["*"], "ops": ["get", "delete"]}]}
+    case.spec = replace(case.spec, narrow=json.dumps({"caps": rules, "limits": {"memory": "1MiB"}}))
+    authority = Authority.decode((await case.admit()).start.authority)
+    assert authority.allows("wasi:keyvalue/store", bucket="context", op="get")
+    assert not authority.allows("wasi:keyvalue/store", bucket="context", op="set")
+    assert not authority.allows("wasi:keyvalue/store", bucket="context", op="delete")
+    assert authority.limits.memory_bytes == 1 << 20
+    case.spec = replace(case.spec, narrow=json.dumps({"deny": ["wasi:keyvalue/store"]}))
+    denied = Authority.decode((await case.admit()).start.authority)
+    assert not denied.allows("wasi:keyvalue/store", bucket="context", op="get")
+    case.spec = replace(case.spec, narrow='{"caps": {}}')
+    assert (await refusal(case)).code is Code.ASSIGNMENT_INVALID

@@ -12,7 +12,7 @@ import pytest
 from edge_agent.disk import replace_file
 from edge_agent.trust_store import TrustStore
 from fleet.errors import Code, FleetError
-from fleet.targets import TRUST_PATH
+from fleet.targets import CEILINGS_PATH, TRUST_PATH
 from fleet.trust import Profile, encode_fleet_trust
 from tests.fakes.disk import MemoryDisk, PowerCutError
 from tests.fakes.publisher import NOW, Publisher, fleet_trust, key
@@ -162,3 +162,34 @@ def test_refusals_leave_what_is_adopted(publisher: Publisher) -> None:
     with pytest.raises(FleetError):
         trust.adopt({"timestamp.json": b"{}"}, publisher.documents, NOW)
     assert trust.adopted is before
+
+
+CEILINGS = b"schema: fleet.ceilings/v1\nceilings: [{name: all, caps: {'wasi:logging/logging': []}}]\n"
+
+
+def test_3_the_fleets_ceilings_are_kept_and_read_again(publisher: Publisher) -> None:
+    disk = pinned(publisher)
+    assert store(disk).adopt(publisher.files, publisher.documents, NOW).ceilings is None
+    publisher.add(CEILINGS_PATH, CEILINGS)
+    publisher.publish()
+    adopted = store(disk).adopt(publisher.files, publisher.documents, NOW)
+    assert adopted.ceilings is not None
+    assert adopted.ceilings.on({})[0].authority.capabilities.keys() == {"wasi:logging/logging"}
+    again = store(disk).load()
+    assert again is not None
+    assert again.ceilings == adopted.ceilings
+
+
+@pytest.mark.parametrize("spoiled", [b"ceilings: [", CEILINGS.replace(b"wasi:logging", b"wasi:unknown"), b""])
+def test_3_a_ceiling_that_cannot_be_read_is_never_taken_for_none(publisher: Publisher, spoiled: bytes) -> None:
+    disk = pinned(publisher)
+    publisher.add(CEILINGS_PATH, CEILINGS)
+    publisher.publish()
+    trust = store(disk)
+    adopted = trust.adopt(publisher.files, publisher.documents, NOW)
+    publisher.add(CEILINGS_PATH, spoiled)
+    publisher.publish()
+    assert code_of(trust.adopt, publisher.files, publisher.documents, NOW) is Code.GRANT_INVALID
+    assert trust.adopted == adopted
+    del publisher.documents[CEILINGS_PATH]
+    assert code_of(trust.adopt, publisher.files, publisher.documents, NOW) is Code.BLOB_MISSING
