@@ -61,12 +61,13 @@ def is_index(data: bytes, place: str) -> bool:
 
 
 def find_wasm_artifact(index: bytes, place: str) -> BlobRef:
-    """Return the manifest of the one artifact in an index that can be a Wasm artifact.
+    """Return the manifest of the one artifact in an index that can be a Wasm artifact, or the index that may hold it.
 
     Checks, in this order:
         1. The index is at most MAX_INDEX bytes of strict JSON with at most MAX_ENTRIES entries.
         2. It is no bundle of this project: that has models and a name of its own.
-        3. One image manifest in it is marked as Wasm by its artifact type or its platform, or it is the only one.
+        3. One image manifest in it is marked as Wasm by its artifact type or its platform, or it is the only one; or
+           there is none, and one index to look in.
 
     Raises:
         FleetError: BUNDLE_INVALID, LIMIT_EXCEEDED.
@@ -83,7 +84,7 @@ def find_wasm_artifact(index: bytes, place: str) -> BlobRef:
     entries = [(Reader(item, Code.BUNDLE_INVALID, at), at) for item, at in top.items("manifests", MAX_ENTRIES)]
     manifests = [entry for entry in entries if entry[0].text("mediaType") == ARTIFACT_TYPE]  # 3
     marked = [entry for entry in manifests if _is_wasm(entry[0])]
-    found = marked or manifests
+    found = marked or manifests or [entry for entry in entries if entry[0].text("mediaType") == INDEX_TYPE]
     if len(found) != 1:
         raise FleetError(
             Code.BUNDLE_INVALID,

@@ -154,6 +154,7 @@ def test_a_config_of_something_else_is_refused(config: bytes, code: Code) -> Non
         ),
         index(entry(2), entry(1, artifactType="application/vnd.wasm.config.v0+json"), entry(3, platform={})),
         index({"mediaType": INDEX_TYPE, "digest": CONFIG, "size": 1}, entry(1), annotations={"any": "thing"}),
+        index(entry(1, mediaType=INDEX_TYPE), entry(2, mediaType="application/octet-stream")),
     ],
 )
 def test_3_the_wasm_artifact_is_found_among_others(document: bytes) -> None:
@@ -169,6 +170,7 @@ def test_3_the_wasm_artifact_is_found_among_others(document: bytes) -> None:
         (index(entry(1), artifactType=BUNDLE_TYPE), Code.BUNDLE_INVALID),  # 2
         (index(), Code.BUNDLE_INVALID),  # 3
         (index(entry(1), entry(2)), Code.BUNDLE_INVALID),
+        (index(entry(1, mediaType=INDEX_TYPE), entry(2, mediaType=INDEX_TYPE)), Code.BUNDLE_INVALID),
         (index(entry(1, size=2**50)), Code.LIMIT_EXCEEDED),
         (index(entry(1, platform="wasm")), Code.BUNDLE_INVALID),
     ],
