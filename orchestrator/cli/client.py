@@ -14,10 +14,12 @@ import grpc
 from fleet.errors import Code, FleetError
 from fleet.v1 import control_pb2 as pb
 from fleet.v1 import control_pb2_grpc, error_pb2
+from orchestrator.cli.signing import ActionSigner, SigningChannel
 from orchestrator.files import read_bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
     from pathlib import Path
 
     from orchestrator.cli.context import Context
@@ -104,10 +106,11 @@ def to_fleet_error(error: grpc.RpcError, address: str) -> FleetError:
 class Client:
     """A connection to one coordinator; use it as a context manager."""
 
-    def __init__(self, channel: grpc.Channel, address: str) -> None:
+    def __init__(self, channel: grpc.Channel, address: str, signer: ActionSigner) -> None:
         self._channel = channel
         self.address = address
-        self.stub = control_pb2_grpc.ControlServiceStub(channel)
+        # Implements what stubs use of a channel.
+        self.stub = control_pb2_grpc.ControlServiceStub(cast("grpc.Channel", SigningChannel(channel, signer)))
 
     def call(self, method: grpc.UnaryUnaryMultiCallable[Q, R], request: Q, timeout_s: float = UNARY_TIMEOUT_S) -> R:
         """Make one unary call.
@@ -170,20 +173,20 @@ class Client:
 
 
 @contextmanager
-def connect(context: Context) -> Iterator[Client]:
+def connect(context: Context, now: Callable[[], datetime]) -> Iterator[Client]:
     """Open a connection with mutual TLS; the first call finds out whether the coordinator is there.
 
     Raises:
         FleetError: CONFIG_INVALID when a certificate or key cannot be read.
     """
-    credentials = grpc.ssl_channel_credentials(
-        root_certificates=_read(context.ca, "coordinator's CA certificate"),
-        private_key=_read(context.key, "operator's key"),
-        certificate_chain=_read(context.certificate, "operator's certificate"),
-    )
+    key = _read(context.key, "operator's key")
+    certificate = _read(context.certificate, "operator's certificate")
+    authorities = _read(context.ca, "coordinator's CA certificate")
+    signer = ActionSigner(certificate, key, now)
+    credentials = grpc.ssl_channel_credentials(authorities, key, certificate)
     options = [
         ("grpc.max_receive_message_length", MAX_MESSAGE),
         ("grpc.ssl_target_name_override", "coordinator.fleet.internal"),
     ]
     with grpc.secure_channel(context.address, credentials, options=options) as channel:
-        yield Client(channel, context.address)
+        yield Client(channel, context.address, signer)

@@ -4,8 +4,8 @@ Owns: which key is made where. Three places that must stay apart, also when one 
 
 trust/        what signers hold: the role keys for code, grants, root, targets, snapshot and timestamp
 operator/     what an operator shows: the operators' authority and one administrator's certificate
-coordinator/  what the coordinator needs: its director and log keys, the node authority, its server certificates; no key
-              of the other two places
+coordinator/  what the coordinator needs: its director and log keys, the node authority, the authority that signs
+              operators at a login, its server certificates; no key of the other two places
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def set_up(folder: Path, plan: Plan) -> None:
     directory.save(files)
     directory.write(f"documents/{TRUST_PATH}", document)
     directory.fleet_trust(plan.now)  # a fleet that does not verify is not handed out
-    operators = pki.new_authority(f"{plan.fleet} operators", plan.now)
+    operators = pki.new_authority(f"{plan.fleet} operators", plan.now, path_length=1)
+    login = pki.issue_authority(operators, f"{plan.fleet} operators, login", plan.now)
     administrator = pki.issue_operator(
         operators, plan.fleet, plan.operator, [principals.Role.ADMIN], plan.now, OPERATOR_LIFETIME
     )
@@ -136,6 +137,8 @@ def set_up(folder: Path, plan: Plan) -> None:
     _write(folder, f"operator/{plan.operator}.crt", administrator.certificate)
     _write(folder, "operator/node-ca.crt", nodes.certificate)
     _write(coordinator, "keys/operator-ca.crt", operators.certificate)
+    _write(coordinator, "keys/login-ca.pem", login.key, secret=True)
+    _write(coordinator, "keys/login-ca.crt", login.certificate)
     _write(coordinator, "trust/root.json", files["1.root.json"])
     _write(coordinator, "coordinator.toml", _configuration(plan).encode())
     context = Context(

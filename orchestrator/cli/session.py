@@ -56,7 +56,7 @@ class Session:
 
     def connect(self) -> AbstractContextManager[Client]:
         """Open a connection to the context's coordinator."""
-        return client.connect(self.context())
+        return client.connect(self.context(), self.now)
 
     def now_ms(self) -> int:
         """Return the current time in milliseconds since the Unix epoch."""
