@@ -12,10 +12,11 @@ import pytest
 from edge_agent.disk import replace_file
 from edge_agent.trust_store import TrustStore
 from fleet.errors import Code, FleetError
+from fleet.release import RoleKeys
 from fleet.targets import CEILINGS_PATH, TRUST_PATH
 from fleet.trust import Profile, encode_fleet_trust
 from tests.fakes.disk import MemoryDisk, PowerCutError
-from tests.fakes.publisher import NOW, Publisher, fleet_trust, key
+from tests.fakes.publisher import NOW, Publisher, fleet_trust, key, role_keys
 from tests.fakes.refusals import code_of
 
 FOLDER = Path("/node/trust")
@@ -167,12 +168,18 @@ def test_refusals_leave_what_is_adopted(publisher: Publisher) -> None:
 CEILINGS = b"schema: fleet.ceilings/v1\nceilings: [{name: all, caps: {'wasi:logging/logging': []}}]\n"
 
 
-def test_3_the_fleets_ceilings_are_kept_and_read_again(publisher: Publisher) -> None:
-    disk = pinned(publisher)
-    assert store(disk).adopt(publisher.files, publisher.documents, NOW).ceilings is None
-    publisher.add(CEILINGS_PATH, CEILINGS)
-    publisher.publish()
-    adopted = store(disk).adopt(publisher.files, publisher.documents, NOW)
+@pytest.fixture
+def policed() -> Publisher:
+    """A publisher with a policy role."""
+    return Publisher(keys=RoleKeys({**role_keys().keys, "policy": (key("policy"),)}))
+
+
+def test_3_the_fleets_ceilings_are_kept_and_read_again(policed: Publisher) -> None:
+    disk = pinned(policed)
+    assert store(disk).adopt(policed.files, policed.documents, NOW).ceilings is None
+    policed.add(CEILINGS_PATH, CEILINGS)
+    policed.publish()
+    adopted = store(disk).adopt(policed.files, policed.documents, NOW)
     assert adopted.ceilings is not None
     assert adopted.ceilings.on({})[0].authority.capabilities.keys() == {"wasi:logging/logging"}
     again = store(disk).load()
@@ -181,15 +188,15 @@ def test_3_the_fleets_ceilings_are_kept_and_read_again(publisher: Publisher) -> 
 
 
 @pytest.mark.parametrize("spoiled", [b"ceilings: [", CEILINGS.replace(b"wasi:logging", b"wasi:unknown"), b""])
-def test_3_a_ceiling_that_cannot_be_read_is_never_taken_for_none(publisher: Publisher, spoiled: bytes) -> None:
-    disk = pinned(publisher)
-    publisher.add(CEILINGS_PATH, CEILINGS)
-    publisher.publish()
+def test_3_a_ceiling_that_cannot_be_read_is_never_taken_for_none(policed: Publisher, spoiled: bytes) -> None:
+    disk = pinned(policed)
+    policed.add(CEILINGS_PATH, CEILINGS)
+    policed.publish()
     trust = store(disk)
-    adopted = trust.adopt(publisher.files, publisher.documents, NOW)
-    publisher.add(CEILINGS_PATH, spoiled)
-    publisher.publish()
-    assert code_of(trust.adopt, publisher.files, publisher.documents, NOW) is Code.GRANT_INVALID
+    adopted = trust.adopt(policed.files, policed.documents, NOW)
+    policed.add(CEILINGS_PATH, spoiled)
+    policed.publish()
+    assert code_of(trust.adopt, policed.files, policed.documents, NOW) is Code.GRANT_INVALID
     assert trust.adopted == adopted
-    del publisher.documents[CEILINGS_PATH]
-    assert code_of(trust.adopt, publisher.files, publisher.documents, NOW) is Code.BLOB_MISSING
+    kept = {TRUST_PATH: policed.document}
+    assert code_of(trust.adopt, policed.files, kept, NOW) is Code.BLOB_MISSING
