@@ -222,7 +222,8 @@ class Deployments:
         name = f"{application.name}/{wanted.name}"
         target = self._releases.find_bundle(release, wanted.bundle)
         bundle = self._releases.open_bundle(target)
-        approved = self._releases.find_grant(release, name, wanted.grant_revision, wanted.bundle)
+        approved = self._releases.find_grant(release, name, wanted.grant_revision, wanted.bundle, target.role)
+        self._releases.standing(release).check(name, target, bundle, approved)
         grant, _ = self._releases.read_grant(approved)
         links = tuple(replace(link, agent=f"{application.name}/{link.agent}") for link in wanted.links)
         check_request(grant.request, bundle.imports, bundle.exports, name, wanted.bundle)
