@@ -226,6 +226,21 @@ def open_sealed(envelope: bytes, keys: Collection[VerifyingKey], *, fleet: str, 
     return sealed
 
 
+def peek(envelope: bytes) -> Sealed:
+    """Read an envelope without asking who signed it, to sort it; whoever uses it calls `open_sealed`.
+
+    Raises:
+        FleetError: SECRET_INVALID, LIMIT_EXCEEDED.
+    """
+    if len(envelope) > MAX_SEALED:
+        raise FleetError(Code.LIMIT_EXCEEDED, f"an envelope of {len(envelope)} bytes", limit=MAX_SEALED)
+    with Reader(load_json(envelope, Code.SECRET_INVALID, "envelope"), Code.SECRET_INVALID, "envelope") as top:
+        payload = _bytes(top, "payload")
+        top.text("payloadType")
+        top.take("signatures")
+    return read_sealed(payload)
+
+
 def read_sealed(payload: bytes) -> Sealed:
     """Read the payload of an envelope, without a word about who signed it.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -280,6 +281,39 @@ witness = Table(
     Column("leaf", BigInteger, nullable=False, comment="certificate by the node's bound key"),
     comment="witness keys of nodes",
 )
+
+sealing_key = Table(
+    "sealing_key",
+    CONTROL,
+    Column("node", Text, ForeignKey("node.name"), primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("key", Text, nullable=False, comment="fingerprint of the X25519 public key"),
+    Column("statement", LargeBinary, nullable=False, comment="envelope signed by the node's bound key"),
+    Column("leaf", BigInteger, nullable=False, comment="where the audit log shows the statement"),
+)
+
+secret = Table(
+    "secret",
+    CONTROL,
+    Column("agent", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False, comment="newest one; goes on counting after a removal"),
+    Column("set_ms", BigInteger, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("removed", Boolean, nullable=False),
+    Column("escrow", LargeBinary, nullable=False, comment="envelope that the operator can open; empty once removed"),
+)
+
+sealed_secret = Table(
+    "sealed_secret",
+    CONTROL,
+    Column("agent", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("node", Text, ForeignKey("node.name"), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("envelope", LargeBinary, nullable=False, comment="only the node can open it"),
+)
+Index("ix_sealed_secret_node", sealed_secret.c.node)
 
 event = Table(
     "event",

@@ -26,6 +26,7 @@ from fleet.sealing import (
     fingerprint,
     open_sealed,
     open_statement,
+    peek,
     public_of,
     read_sealed,
     seal,
@@ -149,6 +150,13 @@ def test_sealed_secrets_that_are_refused(envelope: bytes, code: Code) -> None:
 
 def test_without_a_trusted_key_nothing_is_taken() -> None:
     assert code_of(lambda: open_sealed(ENVELOPE, [], fleet="demo", node="n1")) is Code.SIGNATURE_INVALID
+
+
+def test_an_envelope_is_sorted_without_a_word_about_who_signed_it() -> None:
+    assert peek(sign_sealed(SEALED, key("director"))) == SEALED
+    assert code_of(peek, bytes(MAX_SEALED + 1)) is Code.LIMIT_EXCEEDED
+    for damaged in (b"{}", b"garbage", ENVELOPE[:-1], ENVELOPE.replace(b'"payload":"', b'"payload":"?')):
+        assert code_of(peek, damaged) is Code.SECRET_INVALID
 
 
 STATEMENT = sign_statement(SAID, key("n1"))
