@@ -197,6 +197,7 @@ async def _add_services(server: aio.Server, services: Services, settings: Settin
         fetching=services.fetching,
         releases=services.releases,
         witnessing=services.witnessing,
+        secrets=services.secrets,
         workers=services.workers,
         limits=settings.limits,
         clock=services.clock,

@@ -79,6 +79,11 @@ class DesiredOut:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretsOut:
+    """The node shall be sent everything that is sealed for it, whatever that is when it is written."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointOut:
     """The node shall be asked to cosign the newest checkpoint, whatever that is when it is written."""
 
@@ -98,7 +103,7 @@ class GoAwayOut:
     reason: str
 
 
-Outgoing = DesiredOut | CheckpointOut | LogsOut | CommandOut | GoAwayOut
+Outgoing = DesiredOut | SecretsOut | CheckpointOut | LogsOut | CommandOut | GoAwayOut
 
 
 @dataclass(eq=False, slots=True)
@@ -107,6 +112,7 @@ class Session:
 
     Attributes:
         seen: leaves of the largest audit log that the node has verified, as far as it is known.
+        takes_secrets: whether the node has said which key to seal secrets for.
     """
 
     id: str
@@ -114,16 +120,18 @@ class Session:
     epoch: int
     _logs: bool
     seen: int = 0
+    takes_secrets: bool = False
     _logs_told: bool = False
     _desired: bool = True
     _checkpoint: bool = False
+    _secrets: bool = True
     _farewell: GoAwayOut | None = None
     _waiting: deque[CommandOut] = field(default_factory=deque)
     _answers: dict[str, asyncio.Future[CommandAnswer]] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def next(self) -> Outgoing:
-        """Wait for the next thing to tell: good-bye first, then a checkpoint, the desired state, logs, commands."""
+        """Wait for the next thing to tell: good-bye first, then checkpoint, secrets, desired state, logs, commands."""
         while True:
             self._wake.clear()
             if self._farewell is not None:
@@ -131,6 +139,9 @@ class Session:
             if self._checkpoint:
                 self._checkpoint = False
                 return CheckpointOut()
+            if self._secrets and self.takes_secrets:  # before the agents that want them
+                self._secrets = False
+                return SecretsOut()
             if self._desired:
                 self._desired = False
                 return DesiredOut()
@@ -142,6 +153,11 @@ class Session:
                 if command.id in self._answers:  # the caller may have given up meanwhile
                     return command
             await self._wake.wait()
+
+    def signal_secrets(self) -> None:
+        """Mark the secrets as changed."""
+        self._secrets = True
+        self._wake.set()
 
     def signal(self) -> None:
         """Mark the desired state as changed."""
@@ -228,6 +244,12 @@ class Sessions:
         session.end()
         if self._sessions.get(session.node) is session:
             del self._sessions[session.node]
+
+    def signal_secrets(self, nodes: Iterable[str]) -> None:
+        """Tell the sessions of some nodes that their secrets changed."""
+        for node in nodes:
+            if node in self._sessions:
+                self._sessions[node].signal_secrets()
 
     def signal(self, nodes: Iterable[str]) -> None:
         """Tell the sessions of some nodes that their desired state changed."""

@@ -29,6 +29,7 @@ from orchestrator.releases import Identity, Releases
 from orchestrator.rollouts import Rollouts
 from orchestrator.rpc.credentials import read_file
 from orchestrator.rpc.services import Services
+from orchestrator.sealed_secrets import SealedSecrets
 from orchestrator.sessions import Sessions
 from orchestrator.store.database import Store
 from orchestrator.witnessing import Witnessing
@@ -116,6 +117,9 @@ def build(
     )
     nodes.restore()
 
+    def tell_secrets(names: Iterable[str]) -> None:
+        loop.call_soon_threadsafe(sessions.signal_secrets, tuple(names))
+
     def ask(names: Iterable[str] | None) -> None:
         loop.call_soon_threadsafe(sessions.ask, None if names is None else tuple(names))
 
@@ -167,6 +171,14 @@ def build(
         locks=locks,
         operators=operators,
         witnessing=witnessing,
+        secrets=SealedSecrets(
+            fleet=settings.fleet,
+            store=store,
+            log=log,
+            clock=clock,
+            signal=tell_secrets,
+            journal=journal.append,
+        ),
         sessions=sessions,
         journal=journal,
         logs=Logs(),

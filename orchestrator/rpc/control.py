@@ -9,6 +9,7 @@ from orchestrator.rpc.content import ContentDoor
 from orchestrator.rpc.crashes import CrashesDoor
 from orchestrator.rpc.deploying import DeployingDoor
 from orchestrator.rpc.operating import OperatingDoor
+from orchestrator.rpc.sealing import SealingDoor
 
 
 class ControlService(
@@ -18,6 +19,7 @@ class ControlService(
     AdministrationDoor,
     CrashesDoor,
     AuditingDoor,
+    SealingDoor,
     control_pb2_grpc.ControlServiceServicer,
 ):
     """The door for operators; every method is in exactly one topic (`tests/orchestrator/test_rules.py`)."""

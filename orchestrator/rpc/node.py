@@ -29,6 +29,7 @@ from orchestrator.sessions import (
     DesiredOut,
     GoAwayOut,
     LogsOut,
+    SecretsOut,
     SendCommand,
 )
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from orchestrator.principals import NodeIdentity
     from orchestrator.releases import Releases
     from orchestrator.rpc.interceptor import Context
+    from orchestrator.sealed_secrets import SealedSecrets
     from orchestrator.sessions import Session as NodeSession
     from orchestrator.sessions import Sessions
     from orchestrator.witnessing import Offer, Witnessing
@@ -88,6 +90,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         fetching: Fetching,
         releases: Releases,
         witnessing: Witnessing,
+        secrets: SealedSecrets,
         workers: Workers,
         limits: Limits,
         clock: Clock,
@@ -99,6 +102,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         self._fetching = fetching
         self._releases = releases
         self._witnessing = witnessing
+        self._secrets = secrets
         self._workers = workers
         self._limits = limits
         self._clock = clock
@@ -128,6 +132,9 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         reason = "the stream ended"
         try:
             await self._workers.run(self._nodes.open, identity, session.id, greeting)
+            if hello.sealing_key:
+                await self._workers.run(self._secrets.declare, identity.name, identity.epoch, hello.sealing_key)
+                session.takes_secrets = True
             told = (greeting.accepted_generation, greeting.accepted_digest)
             await self._hold(session, identity, requests, context, told)
         except FleetError as error:
@@ -253,6 +260,9 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
                     await self._offer(session, context, order.offer)
                 message = node_pb2.CoordinatorMessage(desired=to_pb_desired(order.state))
                 told = (order.generation, order.digest)
+            elif isinstance(outgoing, SecretsOut):
+                envelopes = await self._workers.run(self._secrets.of_node, session.node)
+                message = node_pb2.CoordinatorMessage(secrets=node_pb2.SealedSecrets(envelopes=envelopes))
             elif isinstance(outgoing, CheckpointOut):
                 offer = await self._workers.run(self._witnessing.offer, session.seen)
                 if offer is not None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.operators import Operators
     from orchestrator.releases import Releases
     from orchestrator.rollouts import Rollouts
+    from orchestrator.sealed_secrets import SealedSecrets
     from orchestrator.sessions import Sessions
     from orchestrator.store.database import Store
     from orchestrator.witnessing import Witnessing
@@ -56,6 +57,7 @@ class Services:
     locks: Locks
     operators: Operators
     witnessing: Witnessing
+    secrets: SealedSecrets
     sessions: Sessions
     journal: Journal
     logs: Logs
