@@ -173,7 +173,7 @@ class Enrolment:
             token = rows.get_token(connection, identifier)
             if token is None:
                 raise FleetError(
-                    Code.NOT_FOUND, "no such join token", remedy="List them with `fleetctl node token list`."
+                    Code.NOT_FOUND, "no such join token", remedy="List them with `fleetctl node tokens`."
                 )
             rows.drop_token(connection, identifier)
             leaf = event_leaf(

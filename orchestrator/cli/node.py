@@ -1,4 +1,4 @@
-"""Commands that bring nodes into the fleet: node token, node join, node up, node down."""
+"""Commands about who is a node: token, tokens, join, up, down; lock, unlock, revoke, reset."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from fleet.errors import Code, FleetError
 from fleet.trust import Profile
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli import background
-from orchestrator.cli.render import exact, when
+from orchestrator.cli.records import node_row
+from orchestrator.cli.render import Column, Row, exact, labels, when
 from orchestrator.cli.session import NODE_NAME, parse_labels
 from orchestrator.cli.trust import TrustDirectory
 
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 
 AGENT = (sys.executable, "-m", "edge_agent.agent")
 JOIN_TIMEOUT_S = 60.0
+
+TOKEN_COLUMNS = (
+    Column("TOKEN", "id"),
+    Column("NODE", "node"),
+    Column("LABELS", "labels", fold=True),
+    Column("USED", "used"),
+    Column("EXPIRES", "expires"),
+    Column("BY", "created_by"),
+)
+
+REASON = click.option("--reason", required=True, help="Why; it is kept in the audit log.")
 
 LABELS = click.option("--label", "-l", "label", multiple=True, metavar="KEY=VALUE", help="A label; may be repeated.")
 DATA_DIR = click.option(
@@ -53,7 +65,7 @@ def _directory(session: Session, name: str, data_dir: Path | None) -> Path:
 
 @click.group()
 def node() -> None:
-    """Bring nodes into the fleet."""
+    """Bring nodes into the fleet, and take them out of it."""
 
 
 @node.command()
@@ -180,3 +192,95 @@ def down(session: Session, name: str, data_dir: Path | None) -> None:
     """
     stopped = background.stop(_directory(session, name, data_dir) / "agent.pid")
     session.output.note(f"{name} is stopped." if stopped else f"{name} was not running.")
+
+
+@node.command()
+@click.option("--revoke", "identifier", metavar="TOKEN", help="Make this one worthless instead.")
+@click.pass_obj
+def tokens(session: Session, identifier: str | None) -> None:
+    """List the join tokens that are still good, or revoke one.
+
+    Their secrets are shown once only, when they are made.
+    """
+    with session.connect() as client:
+        if identifier is not None:
+            client.call(client.stub.RevokeJoinToken, pb.RevokeJoinTokenRequest(id=identifier))
+            session.output.note(f"The join token {identifier} is worthless now.")
+            return
+        found = client.call(client.stub.ListJoinTokens, pb.ListJoinTokensRequest()).tokens
+    rows = [
+        Row(
+            {
+                "id": item.id,
+                "node": item.node,
+                "labels": dict(sorted(item.labels.items())),
+                "used": item.used,
+                "expires": exact(item.expires_ms),
+                "created_by": item.created_by,
+            },
+            {
+                "labels": labels(item.labels.items()),
+                "used": "yes" if item.used else "no",
+                "expires": when(item.expires_ms),
+            },
+        )
+        for item in found
+    ]
+    session.output.rows(TOKEN_COLUMNS, rows, "No join token is good. Make one with `fleetctl node token NAME`.")
+
+
+def _tell_change(session: Session, changed: pb.Node, done: str) -> None:
+    if session.output.machine:
+        session.output.value(node_row(changed, session.now_ms()).record)
+    else:
+        session.output.note(f"{changed.name} {done}")
+
+
+@node.command()
+@click.argument("name", type=NODE_NAME)
+@REASON
+@click.pass_obj
+def lock(session: Session, name: str, reason: str) -> None:
+    """Refuse a node until it is unlocked; ends its connections at once.
+
+    Its agents go on for as long as their grants allow without a coordinator.
+    """
+    with session.connect() as client:
+        changed = client.call(client.stub.LockNode, pb.ChangeNodeRequest(name=name, reason=reason))
+    _tell_change(session, changed, f"is locked. It comes back with `fleetctl node unlock {name} --reason WHY`.")
+
+
+@node.command()
+@click.argument("name", type=NODE_NAME)
+@REASON
+@click.pass_obj
+def unlock(session: Session, name: str, reason: str) -> None:
+    """Let a locked node come back, and forget the warning about it."""
+    with session.connect() as client:
+        changed = client.call(client.stub.UnlockNode, pb.ChangeNodeRequest(name=name, reason=reason))
+    _tell_change(session, changed, "is unlocked.")
+
+
+@node.command()
+@click.argument("name", type=NODE_NAME)
+@REASON
+@click.pass_obj
+def revoke(session: Session, name: str, reason: str) -> None:
+    """Take a node's enrolment and its orders back for good; ends its connections at once."""
+    with session.connect() as client:
+        changed = client.call(client.stub.RevokeNode, pb.ChangeNodeRequest(name=name, reason=reason))
+    _tell_change(session, changed, f"is revoked. Only a new token (`fleetctl node token {name}`) brings the name back.")
+
+
+@node.command()
+@click.argument("name", type=NODE_NAME)
+@REASON
+@click.pass_obj
+def reset(session: Session, name: str, reason: str) -> None:
+    """Begin a new epoch of a node; ends its connections at once.
+
+    Its old certificates, orders and copies are worthless. It gets its orders again when it has joined again.
+    """
+    with session.connect() as client:
+        changed = client.call(client.stub.ResetNode, pb.ChangeNodeRequest(name=name, reason=reason))
+    _tell_change(session, changed, f"is reset. Join it again with a token of `fleetctl node token {name}`.")

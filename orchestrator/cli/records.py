@@ -21,6 +21,7 @@ NODE_COLUMNS = (
     Column("GENERATION", "generation", right=True),
     Column("SEEN", "last_seen", right=True),
     Column("LABELS", "labels", fold=True),
+    Column("NOTE", "note", fold=True),
     Column("EPOCH", "epoch", wide=True, right=True),
     Column("ARCHITECTURE", "architecture", wide=True),
     Column("RELEASE", "release", wide=True),
@@ -87,12 +88,15 @@ def node_row(node: pb.Node, now_ms: int) -> Row:
             "architecture": node.architecture,
             "release": node.agent_version,
             "certificate_expires": exact(node.certificate_expires_ms),
+            "locked": node.locked,
+            "warnings": list(node.warnings),
         },
         {
             "agents": f"{node.healthy}/{node.agents}",
             "generation": generation,
             "last_seen": ago(node.last_seen_ms, now_ms),
             "labels": labels(node.labels.items()),
+            "note": "; ".join((*([node.locked] if node.locked else ()), *node.warnings)),
             "certificate_expires": when(node.certificate_expires_ms),
         },
     )

@@ -10,6 +10,7 @@ import click
 from fleet.names import is_agent_name, is_name
 from orchestrator.cli import client
 from orchestrator.cli.context import resolve
+from orchestrator.cli.login import renew_when_due
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,8 +56,10 @@ class Session:
         return self.overrides.trust if self.overrides.trust is not None else self.context().trust
 
     def connect(self) -> AbstractContextManager[Client]:
-        """Open a connection to the context's coordinator."""
-        return client.connect(self.context(), self.now)
+        """Open a connection to the context's coordinator; renews the certificate of a login that is due."""
+        context = self.context()
+        renew_when_due(context.certificate, context.key, self.now())
+        return client.connect(context, self.now)
 
     def now_ms(self) -> int:
         """Return the current time in milliseconds since the Unix epoch."""
