@@ -1,11 +1,14 @@
 """The node as its link sees it: what it runs, what it signs, what it can be asked.
 
-Owns receipts: the node-signed statement of what an applied desired state came to, made once per desired state. The
-rest is passed on to supervisor and adoption. Never speaks over the network itself.
+Owns receipts: the node-signed statement of what an applied desired state came to, made once per desired state, and
+again, less and less often, when agents have called an interface that they never called before. The rest is passed on
+to supervisor and adoption. Never speaks over the network itself.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fleet.assignment import Receipt, ReceiptAgent, sign_receipt
@@ -13,7 +16,8 @@ from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from edge_agent.adoption import Adoption, Remote
     from edge_agent.clock import Clock
@@ -23,8 +27,25 @@ if TYPE_CHECKING:
     from edge_agent.secret_keeper import SecretKeeper
     from edge_agent.supervision import Accepted
     from edge_agent.supervisor import Supervisor
+    from edge_agent.witness import Answer, Offered
     from fleet.crash import CrashSummary
     from fleet.model import DesiredState, ObservedState
+
+
+FIRST_USES = timedelta(minutes=1)
+"""How long after a receipt the next one may be signed for nothing but first uses; each time twice as long, so that a
+generation that lives for ever has a few of them: every receipt is a leaf of a log that never shrinks."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """The newest receipt, what it is about, and when another may follow for first uses alone."""
+
+    applied: Accepted
+    uses: Mapping[str, tuple[str, ...]]
+    receipt: bytes
+    at: datetime
+    pause: timedelta
 
 
 class LocalNode:
@@ -40,6 +61,7 @@ class LocalNode:
         clock: Clock,
     ) -> None:
         self.journal = journal
+        self.trusted: asyncio.Event = adoption.trusted
         self.changed: asyncio.Event = supervisor.changed
         self.missing: asyncio.Event = supervisor.missing
         self._identity = identity
@@ -51,7 +73,7 @@ class LocalNode:
         """Keeps the crash reports, where there is a place for them."""
         self.secret_keeper: SecretKeeper | None = None
         """Keeps the secrets that are sealed for the node, where there is a place for them."""
-        self._receipt: tuple[Accepted, bytes] | None = None
+        self._signed: _Signed | None = None
 
     def observed(self) -> ObservedState:
         """Return what the node runs."""
@@ -62,13 +84,33 @@ class LocalNode:
         applied = self._supervisor.applied
         if applied is None:
             return None
-        if self._receipt is None or self._receipt[0] != applied:
-            self._receipt = (applied, self._sign(applied))
-        return self._receipt[1]
+        last, now = self._signed, self._clock.now()
+        fresh = last is None or last.applied != applied
+        if last is None or fresh or now - last.at >= last.pause:
+            uses = {
+                agent.name: tuple(sorted({name.partition("@")[0] for name in agent.vitals.host_calls}))
+                for agent in self._supervisor.observed().agents
+            }
+            if last is None or fresh or last.uses != uses:
+                pause = FIRST_USES if last is None or fresh else 2 * last.pause
+                last = self._signed = _Signed(applied, uses, self._sign(applied, uses, now), now, pause)
+        return last.receipt
 
     async def accept(self, desired: DesiredState, remote: Remote) -> None:
         """Take a desired state in (see `Adoption.accept`)."""
         await self._adoption.accept(desired, remote)
+
+    def seen(self) -> int:
+        """Leaves of the largest audit log that was verified."""
+        return self._adoption.witness.seen
+
+    def witness_certificate(self) -> bytes:
+        """Return the node's word for its witness key (see `Witness.certificate`)."""
+        return self._adoption.witness.certificate(self._bound_key)
+
+    async def cosign(self, offered: Offered) -> Answer:
+        """Answer a checkpoint (see `Witness.answer`)."""
+        return await self._adoption.witness.answer(offered)
 
     async def repair(self, remote: Remote) -> None:
         """Fetch blobs that were lost (see `Adoption.repair`)."""
@@ -107,13 +149,13 @@ class LocalNode:
             raise FleetError(Code.NOT_FOUND, "this node keeps no crash reports")
         return await self.crash_keeper.document(identifier)
 
-    def _sign(self, applied: Accepted) -> bytes:
+    def _sign(self, applied: Accepted, uses: Mapping[str, tuple[str, ...]], now: datetime) -> bytes:
         refusals = {agent.name: agent.refusal.code for agent in self._supervisor.observed().agents if agent.refusal}
         # A part is applied with the agent that it is fused into; where it runs by itself as well, that is what counts.
         fused = {part.name: (part, spec.name) for spec in applied.agents for part in spec.fused}
         alone = {spec.name: (spec, spec.name) for spec in applied.agents}
         agents = tuple(
-            ReceiptAgent(part.name, part.bundle.digest, part.grant.digest, refusals.get(runs, ""))
+            ReceiptAgent(part.name, part.bundle.digest, part.grant.digest, refusals.get(runs, ""), uses.get(runs, ()))
             for part, runs in (fused | alone).values()
         )
         receipt = Receipt(
@@ -122,7 +164,7 @@ class LocalNode:
             epoch=self._identity.epoch,
             generation=applied.generation,
             digest=applied.digest,
-            at=self._clock.now(),
+            at=now,
             agents=agents,
         )
         return sign_receipt(receipt, self._bound_key)

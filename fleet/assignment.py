@@ -15,12 +15,14 @@ from fleet.assigned import decode_agent, encode_agent
 from fleet.checkpoint import parse_proof
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
+from fleet.health import MAX_INTERFACES
 from fleet.links import check_assigned
 from fleet.merkle import leaf_hash, verify_inclusion
 from fleet.model import Assignment
 from fleet.names import is_agent_name, is_digest, is_name
 from fleet.signing import sign_envelope, verify_envelope
 from fleet.times import MAX_MS, from_ms, to_ms
+from fleet.wit import is_interface
 from fleet.witnesses import NO_WITNESSES, open_witnessed
 
 if TYPE_CHECKING:
@@ -74,12 +76,22 @@ class VerifiedAssignment:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptAgent:
-    """One agent of a receipt; `refusal` is the error code that kept it from starting, or empty."""
+    """One agent of a receipt.
+
+    Attributes:
+        name: `application/agent`.
+        bundle_digest: digest of its bundle.
+        grant_digest: digest of its grant.
+        refusal: the error code that kept it from starting, or empty.
+        used: interfaces, unversioned and sorted, that the agent has called since it first started on the node: so
+            that whoever reads the log can tell what a grant gives and nobody ever used.
+    """
 
     name: str
     bundle_digest: str
     grant_digest: str
     refusal: str = ""
+    used: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +238,7 @@ def encode_receipt(receipt: Receipt) -> bytes:
                     "bundle": agent.bundle_digest,
                     "grant": agent.grant_digest,
                     "refusal": agent.refusal,
+                    **({"used": list(agent.used)} if agent.used else {}),
                 }
                 for agent in receipt.agents
             ],
@@ -304,11 +317,15 @@ def _receipt_agent(item: Value, place: str) -> ReceiptAgent:
         refusal = entry.text("refusal")
         if len(refusal) > MAX_CODE:
             entry.fail("refusal", f"more than {MAX_CODE} characters")
+        used = entry.texts("used", MAX_INTERFACES)
+        if list(used) != sorted(set(used)) or not all(map(is_interface, used)):
+            entry.fail("used", "expected interfaces, sorted, each once")
         return ReceiptAgent(
             name=_text(entry, "name", is_agent_name),
             bundle_digest=_text(entry, "bundle", is_digest),
             grant_digest=_text(entry, "grant", is_digest),
             refusal=refusal,
+            used=used,
         )
 
 

@@ -283,7 +283,7 @@ RECEIPT = Receipt(
     digest=digest_of(b"payload"),
     at=NOW,
     agents=(
-        ReceiptAgent("climate/context", BUNDLE.digest, GRANT.digest),
+        ReceiptAgent("climate/context", BUNDLE.digest, GRANT.digest, used=("wasi:keyvalue/store", "wasi:nn/graph")),
         ReceiptAgent("climate/other", BUNDLE.digest, GRANT.digest, Code.IMPORT_NOT_GRANTED),
     ),
 )
@@ -364,6 +364,15 @@ def test_how_a_newer_version_takes_over_survives_the_journey(policy: SwapPolicy 
 def test_an_agent_without_links_is_written_as_before_there_were_links():
     (written,) = json.loads(encode_assignment(ASSIGNMENT))["agents"]
     assert written.keys() == {"name", "bundle", "grant", "config", "triggers", "restart"}
+
+
+@pytest.mark.parametrize(
+    "used", [["wasi:nn/graph", "a:b/c"], ["a:b/c", "a:b/c"], ["nonsense"], [f"a:b/c{i:02}" for i in range(65)], "a:b/c"]
+)
+def test_what_agents_used_is_said_in_one_way(used: object) -> None:
+    document = json.loads(encode_receipt(RECEIPT))
+    document["agents"][0]["used"] = used
+    assert code_of(decode_receipt, dump_json(document)) is Code.ASSIGNMENT_INVALID
 
 
 def test_a_narrowing_that_cannot_be_read_is_refused():
