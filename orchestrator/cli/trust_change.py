@@ -112,7 +112,7 @@ def confirm(session: Session, question: str, *, yes: bool) -> None:
 
 def perform(
     session: Session, make: Callable[[Release], tuple[Operation, ...]], title: str, *, offline: bool, yes: bool
-) -> None:
+) -> bool:
     """Make a change on top of the newest release: show it, sign it with the keys at hand, publish or stage it.
 
     Args:
@@ -121,6 +121,9 @@ def perform(
         title: what the change is for.
         offline: whether to leave the coordinator alone.
         yes: whether the person has agreed already.
+
+    Returns:
+        Whether it is published; else it is staged.
 
     Raises:
         FleetError: as `fleet.release.stage`, `synchronise` and `conclude`.
@@ -133,6 +136,7 @@ def perform(
         staged = confirmed(session, directory, stage(release, operations, title, session.now(), context), yes=yes)
         file = conclude(directory, client, staged, release, session.now())
     tell_change(session, staged, file)
+    return file is None
 
 
 def local_release(directory: TrustDirectory) -> Release:

@@ -1,6 +1,6 @@
 """Commands of the release repository for every day: trust status, refresh, renew, sign, publish, rebase.
 
-The commands that change keys, roles and media are in modules of their own and are put into the group in `main`.
+The commands that change keys, roles and media are in modules of their own and join the group at the end.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fleet.release import (
     stage,
 )
 from fleet.release import publish as sign_release
+from orchestrator.cli import trust_keys, trust_media, trust_production, trust_revoke
 from orchestrator.cli.render import Column, Row
 from orchestrator.cli.trust import TrustDirectory, publish, publisher_keys, read_staged, synchronise
 from orchestrator.cli.trust_change import (
@@ -88,7 +89,7 @@ def trust() -> None:
 @trust.command()
 @click.pass_obj
 def status(session: Session) -> None:
-    """Show roles, keys, thresholds and expiry of the release, and what waits for signatures."""
+    """Show roles, keys, expiry and staged changes."""
     directory = TrustDirectory(session.trust_folder())
     release = local_release(directory)
     here = {signer.public for signer in directory.keys.signers()}
@@ -164,9 +165,10 @@ def renew(session: Session, role: str, offline: bool, yes: bool) -> None:  # noq
 @YES
 @click.pass_obj
 def sign(session: Session, file: Path, other: Path | None, yes: bool) -> None:  # noqa: FBT001 - click's own convention
-    """Show what a staged change changes, and sign it with the keys on this machine.
+    """Show a staged change, and sign it.
 
-    Needs no network, and of the trust directory only root.json and keys/. The file is written in its place.
+    Signs exactly what is shown, with the keys on this machine. Needs no network, and of the trust directory only
+    root.json and keys/. The file is written in its place.
     """
     directory = TrustDirectory(session.trust_folder())
     staged = read_staged(directory, file)
@@ -249,3 +251,17 @@ def _replace(file: Path, data: bytes) -> None:
     temporary = file.with_name(f".{file.name}.tmp")
     temporary.write_bytes(data)
     temporary.replace(file)
+
+
+for command in (
+    trust_keys.key,
+    trust_keys.rotate,
+    trust_keys.add_approver,
+    trust_keys.remove_key,
+    trust_keys.add_team,
+    trust_revoke.revoke,
+    trust_production.promote,
+    trust_media.export_media,
+    trust_media.import_media,
+):
+    trust.add_command(command)

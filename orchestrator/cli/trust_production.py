@@ -1,0 +1,179 @@
+"""Command trust promote-to-production: from one set of keys on one machine to keys of many people.
+
+Owns: which keys and thresholds a fleet in production has, and the key folders that are carried to their holders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.errors import Code, FleetError
+from fleet.release import (
+    ONLINE_ROLES,
+    ROOT_ROLE,
+    SNAPSHOT_ROLE,
+    TIMESTAMP_ROLE,
+    AddDocument,
+    ChangeKeys,
+    EnterProduction,
+    Renew,
+    completed,
+    publish,
+    sign_staged,
+    stage,
+)
+from fleet.targets import POLICY_ROLE, TARGETS_ROLE, TRUST_PATH
+from fleet.trust import Profile, encode_fleet_trust, open_release, parse_fleet_trust
+from orchestrator.cli import trust as repository
+from orchestrator.cli.trust import TrustDirectory, context_of, publisher_keys, synchronise
+from orchestrator.cli.trust_change import YES, confirm, show_change
+from orchestrator.signers import KeyFolder
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fleet.release import NamedKey, Operation, StagedChange
+    from fleet.trust import Release
+    from orchestrator.cli.session import Session
+
+PUBLISHER = "publisher"
+"""Folder of the two keys that sign without a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """How many people hold a key of a role, and how many of them sign."""
+
+    people: int
+    threshold: int
+
+
+PRODUCTION = {ROOT_ROLE: Holders(3, 2), TARGETS_ROLE: Holders(2, 2), POLICY_ROLE: Holders(2, 2)}
+GRANTS = Holders(3, 2)
+CODE = Holders(1, 1)
+
+
+def holders_of(role: str) -> Holders:
+    """Who holds keys of a role in production."""
+    if role.startswith("grants-"):
+        return GRANTS
+    return PRODUCTION.get(role, CODE)
+
+
+def make_keys(folder: Path, roles: list[str]) -> dict[str, tuple[NamedKey, ...]]:
+    """Make every key of a fleet in production, each in a folder of its holder; snapshot and timestamp share one."""
+    made: dict[str, tuple[NamedKey, ...]] = {}
+    for role in roles:
+        if role in ONLINE_ROLES:
+            made[role] = (KeyFolder(folder / PUBLISHER / "keys").make(role),)
+            continue
+        names = [role if holders_of(role).people == 1 else f"{role}-{n + 1}" for n in range(holders_of(role).people)]
+        made[role] = tuple(KeyFolder(folder / name / "keys").make(name) for name in names)
+    return made
+
+
+def operations_of(release: Release, document: bytes, made: dict[str, tuple[NamedKey, ...]]) -> tuple[Operation, ...]:
+    """Return what makes a development release one for production, every key replaced."""
+    trust = replace(parse_fleet_trust(document), profile=Profile.PRODUCTION)
+    changes = [
+        ChangeKeys(
+            role,
+            add=made[role],
+            remove=tuple(sorted(release.role_keys.get(role, ()), key=lambda key: key.hex)),
+            threshold=1 if role in ONLINE_ROLES else holders_of(role).threshold,
+        )
+        for role in made
+    ]
+    replaced = AddDocument(TRUST_PATH, encode_fleet_trust(trust), replaces=release.target(TRUST_PATH).digest)
+    renewed = [Renew(role) for role in release.role_keys if role not in {ROOT_ROLE, *ONLINE_ROLES}]
+    return (EnterProduction(), *changes, replaced, *renewed)
+
+
+def sign_everything(directory: TrustDirectory, staged: StagedChange, folder: Path, now: datetime) -> dict[str, bytes]:
+    """Sign with the old keys of this machine and all new ones, and publish in memory; verified as a node would.
+
+    Raises:
+        FleetError: SIGNATURES_MISSING when an old key that is needed is elsewhere; what `open_release` raises.
+    """
+    staged = sign_staged(staged, directory.keys.signers())
+    for holder in sorted(folder.iterdir()):
+        staged = sign_staged(staged, KeyFolder(holder / "keys").signers())
+    files = completed(staged, staged.base)
+    keys = publisher_keys(TrustDirectory(folder / PUBLISHER), files)
+    if keys is None:
+        raise FleetError(Code.INTERNAL, "the publisher's keys were just made and are not there")
+    files = publish(files, keys, now)
+    open_release(files, root=directory.root, now=now, previous=directory.files(), allow_dev=False)
+    return files
+
+
+@click.command("promote-to-production")
+@click.option(
+    "--to",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder to make: one key folder per person below it. Use an encrypted medium.",
+)
+@YES
+@click.pass_obj
+def promote(session: Session, folder: Path, yes: bool) -> None:  # noqa: FBT001 - click's own convention
+    """Replace the development keys by those of a production fleet.
+
+    Root takes 2 of 3 keys, targets and policy 2 of 2, grants 2 of 3 per team, code 1; snapshot and timestamp are for a
+    publisher of its own. Nodes follow by themselves; nodes of the production profile accept the fleet from then on.
+    There is no way back.
+    """
+    directory = TrustDirectory(session.trust_folder())
+    if folder.exists() and any(folder.iterdir()):
+        raise FleetError(Code.ALREADY_EXISTS, "there is something already", place=str(folder))
+    with session.connect() as client:
+        release = synchronise(directory, client, session.now())
+        if release.profile is Profile.PRODUCTION:
+            raise FleetError(Code.ALREADY_EXISTS, "the fleet has the production profile already")
+        roles = list(
+            dict.fromkeys([ROOT_ROLE, TARGETS_ROLE, SNAPSHOT_ROLE, TIMESTAMP_ROLE, POLICY_ROLE, *release.role_keys])
+        )
+        confirm(session, f"Make {len(roles)} roles' keys in {folder}, and withdraw those of this machine?", yes=yes)
+        made = make_keys(folder, roles)
+        context = context_of(directory, client, release, ())
+        document = repository.fetch_document(directory, client, release, TRUST_PATH)
+        context[TRUST_PATH] = document
+        operations = operations_of(release, document, made)
+        staged = stage(release, operations, "promote to production", session.now(), context)
+        if not session.output.machine:
+            show_change(session, staged)
+        files = sign_everything(directory, staged, folder, session.now())
+        repository.publish(directory, client, files, staged.documents, session.now())
+    _hand_out(directory, folder, files)
+    (directory.path / "keys").rename(directory.path / "keys.development")
+    if session.output.machine:
+        session.output.value({"folders": sorted(holder.name for holder in folder.iterdir())})
+        return
+    session.output.note("Published. Every development key is withdrawn; they lie in keys.development and open nothing.")
+    session.output.note(
+        f"Carry each folder of {folder} to its holder, and start the publisher with {folder / PUBLISHER}."
+    )
+    session.output.note("New nodes are given the root.json of today.")
+
+
+def _hand_out(directory: TrustDirectory, folder: Path, files: dict[str, bytes]) -> None:
+    """Make every key folder a trust directory that works alone, and pin the newest root here and there."""
+    newest = max(
+        (name for name in files if name.endswith(f".{ROOT_ROLE}.json")), key=lambda name: int(name.partition(".")[0])
+    )
+    documents = {path: directory.document(path) for path in _documents(directory)}
+    for holder in (directory, *(TrustDirectory(path) for path in sorted(folder.iterdir()))):
+        holder.write("root.json", files[newest])
+        holder.save(files)
+        for path, data in documents.items():
+            holder.write(f"documents/{path}", data)
+
+
+def _documents(directory: TrustDirectory) -> list[str]:
+    base = directory.path / "documents"
+    return sorted(str(file.relative_to(base)) for file in base.rglob("*") if file.is_file())
