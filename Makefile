@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop demo-check test system sensors simulation check format lint types imports protos protos-check components components-check \
+.PHONY: help setup demo demo-stop demo-check test system sensors simulation model check format lint types imports protos protos-check components components-check \
         languages conformance fuzz soak coverage hammer bench lock clean
 
 help: ## this list
@@ -46,6 +46,9 @@ sensors: setup ## sources behind an MQTT broker, against a real Mosquitto (insta
 
 simulation: setup ## search for a run of a simulated fleet that breaks a law: make simulation EXAMPLES=5000
 	@SIMULATION_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/simulation -m slow
+
+model: setup ## search for a theft of keys that makes a node run what was not approved: make model EXAMPLES=5000
+	@EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/model -m slow
 
 CASES ?= 5000
 SEED ?= 1
