@@ -22,6 +22,7 @@ from fleet.oci import digest_of
 from fleet.revocations import Kind
 from fleet.semver import parse_version
 from fleet.signing import PublicKey, verify_envelope
+from fleet.witnesses import NO_WITNESSES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
     from edge_agent.journal import Journal
     from edge_agent.ledger import Ledger
     from edge_agent.trust_store import Adopted, TrustStore
+    from edge_agent.witness import Witness
     from fleet.assignment import VerifiedAssignment
     from fleet.model import AssignedAgent, Assignment, DesiredState
     from fleet.trust import Release
+    from fleet.witnesses import WitnessPolicy
 
-OUTDATED = frozenset({Code.SIGNATURE_INVALID, Code.PROOF_INVALID})
-"""What a desired state fails with when its signer is newer than the adopted release."""
+OUTDATED = frozenset({Code.SIGNATURE_INVALID, Code.PROOF_INVALID, Code.QUORUM_MISSING})
+"""What a desired state fails with when its signer, or the witness policy, is newer than the adopted release."""
 
 
 class Remote(Protocol):
@@ -60,6 +63,7 @@ class Stores:
     trust: TrustStore
     ledger: Ledger
     blobs: Blobs
+    witness: Witness
 
 
 class Adoption:
@@ -92,6 +96,9 @@ class Adoption:
         self._turn = asyncio.Lock()
         self._kept: frozenset[str] = frozenset()
         self._acted = False
+        self.witness = stores.witness
+        self.trusted = asyncio.Event()
+        """Set once there is a release."""
         self.node_version = agent_version()
         """Version of this program, for the smallest one that the fleet allows."""
 
@@ -100,11 +107,13 @@ class Adoption:
 
         What cannot be read or does not verify is set aside and told; the node then asks its coordinator again.
         """
-        for load in (self._stores.ledger.load, self._stores.trust.load):
+        for load in (self._stores.ledger.load, self._stores.trust.load, self._stores.witness.load):
             try:
                 load()
             except FleetError as error:
                 self._tell("node:boot:incomplete", error)
+        if self._stores.trust.adopted is not None:
+            self.trusted.set()
         self._resume()
 
     async def refresh(self, remote: Remote) -> None:
@@ -119,7 +128,8 @@ class Adoption:
     async def accept(self, desired: DesiredState, remote: Remote) -> None:
         """Take a desired state in. Does, in this order:
 
-            1. verify the assignment; with a newer release when the adopted one does not know its signer
+            1. verify the assignment; with a newer release when the adopted one does not know its signer. Then place the
+               checkpoint that proves it in what was seen of the audit log
             2. refuse a generation that is older or conflicts; refuse anything new on a node that is too old
             3. find the agents whose documents the release lists; with a newer release when the adopted one lacks some
             4. fetch what they miss; nothing for the others, which admission refuses one by one
@@ -128,10 +138,11 @@ class Adoption:
             7. remove files that neither this desired state nor the one before it needs
 
         Raises:
-            FleetError: the code of the step that failed; nothing has changed then but fetched files.
+            FleetError: the code of the step that failed; nothing has changed then but fetched files and what was seen.
         """
         async with self._turn:
             verified = await self._verify(desired, remote)  # 1
+            await self._stores.witness.place(desired)
             if not self._stores.ledger.is_new(verified):  # 2
                 return
             self._check_version()
@@ -191,12 +202,12 @@ class Adoption:
     async def _verify(self, desired: DesiredState, remote: Remote) -> VerifiedAssignment:
         adopted = self._stores.trust.adopted or await self._refresh(remote)
         try:
-            return self._open(desired, adopted, self._now())
+            return self._open(desired, adopted, self._now(), adopted.witnesses)
         except FleetError as error:
             if error.code not in OUTDATED:
                 raise
         adopted = await self._refresh(remote)
-        return self._open(desired, adopted, self._now())
+        return self._open(desired, adopted, self._now(), adopted.witnesses)
 
     async def _listed(self, assignment: Assignment, remote: Remote) -> tuple[AssignedAgent, ...]:
         """Return the agents whose documents are listed: a withdrawn grant must not hold up the others of the node."""
@@ -215,6 +226,7 @@ class Adoption:
         if before is None or before.release.versions != adopted.release.versions:
             version = str(adopted.release.versions["timestamp"])
             self._journal.event(now, "", "trust:release:adopted", f"timestamp version {version}", version=version)
+        self.trusted.set()
         self._recall(adopted)
         self._resume()
         self._reconsider()
@@ -282,11 +294,14 @@ class Adoption:
             else:
                 return {blob.digest for blob in bundle.blobs}
 
-    def _open(self, desired: DesiredState, adopted: Adopted, now: datetime) -> VerifiedAssignment:
+    def _open(
+        self, desired: DesiredState, adopted: Adopted, now: datetime, witnesses: WitnessPolicy = NO_WITNESSES
+    ) -> VerifiedAssignment:
+        """Verify an order; a new one also by its witnesses, as the policy of its day asks."""
         adopted.check_log()
         node, epoch = self._identity.node, self._identity.epoch
         try:
-            return open_assignment(desired, adopted.fleet, node=node, epoch=epoch, now=now)
+            return open_assignment(desired, adopted.fleet, node=node, epoch=epoch, now=now, witnesses=witnesses)
         except FleetError as error:
             if error.code is Code.SIGNATURE_INVALID:
                 _check_signer(desired, adopted)

@@ -43,6 +43,7 @@ from edge_agent.traffic import Inputs
 from edge_agent.triggers import HostTelemetry
 from edge_agent.trust_store import MAX_ROOT, TrustStore
 from edge_agent.vault import CACHE, FileVault
+from edge_agent.witness import Witness
 from fleet.errors import Code, ExitCode, FleetError
 from fleet.grants import parse_ceiling
 
@@ -123,9 +124,10 @@ class Node:
             listed=self._check_listed,
         )
         self.supervisor = Supervisor(parts)
+        self.witness = Witness(disk, data, identity, self._log_vkey, self.journal, clock)
         self.adoption = Adoption(
             identity,
-            Stores(self._trust, Ledger(disk, data / "ledger"), self._blobs),
+            Stores(self._trust, Ledger(disk, data / "ledger"), self._blobs, self.witness),
             self.supervisor.desire,
             self._reconsider,
             self.journal,
@@ -152,6 +154,10 @@ class Node:
 
     async def _granted(self, spec: AssignedAgent) -> Authority:
         return await granted(spec, self._context(spec))
+
+    def _log_vkey(self) -> str | None:
+        adopted = self._trust.adopted
+        return None if adopted is None else adopted.fleet.log_vkey
 
     def _secret_keys(self) -> tuple[PublicKey, ...]:
         adopted = self._trust.adopted

@@ -13,7 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FOLDERS = ("keys", "trust", "ledger", "blobs", "state", "cache", "cache/compiled", "crashes", "secrets", "run")
+FOLDERS = (
+    "keys",
+    "trust",
+    "ledger",
+    "witness",
+    "blobs",
+    "state",
+    "cache",
+    "cache/compiled",
+    "crashes",
+    "secrets",
+    "run",
+)
 """What a data directory consists of, beside `node.json`, `agent.toml`, `ceiling.yaml` and `sensors.yaml`."""
 
 

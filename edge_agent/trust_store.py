@@ -24,9 +24,10 @@ from fleet.errors import Code, FleetError
 from fleet.floors import Floors, encode_floors, parse_floors, replaced
 from fleet.grants import parse_ceilings
 from fleet.revocations import Kind, Revocations, parse_revocations
-from fleet.targets import CEILINGS_PATH, POLICY_ROLE, REVOCATIONS_PATH, TRUST_PATH
+from fleet.targets import CEILINGS_PATH, POLICY_ROLE, REVOCATIONS_PATH, TRUST_PATH, WITNESS_POLICY_PATH
 from fleet.times import MAX_MS, from_ms, to_ms
 from fleet.trust import open_fleet_trust, open_release
+from fleet.witnesses import NO_WITNESSES, parse_policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from edge_agent.disk import Disk
     from fleet.grants import Ceilings
     from fleet.trust import FleetTrust, Release, Target
+    from fleet.witnesses import WitnessPolicy
 
 SCHEMA = "fleet.adopted/v2"
 FIRST_SCHEMA = "fleet.adopted/v1"
@@ -63,6 +65,7 @@ class Adopted:
         revocations: what may not run any more.
         floors: smallest releases that may still run, of this release and all before it.
         ceilings: the most that agents may have, by node labels; None when the fleet publishes none.
+        witnesses: who must have cosigned the log that proves an order; nobody when the fleet publishes no policy.
         documents: target path to bytes of `trust/fleet.json` and of everything below `policy/`.
     """
 
@@ -73,6 +76,7 @@ class Adopted:
     floors: Floors = field(default_factory=Floors)
     documents: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
     ceilings: Ceilings | None = None
+    witnesses: WitnessPolicy = NO_WITNESSES
 
     def check_log(self) -> None:
         """Refuse everything that is proven by a log whose key is revoked.
@@ -150,8 +154,8 @@ class TrustStore:
         Checks, in this order:
             1. The metadata: whatever `fleet.trust.open_release` checks, and that it is no older than what is adopted.
             2. Each of `documents_of` is at hand and is what its role signed.
-            3. `trust/fleet.json` (`fleet.trust.open_fleet_trust`), `policy/revocations.json` and
-               `policy/ceilings.yaml` are valid: a ceiling that cannot be read is never taken for none.
+            3. `trust/fleet.json` (`fleet.trust.open_fleet_trust`), `policy/revocations.json`, `policy/ceilings.yaml`
+               and `policy/witness.policy` are valid: what cannot be read is never taken for none.
             4. The list of revocations has every entry that it ever had, or a list whose role has not one of its old
                keys any more takes its place.
             5. The counters of bundles can be read; the floors are the highest that were ever seen.
@@ -219,9 +223,11 @@ def _open(release: Release, documents: Mapping[str, bytes], at: datetime, floors
     revocations = Revocations() if listed is None else parse_revocations(listed)
     bounds = kept.get(CEILINGS_PATH)
     ceilings = None if bounds is None else parse_ceilings(bounds, CEILINGS_PATH)
+    policy = kept.get(WITNESS_POLICY_PATH)
+    witnesses = NO_WITNESSES if policy is None else parse_policy(policy)
     directors = tuple(key for key in fleet.director_keys if not revocations.covers(Kind.DIRECTOR_KEY, key.hex))
     fleet = replace(fleet, director_keys=directors)
-    return Adopted(release, fleet, at, revocations, floors, MappingProxyType(kept), ceilings)
+    return Adopted(release, fleet, at, revocations, floors, MappingProxyType(kept), ceilings, witnesses)
 
 
 @dataclass(frozen=True, slots=True)

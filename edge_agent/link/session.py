@@ -18,6 +18,7 @@ import grpc
 
 from edge_agent.link.channel import to_fleet_error
 from edge_agent.link.commands import Commanded, failed, obey
+from edge_agent.link.witnessing import Checkpoints, Witnessed
 from fleet import wire
 from fleet.errors import Code, FleetError
 from fleet.v1 import node_pb2 as pb
@@ -60,7 +61,7 @@ RETRY_INITIAL_S, RETRY_CAP_S = 1.0, 60.0
 _log = logging.getLogger(__name__)
 
 
-class Node(Commanded, Protocol):
+class Node(Commanded, Witnessed, Protocol):
     """What a session needs from the rest of the node."""
 
     changed: asyncio.Event
@@ -132,6 +133,7 @@ class Session:
         self._has_desired = asyncio.Event()
         self._commands: set[asyncio.Task[None]] = set()
         self._sent_receipt: bytes | None = None
+        self._checkpoints = Checkpoints(node, self._write, self._tell_refused)
         self.welcomed = False
         """Whether the coordinator answered the hello."""
 
@@ -162,6 +164,7 @@ class Session:
             asyncio.create_task(self._adopt()),
             asyncio.create_task(self._repair()),
             asyncio.create_task(self._refresh()),
+            asyncio.create_task(self._witness()),
         }
         try:
             done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
@@ -182,6 +185,7 @@ class Session:
             accepted_digest=observed.digest,
             observed=wire.to_pb_observed(observed),
             sealing_key=self._node.sealing_key(),
+            seen_size=self._node.seen(),
         )
         await self._write(pb.NodeMessage(hello=hello))
         try:
@@ -203,6 +207,8 @@ class Session:
                 case "desired":
                     self._desired = wire.from_pb_desired(message.desired)
                     self._has_desired.set()
+                case "checkpoint":
+                    self._checkpoints.take(message.checkpoint)
                 case "command":
                     await self._begin(message.command)
                 case "secrets":
@@ -276,6 +282,7 @@ class Session:
             desired = self._desired
             if desired is None:
                 continue
+            await self._checkpoints.settled()
             try:
                 await self._node.accept(desired, self._remote)
                 failures = 0
@@ -329,6 +336,10 @@ class Session:
                 self._tell_refused("trust:release:refused", error)
             interval_s = self._settings.trust_refresh_ms / 1000
             await self._clock.sleep(interval_s * self._random.uniform(1 - JITTER, 1 + JITTER))
+
+    async def _witness(self) -> Ended:
+        await self._checkpoints.run()
+        return Ended(None, "the witness ended")
 
     async def _begin(self, command: pb.Command) -> None:
         if len(self._commands) >= MAX_COMMANDS:

@@ -17,6 +17,7 @@ from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger
 from edge_agent.supervision import Accepted
 from edge_agent.trust_store import TrustStore
+from edge_agent.witness import Witness
 from fleet.errors import Code, FleetError
 from fleet.model import DesiredState, TargetRef
 from tests.fakes.clock import VirtualClock
@@ -46,9 +47,13 @@ class NodeUnderTest:
         self.ledger = Ledger(disk, self.folder / "ledger")
         self.blobs = Blobs(disk, self.folder / "blobs", 10**6)
         self.journal = Journal("node-1", 500)
-        stores = Stores(self.trust, self.ledger, self.blobs)
+        self.witness = Witness(disk, self.folder, IDENTITY, self.log_vkey, self.journal, self.clock)
+        stores = Stores(self.trust, self.ledger, self.blobs, self.witness)
         self.adoption = Adoption(IDENTITY, stores, self.accepted.append, self.count, self.journal, self.clock)
         self.adoption.boot()
+
+    def log_vkey(self) -> str | None:
+        return None if self.trust.adopted is None else self.trust.adopted.fleet.log_vkey
 
     def count(self) -> None:
         self.reconsidered += 1

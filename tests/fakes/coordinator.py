@@ -12,7 +12,7 @@ import base64
 import hmac
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -20,12 +20,15 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fleet import wire
+from fleet.checkpoint import parse_proof
 from fleet.errors import Code, FleetError
+from fleet.merkle import consistency_proof
 from fleet.model import DesiredState, Event, LogLine, ObservedState
 from fleet.v1 import enrolment_pb2, enrolment_pb2_grpc, error_pb2, node_pb2_grpc
 from fleet.v1 import node_pb2 as pb
 from orchestrator import pki, principals
 from tests.fakes.fleet import FleetWorld
+from tests.fakes.publisher import MemoryLog
 
 SECRET = bytes(range(32))
 TOKEN_ID = "token-1"
@@ -43,9 +46,20 @@ class NodeSession:
     """One stream of a node, as the coordinator sees it."""
 
     hello: pb.Hello
+    log: MemoryLog
+    seen: int = 0
     outgoing: asyncio.Queue[pb.CoordinatorMessage | None] = field(default_factory=asyncio.Queue)
 
     def push(self, desired: DesiredState) -> None:
+        """Offer the checkpoint that proves the order, then the order, as the coordinator does."""
+        note = parse_proof(desired.proof).note
+        size = int(note.split(b"\n")[1])
+        between = consistency_proof(self.log.read, *sorted((self.seen, size)))
+        if size > self.seen:
+            offer = pb.CheckpointOffer(note=note, old_size=self.seen, consistency=between)
+            self.outgoing.put_nowait(pb.CoordinatorMessage(checkpoint=offer))
+        desired = replace(desired, base=self.seen, consistency=between)
+        self.seen = max(self.seen, size)
         self.outgoing.put_nowait(pb.CoordinatorMessage(desired=wire.to_pb_desired(desired)))
 
     def go_away(self, retry_after_ms: int) -> None:
@@ -119,7 +133,8 @@ class FakeCoordinator(node_pb2_grpc.NodeServiceServicer, enrolment_pb2_grpc.Enro
         if self.refuse is not None:
             self.refusals += 1
             await abort(context, self.refuse)
-        session = NodeSession((await anext(requests)).hello)
+        hello = (await anext(requests)).hello
+        session = NodeSession(hello, self.world.log, hello.seen_size)
         self.sessions.append(session)
         if self.silent:
             await asyncio.Event().wait()

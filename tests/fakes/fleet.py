@@ -12,6 +12,7 @@ from fleet.assignment import sign_assignment
 from fleet.bundle import BuiltBundle, build_bundle, digest_of, parse_bundle_manifest
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
+from fleet.merkle import consistency_proof
 from fleet.model import AssignedAgent, Assignment, DesiredState, TargetRef
 from fleet.signing import SigningKey
 from fleet.targets import bundle_path, grant_path
@@ -114,6 +115,7 @@ class FleetWorld:
     cut_after: dict[str, int] = field(default_factory=dict)
     spoiled: set[str] = field(default_factory=set)
     withheld: dict[str, bytes] | None = None
+    shown: int = 0
 
     def __post_init__(self) -> None:
         self.put(self.publisher.document)
@@ -142,7 +144,9 @@ class FleetWorld:
         """Order a node to run agents."""
         assignment = Assignment("demo", "node-1", epoch, generation, now, now + timedelta(days=30), agents)
         envelope = sign_assignment(assignment, self.director)
-        return DesiredState(envelope, self.log.proof(self.log.append(envelope)))
+        index = self.log.append(envelope)
+        base, self.shown = self.shown, self.log.size
+        return DesiredState(envelope, self.log.proof(index), base, consistency_proof(self.log.read, base, self.shown))
 
     async def fetch_blob(self, digest: str, offset: int) -> AsyncIterator[tuple[bytes, int]]:
         self.fetched.append(digest)

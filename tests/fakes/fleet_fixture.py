@@ -412,10 +412,10 @@ class NodeClient:
         return (await self.receive()).welcome
 
     async def receive(self) -> node_pb2.CoordinatorMessage:
-        """The next message; log subscriptions are skipped."""
+        """The next message; log subscriptions and checkpoints are skipped."""
         while True:
             message = await _read(self.stream)
-            if message.WhichOneof("message") != "logs":
+            if message.WhichOneof("message") not in {"logs", "checkpoint"}:
                 return message
 
     async def accept(self) -> VerifiedAssignment:

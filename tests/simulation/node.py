@@ -32,6 +32,7 @@ from edge_agent.supervisor import Supervisor
 from edge_agent.traffic import Inputs
 from edge_agent.triggers import Reading
 from edge_agent.trust_store import TrustStore
+from edge_agent.witness import Witness
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
 from fleet.model import AssignedAgent, ExitCause
@@ -212,9 +213,10 @@ class SimulatedNode:
         self.supervisor = Supervisor(
             Parts(self.runtime, self._admit, self._granted, self.journal, self.clock, self._random, inputs)
         )
+        self.witness = Witness(self.disk, DATA, self.identity, self._log_vkey, self.journal, self.clock)
         self.adoption = Adoption(
             self.identity,
-            Stores(self.trust, self.ledger, self.blobs),
+            Stores(self.trust, self.ledger, self.blobs, self.witness),
             self.supervisor.desire,
             self.supervisor.reconsider,
             self.journal,
@@ -225,6 +227,9 @@ class SimulatedNode:
         link.network = self.network
         self._task = self.network.loop.create_task(self._run(link))
         self._task.add_done_callback(self._ended)
+
+    def _log_vkey(self) -> str | None:
+        return None if self.trust.adopted is None else self.trust.adopted.fleet.log_vkey
 
     def kill(self) -> None:
         """End the process; the machine runs on, and what was written is there."""
