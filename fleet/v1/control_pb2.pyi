@@ -442,18 +442,20 @@ class GetNodeRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class AgentOnNode(_message.Message):
-    __slots__ = ("node", "agent", "desired", "bundle", "grant_revision")
+    __slots__ = ("node", "agent", "desired", "bundle", "grant_revision", "narrow")
     NODE_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     GRANT_REVISION_FIELD_NUMBER: _ClassVar[int]
+    NARROW_FIELD_NUMBER: _ClassVar[int]
     node: str
     agent: _model_pb2.ObservedAgent
     desired: bool
     bundle: str
     grant_revision: int
-    def __init__(self, node: _Optional[str] = ..., agent: _Optional[_Union[_model_pb2.ObservedAgent, _Mapping]] = ..., desired: _Optional[bool] = ..., bundle: _Optional[str] = ..., grant_revision: _Optional[int] = ...) -> None: ...
+    narrow: str
+    def __init__(self, node: _Optional[str] = ..., agent: _Optional[_Union[_model_pb2.ObservedAgent, _Mapping]] = ..., desired: _Optional[bool] = ..., bundle: _Optional[str] = ..., grant_revision: _Optional[int] = ..., narrow: _Optional[str] = ...) -> None: ...
 
 class ListAgentsRequest(_message.Message):
     __slots__ = ("application", "node")
