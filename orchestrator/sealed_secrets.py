@@ -197,7 +197,7 @@ class SealedSecrets:
         return nodes
 
     def list(self, agent: str) -> tuple[SecretView, ...]:
-        """Return the secrets of one agent, or ("") of all."""
+        """Return the secrets of one agent, or ("") of all; a removed one has no escrow and no nodes."""
         with self._store.control.read() as connection:
             return tuple(
                 SecretView(row, rows.sealed_versions(connection, row.agent, row.name))

@@ -2,7 +2,8 @@
 
 Owns: which key is made where. Three places that must stay apart, also when one machine holds them all:
 
-trust/        what signers hold: the role keys for code, grants, root, targets, snapshot and timestamp
+trust/        what signers hold: the role keys for code, grants, root, targets, snapshot and timestamp, and the key
+              that signs secrets
 operator/     what an operator shows: the operators' authority and one administrator's certificate
 coordinator/  what the coordinator needs: its director and log keys, the node authority, the authority that signs
               operators at a login, its server certificates; no key of the other two places
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from fleet.signing import PublicKey
     from orchestrator.cli.session import Session
 
 ROLES = ("root", "targets", "snapshot", "timestamp", code_role(DEFAULT_TEAM), grants_role(DEFAULT_TEAM))
@@ -72,7 +74,7 @@ def _write(folder: Path, name: str, data: bytes, *, secret: bool = False) -> Non
     TrustDirectory(folder).write(name, data, 0o600 if secret else 0o644)
 
 
-def _coordinator_files(folder: Path, plan: Plan) -> tuple[FleetTrust, pki.KeyPair]:
+def _coordinator_files(folder: Path, plan: Plan, secret_key: PublicKey) -> tuple[FleetTrust, pki.KeyPair]:
     """Write the coordinator's keys; returns what the fleet shall trust about it, and the node authority."""
     director, log = _key(), _key()
     nodes = pki.new_authority(f"{plan.fleet} nodes", plan.now)
@@ -92,6 +94,7 @@ def _coordinator_files(folder: Path, plan: Plan) -> tuple[FleetTrust, pki.KeyPai
         log_vkey=str(format_vkey(f"{plan.fleet}/audit", log.public)),
         node_ca_pem=nodes.certificate,
         profile=Profile.DEV,
+        secret_keys=(secret_key,),
     )
     return trust, nodes
 
@@ -110,8 +113,10 @@ enrolment = "{plan.host}:{plan.enrolment_port}"
 def set_up(folder: Path, plan: Plan) -> None:
     """Write a whole fleet below an empty folder."""
     coordinator = folder / "coordinator"
-    trust, nodes = _coordinator_files(coordinator, plan)
+    for_secrets = _key()
+    trust, nodes = _coordinator_files(coordinator, plan, for_secrets.public)
     keys = {role: _key() for role in ROLES}
+    _write(folder, "trust/keys/secrets.pem", for_secrets.to_pem(), secret=True)
     for role, key in keys.items():
         _write(folder, f"trust/keys/{role}.pem", key.to_pem(), secret=True)
     document = encode_fleet_trust(trust)

@@ -78,8 +78,8 @@ def get_secret(connection: sa.Connection, agent: str, name: str) -> SecretRow | 
 
 
 def list_secrets(connection: sa.Connection, agent: str) -> tuple[SecretRow, ...]:
-    """Return what was not removed, of one agent or ("") of all."""
-    query = sa.select(secret).where(~secret.c.removed).order_by(secret.c.agent, secret.c.name)
+    """Return the secrets, removed ones included, of one agent or ("") of all."""
+    query = sa.select(secret).order_by(secret.c.agent, secret.c.name)
     return tuple(
         SecretRow(*row) for row in connection.execute(query if not agent else query.where(secret.c.agent == agent))
     )
