@@ -732,14 +732,16 @@ class AuditRowsRequest(_message.Message):
     def __init__(self, agent: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...
 
 class AuditRow(_message.Message):
-    __slots__ = ("approved", "assigned", "enforced")
+    __slots__ = ("approved", "assigned", "enforced", "size")
     APPROVED_FIELD_NUMBER: _ClassVar[int]
     ASSIGNED_FIELD_NUMBER: _ClassVar[int]
     ENFORCED_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
     approved: ApprovedRow
     assigned: AssignedRow
     enforced: EnforcedRow
-    def __init__(self, approved: _Optional[_Union[ApprovedRow, _Mapping]] = ..., assigned: _Optional[_Union[AssignedRow, _Mapping]] = ..., enforced: _Optional[_Union[EnforcedRow, _Mapping]] = ...) -> None: ...
+    size: int
+    def __init__(self, approved: _Optional[_Union[ApprovedRow, _Mapping]] = ..., assigned: _Optional[_Union[AssignedRow, _Mapping]] = ..., enforced: _Optional[_Union[EnforcedRow, _Mapping]] = ..., size: _Optional[int] = ...) -> None: ...
 
 class ApprovedRow(_message.Message):
     __slots__ = ("path", "digest", "approvers", "document", "leaf", "from_ms", "to_ms")
