@@ -18,7 +18,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from edge_agent.capabilities.exchange import NO_EXCHANGE
 from edge_agent.inference import Inference
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fleet.model import ExitCause
     from fleet.wit_types import FuncType, WitType, WitValue
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_HANDLE = (1 << 32) - 1
@@ -130,6 +131,26 @@ class GuestClock(Protocol):
         ...
 
 
+class Releases:
+    """What to call when an agent ends, the newest first; all of it, even if one call raises."""
+
+    __slots__ = ("_stack",)
+
+    def __init__(self) -> None:
+        self._stack: ExitStack | None = None  # made when needed: it takes 800 bytes, and most agents are never called
+
+    def callback(self, call: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call this when the agent ends."""
+        if self._stack is None:
+            self._stack = ExitStack()
+        self._stack.callback(call, *args, **kwargs)
+
+    def close(self) -> None:
+        """Call everything, once."""
+        if self._stack is not None:
+            self._stack.close()
+
+
 @dataclass(frozen=True, slots=True)
 class AgentContext:
     """Everything that the capabilities of one agent may touch.
@@ -173,7 +194,7 @@ class AgentContext:
     http_authorities: Path | None = None
     volumes: Mapping[str, VolumeFolder] = field(default_factory=lambda: _NO_VOLUMES)
     secrets: Mapping[str, HeldSecret] = field(default_factory=lambda: _NO_SECRETS)
-    releases: ExitStack = field(default_factory=ExitStack)
+    releases: Releases = field(default_factory=Releases)
     _shared: dict[object, object] = field(default_factory=dict, init=False, repr=False)
 
     def shared(self, make: Callable[[AgentContext], T]) -> T:

@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +26,7 @@ from edge_agent.runner.linking import link
 from edge_agent.runner.message_values import LogEntry
 from edge_agent.runner.messages import AgentEnded, Fault, StartFailed
 from edge_agent.runner.recorder import RecordedInstance, Recorder
+from edge_agent.runner.thread_stack import give_back_stack
 from fleet.crash import MAX_BACKTRACE
 from fleet.errors import FleetError
 from fleet.model import ExitCause
@@ -101,7 +101,7 @@ class AgentThread:
         self._engine: Engine | None = None
         self._deadline = 0.0
         """Monotonic second at which whatever runs must end."""
-        self._interrupted = threading.Event()
+        self._interrupted = False
         self._stirred = threading.Event()
         """Set to end a wait of the guest early."""
         self._words = LastWords()
@@ -147,7 +147,7 @@ class AgentThread:
         instance = self._instance
         if instance is not None:
             instance.interrupt()
-            self._interrupted.set()
+            self._interrupted = True
             self._stirred.set()
 
     # --- in the instance's thread ---
@@ -155,13 +155,15 @@ class AgentThread:
     def _run(self) -> None:
         last_word: AgentEnded | StartFailed | None = None
         try:
-            # The instance is freed before what its host functions work with.
-            with ExitStack() as held:
-                self._start(held)
+            try:
+                self._start()
+                give_back_stack()
                 self._host.started(self)
                 while (job := self._host.next(self)) is not None:
                     self._take(job)
                     self._host.served(self)
+            finally:
+                self._free()
         except Trap as trap:
             last_word = self._ended_by(trap)
         except FleetError as error:
@@ -186,11 +188,19 @@ class AgentThread:
             return StartFailed(name, Fault.of(trap), backtrace, recording)
         return AgentEnded(name, trap.cause, trap.message, backtrace, recording)
 
-    def _start(self, held: ExitStack) -> None:
+    def _free(self) -> None:
+        """Free the instance, and then what its host functions work with."""
+        try:
+            if self._instance is not None:
+                self._instance.close()
+        finally:
+            if self._agent_context is not None:
+                self._agent_context.close()
+
+    def _start(self) -> None:
         component = self._load()
         self._engine = component.engine
         context = self._agent_context = self._context()
-        held.callback(context.close)
         self._host.serve(self, component.exports)
         interfaces = limit_rate(self._interfaces(component, context), context)
         with self._services.ticker.running(component.engine), self._services.memory.attributing(self):
@@ -201,7 +211,6 @@ class AgentThread:
                 ),
                 self._plan.authority.limits,
             )
-        held.callback(self._instance.close)
 
     def _interfaces(self, component: Component, context: AgentContext) -> Iterable[HostInterface]:
         """What the node serves, and what other agents do."""
@@ -254,7 +263,7 @@ class AgentThread:
 
     def _overdue(self) -> EndAgentError | None:
         """Why what runs in the host must end now; for any thread."""
-        if self._interrupted.is_set():
+        if self._interrupted:
             return EndAgentError(ExitCause.STOPPED, "the call was interrupted while it waited")
         if time.monotonic() >= self._deadline:
             return EndAgentError(ExitCause.DEADLINE, "the call was still waiting at its deadline")
