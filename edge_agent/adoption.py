@@ -146,7 +146,7 @@ class Adoption:
             if not self._stores.ledger.is_new(verified):  # 2
                 return
             self._check_version()
-            self._stores.trust.ordered(verified.assignment.issued)
+            await asyncio.to_thread(self._stores.trust.ordered, verified.assignment.issued)
             listed = await self._listed(verified.assignment, remote)  # 3
             needed = await self._fetch(listed, remote)  # 4
             await asyncio.to_thread(self._stores.ledger.accept, verified, desired, self._now())  # 5

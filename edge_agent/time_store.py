@@ -80,9 +80,14 @@ class TimeStore:
         self._save()
 
     def ordered(self, issued: datetime) -> None:
-        """Take in the date of a verified assignment; it is written with the next change."""
+        """Take in the date of a verified assignment.
+
+        Raises:
+            FleetError: STORAGE_FULL.
+        """
         if self._floor is not None:
             self._floor = self._floor.signed(director=issued)
+            self._save_if_moved()
 
     def passed(self, clock: datetime, elapsed: timedelta) -> None:
         """Take in that time has passed; written every `SAVE_EVERY`.
@@ -94,7 +99,10 @@ class TimeStore:
         if self._floor is None or self._started is None:
             return
         self._floor = self._floor.passed(clock, self._started, self._uptime)
-        if self._saved is None or self._floor.at - self._saved.at >= SAVE_EVERY:
+        self._save_if_moved()
+
+    def _save_if_moved(self) -> None:
+        if self._floor is not None and (self._saved is None or self._floor.at - self._saved.at >= SAVE_EVERY):
             self._save()
 
     def _save(self) -> None:

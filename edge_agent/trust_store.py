@@ -193,7 +193,11 @@ class TrustStore:
         return self._time.behind(now)
 
     def ordered(self, issued: datetime) -> None:
-        """Take in the date of a verified assignment (see `fleet.time_floor`)."""
+        """Take in the date of a verified assignment (see `fleet.time_floor`).
+
+        Raises:
+            FleetError: STORAGE_FULL.
+        """
         self._time.ordered(issued)
 
     def passed(self, clock: datetime, elapsed: timedelta) -> None:

@@ -7,8 +7,9 @@ for ever. So it rises by four rules:
 
 1. While the node runs, at least as fast as time passes, and with its clock: at most `LEAD` ahead of the time that has
    passed since the node started, so that a wrong clock moves it by a day at each start and no further.
-2. When a release is adopted, to the time of that adoption, which is before the expiry of every role of the release.
-   Whoever publishes later signs a later expiry, so this rule can refuse nothing that is published from then on.
+2. When a release is adopted by a clock that is ahead of it, to the time of that adoption, which is before the expiry
+   of every role of the release. Whoever publishes later signs a later expiry, so this rule can refuse nothing that is
+   published from then on.
 3. To a moment that both signers of times have reached: the timestamp role, which notes when it signed, and the
    director, which dates its assignments. Their keys are on different machines.
 4. To what one of the two says alone, but at most `LEAD` ahead of what rules 1 to 3 give, however often it signs.
@@ -59,8 +60,12 @@ class TimeFloor:
         return max(self.agreed, min(max(self.timestamp, self.director), self.agreed + LEAD))
 
     def adopted(self, at: datetime) -> TimeFloor:
-        """Rule 2: a release that was valid then has been adopted."""
-        return replace(self, local=max(self.local, at))
+        """Rule 2: a release that was valid then has been adopted.
+
+        A moment that is not after the floor is the floor itself, and says nothing of the clock: what one source said
+        alone must not become what the next lead counts from.
+        """
+        return replace(self, local=at) if at > self.at else self
 
     def signed(self, *, timestamp: datetime | None = None, director: datetime | None = None) -> TimeFloor:
         """Rules 3 and 4: take in verified times."""
