@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from fleet.grants.document import Grant
-    from fleet.history import ApprovedRow, AssignedRow, EnforcedRow, History
+    from fleet.history import ApprovedRow, AssignedRow, EnforcedRow, Rows
 
 UNCONFIRMED = ""
 """State of an order that no receipt speaks of."""
@@ -123,7 +123,7 @@ class Approval:
     leaf: int
 
 
-def who(rows: History, when: Moment, *, agent: str = "", node: str = "", interface: str = "") -> tuple[Held, ...]:
+def who(rows: Rows, when: Moment, *, agent: str = "", node: str = "", interface: str = "") -> tuple[Held, ...]:
     """Return who had authority at a moment, by node, agent and interface; an empty argument means any."""
     approvals = {(row.path, row.digest): row for row in rows.approved if row.from_ms <= when.known_ms}
     listed = {(row.path, row.digest) for row in rows.approved if _holds(row.from_ms, row.to_ms, when)}
@@ -160,7 +160,7 @@ def who(rows: History, when: Moment, *, agent: str = "", node: str = "", interfa
     return tuple(sorted(found, key=_place))
 
 
-def diff(rows: History, old: Moment, new: Moment, *, agent: str = "", node: str = "") -> tuple[Change, ...]:
+def diff(rows: Rows, old: Moment, new: Moment, *, agent: str = "", node: str = "") -> tuple[Change, ...]:
     """Return what authority came, went, or got other constraints between two moments."""
     before = {_place(found): found for found in who(rows, old, agent=agent, node=node)}
     after = {_place(found): found for found in who(rows, new, agent=agent, node=node)}
@@ -171,7 +171,7 @@ def diff(rows: History, old: Moment, new: Moment, *, agent: str = "", node: str 
     )
 
 
-def history(rows: History, agent: str) -> tuple[Incident, ...]:
+def history(rows: Rows, agent: str) -> tuple[Incident, ...]:
     """Return everything about an agent: approvals, orders and confirmations, the oldest first."""
     found: list[Incident] = []
     for row in rows.approved:
@@ -197,7 +197,7 @@ def history(rows: History, agent: str) -> tuple[Incident, ...]:
     return tuple(sorted(found, key=lambda item: (item.at_ms, item.leaf, item.what)))
 
 
-def drift(rows: History, when: Moment, *, agent: str = "", node: str = "") -> tuple[Drift, ...]:
+def drift(rows: Rows, when: Moment, *, agent: str = "", node: str = "") -> tuple[Drift, ...]:
     """Return where nodes, as far as they have said, differ from what is ordered and approved.
 
     An order that its node has not confirmed or has refused; an agent that a node confirmed and that is ordered no more;
@@ -227,7 +227,7 @@ def drift(rows: History, when: Moment, *, agent: str = "", node: str = "") -> tu
     return tuple(sorted(kept, key=lambda item: (item.node, item.agent, item.kind)))
 
 
-def approvers(rows: History, *, agent: str = "", key: str = "") -> tuple[Approval, ...]:
+def approvers(rows: Rows, *, agent: str = "", key: str = "") -> tuple[Approval, ...]:
     """Return every grant that was ever listed with who had signed it; `key` is the beginning of a key id."""
     found = []
     for row in rows.approved:

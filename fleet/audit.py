@@ -20,7 +20,7 @@ from fleet.action import ACTION_TYPE, decode_action, open_action
 from fleet.assignment import ASSIGNMENT_TYPE, RECEIPT_TYPE, decode_assignment, open_receipt
 from fleet.certificates import WITNESS_TYPE, decode_witness, open_witness
 from fleet.errors import Code, FleetError
-from fleet.history import History, receipt_of
+from fleet.history import History, Rows, receipt_of
 from fleet.keys import P256PublicKey, read_public_key
 from fleet.leaves import ENROLLED, RECEIVED, EventLeaf, SignedLeaf
 from fleet.merkle import EMPTY_ROOT, Frontier, leaf_hash
@@ -29,7 +29,7 @@ from fleet.signing import verify_envelope
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from fleet.checkpoint import Checkpoint
+    from fleet.checkpoint import Checkpoint, VerifierKey
     from fleet.signing import PublicKey, VerifyingKey
 
 CERTIFICATE_SHOWN = "operator:certificate:shown"
@@ -77,13 +77,19 @@ class LogCheck:
 
     Attributes:
         anchors: what it starts from.
-        history: rows rebuilt from the leaves.
+        rows_at: number of leaves after which the rows are kept; below 0: after the last.
+        rows: the rows of that moment, rebuilt from the leaves.
+        witnesses: witness keys that nodes certified, and whose they are.
+        history: rebuilds the rows.
         checked: how many signatures of each kind verified.
         agreed: holders whose checkpoints fit, with their sizes.
     """
 
     anchors: Anchors
     held: Mapping[int, Sequence[HeldCheckpoint]]
+    rows_at: int = -1
+    rows: Rows = field(default_factory=Rows)
+    witnesses: dict[VerifierKey, str] = field(default_factory=dict)
     history: History = field(default_factory=History)
     checked: Counter[str] = field(default_factory=Counter)
     agreed: dict[str, int] = field(default_factory=dict)
@@ -112,6 +118,8 @@ class LogCheck:
         except FleetError as error:
             raise FleetError(Code.AUDIT_INVALID, f"{error.code}: {error.private}", leaf=index) from error
         self._tree.append(leaf_hash(data))
+        if self.size == self.rows_at:
+            self.rows = self.history.rows()
         self._compare()  # 6
         return leaf
 
@@ -135,7 +143,8 @@ class LogCheck:
                 f"the log has {self.size} leaves, and {larger[0].holder} has seen {larger[0].checkpoint.size}",
                 holder=larger[0].holder,
             )
-        self.history.finish()
+        if self.rows_at < 0:
+            self.rows = self.history.rows()
 
     def _compare(self) -> None:
         if self.size not in self.held:
@@ -165,6 +174,7 @@ class LogCheck:
                 claimed = decode_witness(leaf.payload)
                 key = self._key(claimed.node, claimed.epoch)
                 open_witness(leaf.envelope, fleet=self.anchors.fleet, node=claimed.node, epoch=claimed.epoch, key=key)
+                self.witnesses[claimed.key] = claimed.node
                 self.checked["witness keys"] += 1
             case t if t == RECEIPT_TYPE:
                 raise FleetError(Code.AUDIT_INVALID, "a receipt that does not say when it came")

@@ -89,6 +89,15 @@ class EnforcedRow:
         return self.agent, self.bundle_digest, self.grant_digest
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All projections: grants, orders and confirmations, those that ended and those that hold."""
+
+    approved: tuple[ApprovedRow, ...] = ()
+    assigned: tuple[AssignedRow, ...] = ()
+    enforced: tuple[EnforcedRow, ...] = ()
+
+
 def approve(
     listed: Iterable[ApprovedRow], added: Iterable[ApprovedRow], removed: Iterable[str]
 ) -> tuple[tuple[ApprovedRow, ...], tuple[ApprovedRow, ...]]:
@@ -198,19 +207,16 @@ def approvals_of(leaf: EventLeaf, index: int) -> tuple[tuple[ApprovedRow, ...], 
 
 @dataclass(slots=True)
 class History:
-    """Every row, rebuilt by feeding it every leaf in order; open rows are the last of their kind.
+    """Rebuilds every row from the leaves, fed in their order.
 
     Attributes:
-        approved: rows of grants.
-        assigned: rows of orders.
-        enforced: rows of confirmations.
         known_ms: the coordinator's clock at the newest leaf that shows it.
     """
 
-    approved: list[ApprovedRow] = field(default_factory=list)
-    assigned: list[AssignedRow] = field(default_factory=list)
-    enforced: list[EnforcedRow] = field(default_factory=list)
     known_ms: int = 0
+    _approved: list[ApprovedRow] = field(default_factory=list)
+    _assigned: list[AssignedRow] = field(default_factory=list)
+    _enforced: list[EnforcedRow] = field(default_factory=list)
     _listed: dict[str, ApprovedRow] = field(default_factory=dict)
     _ordered: dict[str, dict[str, AssignedRow]] = field(default_factory=dict)
     _confirmed: dict[str, dict[str, EnforcedRow]] = field(default_factory=dict)
@@ -234,17 +240,19 @@ class History:
             self._receive(decode_receipt(leaf.payload), index)
         return leaf
 
-    def finish(self) -> None:
-        """Add the open rows to the lists; call it once, after the last leaf."""
-        self.approved += self._listed.values()
-        self.assigned += [row for rows in self._ordered.values() for row in rows.values()]
-        self.enforced += [row for rows in self._confirmed.values() for row in rows.values()]
+    def rows(self) -> Rows:
+        """Return every row as of now, those that ended and those that are open."""
+        return Rows(
+            (*self._approved, *self._listed.values()),
+            (*self._assigned, *(row for rows in self._ordered.values() for row in rows.values())),
+            (*self._enforced, *(row for rows in self._confirmed.values() for row in rows.values())),
+        )
 
     def _publish(self, added: Sequence[ApprovedRow], removed: Sequence[str], at_ms: int) -> None:
         ended, begun = approve(self._listed.values(), added, removed)
         for row in ended:
             del self._listed[row.path]
-            self.approved.append(replace(row, to_ms=at_ms))
+            self._approved.append(replace(row, to_ms=at_ms))
         self._listed.update((row.path, row) for row in begun)
 
     def _order(self, assignment: Assignment, index: int) -> None:
@@ -253,7 +261,7 @@ class History:
         ended, begun = assign(tuple(rows.values()), assignment, index)
         for row in ended:
             del rows[row.agent]
-            self.assigned.append(replace(row, to_ms=at_ms))
+            self._assigned.append(replace(row, to_ms=at_ms))
         rows.update((row.agent, row) for row in begun)
 
     def _receive(self, receipt: Receipt, index: int) -> None:
@@ -261,7 +269,7 @@ class History:
         ended, begun = enforce(tuple(rows.values()), receipt, index, self.known_ms)
         for row in ended:
             del rows[row.agent]
-            self.enforced.append(replace(row, ended_ms=to_ms(receipt.at), ended_known_ms=self.known_ms))
+            self._enforced.append(replace(row, ended_ms=to_ms(receipt.at), ended_known_ms=self.known_ms))
         rows.update((row.agent, row) for row in begun)
 
 
@@ -277,7 +285,7 @@ def receipt_of(leaf: EventLeaf) -> Receipt:
     return decode_receipt(inner.payload)
 
 
-def differences(here: History, there: History) -> Mapping[str, int]:
+def differences(here: Rows, there: Rows) -> Mapping[str, int]:
     """Count the rows of each projection that only one of two has; empty when they are the same."""
     counts = {
         "approved": len(set(here.approved) ^ set(there.approved)),

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fleet.history import ApprovedRow, AssignedRow, EnforcedRow, History
+from fleet.history import ApprovedRow, AssignedRow, EnforcedRow, Rows
 from fleet.v1 import control_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-def to_pb_rows(rows: History) -> Iterator[pb.AuditRow]:
-    """Write the rows of a history, approvals first."""
+def to_pb_rows(rows: Rows, size: int) -> Iterator[pb.AuditRow]:
+    """Write rows, after a message that says from how many leaves they are."""
+    yield pb.AuditRow(size=size)
     for approved in rows.approved:
         yield pb.AuditRow(
             approved=pb.ApprovedRow(
@@ -62,24 +63,27 @@ def to_pb_rows(rows: History) -> Iterator[pb.AuditRow]:
         )
 
 
-def from_pb_rows(messages: Iterable[pb.AuditRow]) -> History:
-    """Read what `to_pb_rows` wrote; a row of a kind that is not known is passed over."""
-    found = History()
+def from_pb_rows(messages: Iterable[pb.AuditRow]) -> tuple[Rows, int]:
+    """Read what `to_pb_rows` wrote: rows and size; a row of a kind that is not known is passed over."""
+    approved: list[ApprovedRow] = []
+    assigned: list[AssignedRow] = []
+    enforced: list[EnforcedRow] = []
+    size = 0
     for message in messages:
         match message.WhichOneof("row"):
             case "approved":
                 row = message.approved
                 until = row.to_ms if row.HasField("to_ms") else None
-                found.approved.append(
+                approved.append(
                     ApprovedRow(row.path, row.digest, tuple(row.approvers), row.document, row.leaf, row.from_ms, until)
                 )
             case "assigned":
-                found.assigned.append(_assigned(message.assigned))
+                assigned.append(_assigned(message.assigned))
             case "enforced":
-                found.enforced.append(_enforced(message.enforced))
+                enforced.append(_enforced(message.enforced))
             case _:
-                pass
-    return found
+                size = max(size, message.size)
+    return Rows(tuple(approved), tuple(assigned), tuple(enforced)), size
 
 
 def _assigned(row: pb.AssignedRow) -> AssignedRow:

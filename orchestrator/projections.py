@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleet.answers import Moment
 from fleet.answers import who as who_had
-from fleet.history import ApprovedRow, History, approve, assign, differences, enforce
+from fleet.history import ApprovedRow, History, Rows, approve, assign, differences, enforce
 from fleet.times import to_ms
 from orchestrator.store import audit as rows
 
@@ -53,12 +53,12 @@ def record_receipt(connection: Connection, receipt: Receipt, leaf: int, now: dat
     rows.insert_enforced(connection, begun)
 
 
-def load(connection: Connection, *, agent: str = "", node: str = "") -> History:
+def load(connection: Connection, *, agent: str = "", node: str = "") -> Rows:
     """Return the rows of an agent and a node, or all; approvals always come whole."""
-    return History(
-        approved=list(rows.list_approved(connection)),
-        assigned=list(rows.list_assigned(connection, agent=agent, node=node)),
-        enforced=list(rows.list_enforced(connection, agent=agent, node=node)),
+    return Rows(
+        rows.list_approved(connection),
+        rows.list_assigned(connection, agent=agent, node=node),
+        rows.list_enforced(connection, agent=agent, node=node),
     )
 
 
@@ -71,7 +71,7 @@ def who(
     )
 
 
-def from_leaves(connection: Connection) -> History:
+def from_leaves(connection: Connection) -> Rows:
     """Return all rows as the leaves alone give them.
 
     Raises:
@@ -82,8 +82,7 @@ def from_leaves(connection: Connection) -> History:
         for index, leaf in page:
             found.apply(index, leaf)
         position = page[-1][0] + 1
-    found.finish()
-    return found
+    return found.rows()
 
 
 def rebuild(connection: Connection) -> bool:

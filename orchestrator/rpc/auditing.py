@@ -12,11 +12,12 @@ from fleet.wire_audit import to_pb_rows
 from orchestrator import projections
 from orchestrator.releases import bundle_of
 from orchestrator.rpc.services import Door, check_number
+from orchestrator.store.audit import log_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from fleet.history import History
+    from fleet.history import Rows
     from orchestrator.rpc.interceptor import Context
 
 PAGE = 500
@@ -50,7 +51,8 @@ class AuditingDoor(Door):
         self, request: control_pb2.AuditRowsRequest, _: Context
     ) -> AsyncIterator[control_pb2.AuditRow]:
         """Send the rows of the projections about an agent and a node, or all."""
-        for row in to_pb_rows(await self._run(self._rows, request.agent, request.node)):
+        rows, size = await self._run(self._rows, request.agent, request.node)
+        for row in to_pb_rows(rows, size):
             yield row
 
     async def AuditCheckpoints(  # noqa: N802
@@ -135,9 +137,9 @@ class AuditingDoor(Door):
             checkpoint=checkpoint,
         )
 
-    def _rows(self, agent: str, node: str) -> History:
+    def _rows(self, agent: str, node: str) -> tuple[Rows, int]:
         with self._services.store.control.read() as connection:
-            return projections.load(connection, agent=agent, node=node)
+            return projections.load(connection, agent=agent, node=node), log_size(connection)
 
     def _checkpoint(self) -> bytes:
         with self._services.store.control.read() as connection:
