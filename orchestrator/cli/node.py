@@ -241,8 +241,9 @@ def _tell_change(session: Session, changed: pb.Node, done: str) -> None:
 @REASON
 @click.pass_obj
 def lock(session: Session, name: str, reason: str) -> None:
-    """Refuse a node until it is unlocked; ends its connections at once.
+    """Refuse a node until it is unlocked.
 
+    Its connections end at once.
     Its agents go on for as long as their grants allow without a coordinator.
     """
     with session.connect() as client:
@@ -266,7 +267,10 @@ def unlock(session: Session, name: str, reason: str) -> None:
 @REASON
 @click.pass_obj
 def revoke(session: Session, name: str, reason: str) -> None:
-    """Take a node's enrolment and its orders back for good; ends its connections at once."""
+    """Take a node's enrolment and orders back for good.
+
+    Its connections end at once.
+    """
     with session.connect() as client:
         changed = client.call(client.stub.RevokeNode, pb.ChangeNodeRequest(name=name, reason=reason))
     _tell_change(session, changed, f"is revoked. Only a new token (`fleetctl node token {name}`) brings the name back.")
@@ -277,9 +281,9 @@ def revoke(session: Session, name: str, reason: str) -> None:
 @REASON
 @click.pass_obj
 def reset(session: Session, name: str, reason: str) -> None:
-    """Begin a new epoch of a node; ends its connections at once.
+    """Begin a new epoch of a node.
 
-    Its old certificates, orders and copies are worthless. It gets its orders again when it has joined again.
+    Its connections end at once; its old certificates, orders and copies are worthless. It gets its orders again when it has joined again.
     """
     with session.connect() as client:
         changed = client.call(client.stub.ResetNode, pb.ChangeNodeRequest(name=name, reason=reason))

@@ -57,7 +57,9 @@ def operator() -> None:
 @click.option("--ttl", "ttl_s", default=3600, show_default=True, type=click.IntRange(1), help="Seconds to log in.")
 @click.pass_obj
 def add(session: Session, name: str, roles: tuple[str, ...], team: str, ttl_s: int) -> None:
-    """Invite an operator: makes a one-use token for `fleetctl login`.
+    """Invite an operator.
+
+    Makes a one-use token for `fleetctl login`.
 
     For a name that exists it is a new invitation: the key and the certificates of the earlier one are worthless then.
     """
@@ -94,7 +96,10 @@ def list_(session: Session) -> None:
 @click.option("--reason", required=True, help="Why; it is kept in the audit log.")
 @click.pass_obj
 def revoke(session: Session, name: str, reason: str) -> None:
-    """Take an operator's access back, at once, open connections included."""
+    """Take an operator's access back.
+
+    At once, open connections included, and until somebody invites them again.
+    """
     with session.connect() as client:
         row = _row(client.call(client.stub.RevokeOperator, pb.RevokeOperatorRequest(name=name, reason=reason)), 0)
     if session.output.machine:
@@ -109,7 +114,9 @@ def revoke(session: Session, name: str, reason: str) -> None:
 )
 @click.pass_obj
 def authority(session: Session, folder: Path | None) -> None:
-    """Make a new login authority, which signs operators when they log in.
+    """Make a new login authority.
+
+    It signs operators when they log in.
 
     Needs the key of the operators' authority. Certificates of the earlier login authority are worthless as soon as the
     coordinator was restarted with the new one; operators get the next one by their keys.
@@ -148,7 +155,9 @@ def login(
     token_file: Path | None,
     name: str | None,
 ) -> None:
-    """Log in: with a token for the first time, without one to renew the certificate.
+    """Log in with a token, or renew the certificate.
+
+    Without a token the key of the last login asks for the next certificate.
 
     The key is made on this machine and never leaves it. Certificates last 12 hours; every command renews one that is
     due, as long as the operator is not revoked.
