@@ -1,6 +1,7 @@
 """Fetches what the node lacks from its coordinator.
 
-Owns the two fetching calls, each read capped and given a limit between chunks. Believes nothing: blobs are hashed by
+Owns the two fetching calls, each read capped, given a limit of time and held to a least rate, so that nobody keeps a
+node busy with a file that never ends (TUF's slow retrieval attack). Believes nothing: blobs are hashed by
 `edge_agent.blobs`, trust metadata is verified by `fleet.trust`.
 """
 
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
 MAX_CHUNK = 1024 * 1024
 """Bytes of one chunk of a blob."""
 
+MIN_BYTES_PER_S = 256
+"""Rate below which a transfer is given up: a fifth of what the slowest satellite modems carry."""
+
 
 class CoordinatorRemote:
     """The coordinator as a source of bytes.
 
     Args:
         channel: a channel of its own.
-        timeout_s: limit between two chunks, and of one request for metadata.
+        timeout_s: limit of one request for metadata, and of waiting for a blob's next bytes: as many as the least
+            rate gives in that time, or all the rest of it.
     """
 
     def __init__(self, channel: grpc.aio.Channel, timeout_s: float) -> None:
@@ -42,17 +47,22 @@ class CoordinatorRemote:
             FleetError: BLOB_MISSING, UNAVAILABLE, DEADLINE_EXCEEDED, LIMIT_EXCEEDED, or what the coordinator says.
         """
         call = self._stub.FetchBlob(pb.FetchBlobRequest(digest=digest, offset=offset))
+        time, left_s, received = asyncio.get_running_loop().time, self._timeout_s, 0
         try:
             while True:
-                async with asyncio.timeout(self._timeout_s):
+                asked = time()
+                async with asyncio.timeout(left_s):
                     chunk = await call.read()
                 if not isinstance(chunk, pb.BlobChunk):
                     break
                 if len(chunk.data) > MAX_CHUNK:
                     raise FleetError(Code.LIMIT_EXCEEDED, f"a chunk of {len(chunk.data)} bytes")
+                left_s, received = left_s - (time() - asked), received + len(chunk.data)
+                if received >= MIN_BYTES_PER_S * self._timeout_s:
+                    left_s, received = self._timeout_s, 0
                 yield chunk.data, chunk.total
         except TimeoutError as error:
-            raise FleetError(Code.DEADLINE_EXCEEDED, f"{digest} stalls", digest=digest) from error
+            raise FleetError(Code.DEADLINE_EXCEEDED, f"{digest} stalls or comes too slowly", digest=digest) from error
         except grpc.aio.AioRpcError as error:
             raise to_fleet_error(error) from error
         finally:
