@@ -18,7 +18,7 @@ from tuf.api.metadata import Root, Targets
 from fleet.errors import FleetError
 from fleet.grants import diff_grants, parse_grant
 from fleet.release.keys import ROOT_ROLE, TOP_LEVEL_ROLES
-from fleet.release.metadata_files import latest, load, named_keys, role_of_file
+from fleet.release.metadata_files import file_order, latest, load, named_keys, role_of_file
 from fleet.targets import TRUST_PATH
 from fleet.trust import parse_fleet_trust, profile_of
 
@@ -56,7 +56,8 @@ class Difference:
 def differences(staged: StagedChange) -> tuple[Difference, ...]:
     """Return everything that the change changes; a role that is only signed again has one entry that says so."""
     found: list[Difference] = []
-    for name, data in sorted(staged.files.items()):
+    for name in sorted(staged.files, key=file_order):
+        data = staged.files[name]
         role = role_of_file(name)
         entries = _root(staged, data) if role == ROOT_ROLE else [*_delegations(staged, role, data)]
         if role != ROOT_ROLE:
@@ -104,9 +105,9 @@ def _keys(
     signs: str, role: str, old: tuple[tuple[NamedKey, ...], int], new: tuple[tuple[NamedKey, ...], int]
 ) -> Iterator[Difference]:
     before, after = {key.public: key for key in old[0]}, {key.public: key for key in new[0]}
-    for public in sorted(before.keys() - after.keys(), key=lambda key: key.hex):
+    for public in (k for k in before if k not in after):
         yield Difference(signs, Sign.REMOVED, f"{_show(before[public])} may not sign {role} any more")
-    for public in sorted(after.keys() - before.keys(), key=lambda key: key.hex):
+    for public in (k for k in after if k not in before):
         yield Difference(signs, Sign.ADDED, f"{_show(after[public])} may sign {role}")
     if old[1] != new[1] or before.keys() != after.keys():
         yield Difference(signs, Sign.CHANGED, f"{role} takes {new[1]} of {len(after)} signatures, was {old[1]}")

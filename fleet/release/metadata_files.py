@@ -48,6 +48,12 @@ def role_of_file(name: str) -> str:
     return match[2] if match is not None else Timestamp.type
 
 
+def file_order(name: str) -> tuple[int, str]:
+    """Sort key for files of roles: root, then targets, then the delegated ones by name."""
+    role = role_of_file(name)
+    return ({Root.type: 0, Targets.type: 1}.get(role, 2), role)
+
+
 def versions(files: Mapping[str, bytes], role: str) -> list[int]:
     """Versions of a role among the files."""
     matches = (_VERSIONED.fullmatch(name) for name in files)
@@ -113,12 +119,13 @@ def tuf_key(key: NamedKey) -> SSlibKey:
 
 
 def named_keys(parent: Root | Targets, key_ids: Iterable[str]) -> tuple[NamedKey, ...]:
-    """Read the keys of a role of a verified release, sorted by key id."""
-    keys = [parent.get_key(key_id) for key_id in sorted(key_ids)]
-    return tuple(
+    """Read the keys of a role of a verified release, sorted by name and id."""
+    keys = (parent.get_key(key_id) for key_id in key_ids)
+    named = (
         NamedKey(PublicKey.from_hex(key.keyval["public"]), str(key.unrecognized_fields.get(NAME_FIELD, "")))
         for key in keys
     )
+    return tuple(sorted(named, key=lambda key: (key.name, key.key_id)))
 
 
 def verifies(files: Mapping[str, bytes], name: str, kind: type[SignedRole], root: Root) -> bool:

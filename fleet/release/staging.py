@@ -19,7 +19,7 @@ from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.release.changes import AddDocument, draft
 from fleet.release.keys import ROOT_ROLE, NamedKey
-from fleet.release.metadata_files import Files, add_signature, latest, load, named_keys, role_of_file, write
+from fleet.release.metadata_files import Files, add_signature, file_order, latest, load, named_keys, role_of_file, write
 from fleet.release.operations import MAX_OPERATIONS, encode_operation, parse_operation
 from fleet.signing import decode_base64, encode_base64
 from fleet.targets import TARGETS_ROLE
@@ -150,7 +150,7 @@ def requirements(base: Mapping[str, bytes], files: Mapping[str, bytes]) -> tuple
     merged = {**base, **files}
     root, targets = latest(merged, Root, ROOT_ROLE).signed, latest(merged, Targets, TARGETS_ROLE).signed
     found: list[Requirement] = []
-    for name in sorted(files, key=_order):
+    for name in sorted(files, key=file_order):
         role = role_of_file(name)
         parents: tuple[Root | Targets, ...] = (root,) if role == TARGETS_ROLE else (targets,)
         if role == ROOT_ROLE:
@@ -294,11 +294,6 @@ def merge(one: StagedChange, other: StagedChange) -> StagedChange:
 
 def _load(data: bytes, role: str) -> Metadata[Root] | Metadata[Targets]:
     return load(data, Root) if role == ROOT_ROLE else load(data, Targets)
-
-
-def _order(name: str) -> tuple[int, str]:
-    role = role_of_file(name)
-    return ({ROOT_ROLE: 0, TARGETS_ROLE: 1}.get(role, 2), role)
 
 
 def _encode(files: Mapping[str, bytes]) -> dict[str, str]:

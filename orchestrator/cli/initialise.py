@@ -24,7 +24,7 @@ from fleet.errors import Code, FleetError
 from fleet.model import is_name
 from fleet.release import RoleKeys, new_release
 from fleet.signing import KEY_BYTES, SigningKey
-from fleet.targets import DEFAULT_TEAM, TRUST_PATH, code_role, grants_role
+from fleet.targets import DEFAULT_TEAM, POLICY_ROLE, TRUST_PATH, code_role, grants_role
 from fleet.trust import FleetTrust, Profile, encode_fleet_trust
 from orchestrator import pki, principals
 from orchestrator.cli.context import Config, Context, save_config
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fleet.signing import PublicKey
     from orchestrator.cli.session import Session
 
-ROLES = ("root", "targets", "snapshot", "timestamp", code_role(DEFAULT_TEAM), grants_role(DEFAULT_TEAM))
+ROLES = ("root", "targets", "snapshot", "timestamp", code_role(DEFAULT_TEAM), grants_role(DEFAULT_TEAM), POLICY_ROLE)
 """Each role has a key of its own even here, so that one of them can move to another machine later."""
 
 OPERATOR_LIFETIME = timedelta(days=365)

@@ -187,7 +187,9 @@ def add_approver(session: Session, /, public_key: Path, team: str, threshold: in
 @YES
 @click.pass_obj
 def remove_key(session: Session, /, role: str, word: str, threshold: int | None, **how: bool) -> None:
-    """Take a key away from a role, by the name of its holder or the start of its id.
+    """Take a key away from a role.
+
+    KEY is the name of its holder or the start of its id.
 
     For a key that was lost or stolen, or whose holder left. What the remaining keys had not signed, they sign again.
     """
@@ -210,9 +212,9 @@ def remove_key(session: Session, /, role: str, word: str, threshold: int | None,
 @YES
 @click.pass_obj
 def add_team(session: Session, /, team: str, **options: object) -> None:
-    """Give a team roles of its own for bundles and for grants.
+    """Give a team roles of its own.
 
-    The keys for code and for grants must differ. No team can list anything of another one.
+    One for bundles and one for grants, with different keys. No team can list anything of another one.
     """
     code, grants = ([read_public(file) for file in _paths(options[name])] for name in ("code", "grants"))
     threshold = options["threshold"]

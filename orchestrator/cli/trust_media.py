@@ -41,9 +41,10 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--blobs/--no-blobs", default=True, show_default=True, help="Also what the bundles consist of.")
 @click.pass_obj
 def export_media(session: Session, folder: Path, blobs: bool) -> None:  # noqa: FBT001 - click's own convention
-    """Write the newest release, its documents and its bundles into a folder.
+    """Write the newest release into a folder.
 
-    For nodes, approvers and publishers without a network. What is there already and unchanged is not written again.
+    With its documents and its bundles, for nodes, approvers and publishers without a network. What is there already and
+    unchanged is not written again.
     """
     directory, target = TrustDirectory(session.trust_folder()), TrustDirectory(folder)
     with session.connect() as client:
@@ -92,9 +93,10 @@ def _export_bundle(target: TrustDirectory, client: Client, release: Release, pat
 @click.option("--push", is_flag=True, help="Also give it to the coordinator, with the bundles.")
 @click.pass_obj
 def import_media(session: Session, folder: Path, push: bool) -> None:  # noqa: FBT001 - click's own convention
-    """Take over a release from a folder that `fleetctl trust export` wrote.
+    """Take over a release from a folder.
 
-    It is verified from the pinned root and against what this machine knows; an older release is refused.
+    One that `fleetctl trust export` wrote. It is verified from the pinned root and against what this machine knows; an
+    older release is refused.
     """
     directory = TrustDirectory(session.trust_folder())
     names = sorted((folder / "metadata").glob("*.json"))

@@ -6,6 +6,7 @@ Owns: which keys and thresholds a fleet in production has, and the key folders t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,13 @@ from fleet.release import (
 )
 from fleet.targets import POLICY_ROLE, TARGETS_ROLE, TRUST_PATH
 from fleet.trust import Profile, encode_fleet_trust, open_release, parse_fleet_trust
+from orchestrator import pki
 from orchestrator.cli import trust as repository
 from orchestrator.cli.trust import TrustDirectory, context_of, publisher_keys, synchronise
 from orchestrator.cli.trust_change import YES, confirm, show_change
+from orchestrator.files import read_named
+from orchestrator.principals import Role
+from orchestrator.publisher.settings import format_settings
 from orchestrator.signers import KeyFolder
 
 if TYPE_CHECKING:
@@ -41,7 +46,12 @@ if TYPE_CHECKING:
     from orchestrator.cli.session import Session
 
 PUBLISHER = "publisher"
-"""Folder of the two keys that sign without a person."""
+"""Folder of the two keys that sign without a person, and name of whom they belong to."""
+
+PUBLISHER_LIFETIME = timedelta(days=365)
+"""Of its certificate at the coordinator; the role approver may publish there, and deploy nothing."""
+
+MAX_CERTIFICATE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +132,7 @@ def sign_everything(directory: TrustDirectory, staged: StagedChange, folder: Pat
 @YES
 @click.pass_obj
 def promote(session: Session, folder: Path, yes: bool) -> None:  # noqa: FBT001 - click's own convention
-    """Replace the development keys by those of a production fleet.
+    """Replace development keys by production keys.
 
     Root takes 2 of 3 keys, targets and policy 2 of 2, grants 2 of 3 per team, code 1; snapshot and timestamp are for a
     publisher of its own. Nodes follow by themselves; nodes of the production profile accept the fleet from then on.
@@ -150,6 +160,7 @@ def promote(session: Session, folder: Path, yes: bool) -> None:  # noqa: FBT001 
         files = sign_everything(directory, staged, folder, session.now())
         repository.publish(directory, client, files, staged.documents, session.now())
     _hand_out(directory, folder, files)
+    _connect_publisher(session, folder)
     (directory.path / "keys").rename(directory.path / "keys.development")
     if session.output.machine:
         session.output.value({"folders": sorted(holder.name for holder in folder.iterdir())})
@@ -172,6 +183,22 @@ def _hand_out(directory: TrustDirectory, folder: Path, files: dict[str, bytes]) 
         holder.save(files)
         for path, data in documents.items():
             holder.write(f"documents/{path}", data)
+
+
+def _connect_publisher(session: Session, folder: Path) -> None:
+    """Give the publisher its settings, and a certificate where the operators' offline authority is at hand."""
+    context, publisher = session.context(), TrustDirectory(folder / PUBLISHER)
+    publisher.write("publisher.toml", format_settings(context.address).encode())
+    publisher.write("node-ca.crt", read_named(context.ca, MAX_CERTIFICATE))
+    authority = session.home / "operator"
+    if not (authority / "operator-ca.pem").exists():
+        session.output.note(f"Put a certificate for the publisher, role approver, into {publisher.path}.")
+        return
+    fleet = publisher.fleet_trust(session.now()).fleet
+    pair = pki.KeyPair(*(read_named(authority / f"operator-ca.{part}", MAX_CERTIFICATE) for part in ("pem", "crt")))
+    made = pki.issue_operator(pair, fleet, PUBLISHER, [Role.APPROVER], session.now(), PUBLISHER_LIFETIME)
+    publisher.write("publisher.pem", made.key, 0o600)
+    publisher.write("publisher.crt", made.certificate)
 
 
 def _documents(directory: TrustDirectory) -> list[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @YES
 @click.pass_obj
 def revoke(session: Session, /, kind: str, subject: str, reason: str, **how: bool) -> None:
-    """Revoke a bundle, a grant, a model, or a key of the coordinator.
+    """Revoke a bundle, grant, model or key.
 
     The policy role signs the list; nodes stop what is on it as soon as they know, and nobody can take an entry back.
     A bundle is named by the digest of its index, a grant by that of its document, a model by that of its file, a key by

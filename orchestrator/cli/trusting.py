@@ -199,7 +199,7 @@ def sign(session: Session, file: Path, other: Path | None, yes: bool) -> None:  
 @click.argument("file", type=FILE, metavar="STAGED")
 @click.pass_obj
 def publish_staged(session: Session, file: Path) -> None:
-    """Publish a staged change that has all its signatures.
+    """Publish a completely signed change.
 
     Takes the keys of snapshot and timestamp; where a publisher has them, put the file into its inbox instead.
     """
@@ -228,7 +228,7 @@ def publish_staged(session: Session, file: Path) -> None:
 @YES
 @click.pass_obj
 def rebase_staged(session: Session, file: Path, offline: bool, yes: bool) -> None:  # noqa: FBT001
-    """Make a staged change anew on top of the newest release.
+    """Make a staged change on the newest release.
 
     Whoever signed it before has to sign it again: the bytes are others.
     """

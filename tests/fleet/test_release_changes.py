@@ -25,6 +25,7 @@ from fleet.release import (
     differences,
     draft,
     format_named_key,
+    online_keys,
     parse_named_key,
     publish,
     rebase,
@@ -181,6 +182,14 @@ def test_keys_show_the_names_of_their_holders() -> None:
     assert states["timestamp"].due < states["timestamp"].expires
 
 
+def test_the_publishers_keys_are_those_that_the_newest_root_names() -> None:
+    change = ChangeKeys("timestamp", add=(named("second"),), threshold=2)
+    files = draft(Publisher().files, (change,), NOW)
+    keys = online_keys({**Publisher().files, **files})
+    assert keys["snapshot"] == ((key("snapshot").public,), 1)
+    assert (set(keys["timestamp"][0]), keys["timestamp"][1]) == ({key("timestamp").public, key("second").public}, 2)
+
+
 def test_production_has_no_way_back_and_its_own_lifetimes() -> None:
     publisher = Publisher()
     operations = (
@@ -298,10 +307,10 @@ def shown(publisher: Publisher, *operations: Operation, context: dict[str, bytes
 def test_the_difference_names_people_thresholds_and_roles() -> None:
     publisher = Publisher()
     assert shown(publisher, ChangeKeys("code-default", add=(named("ann"),), remove=(key("code-default").public,))) == [
-        "code-default ~ signed again, nothing else changes",
         f"targets - key {key('code-default').key_id[:12]} may not sign code-default any more",
         f"targets + ann ({key('ann').key_id[:12]}) may sign code-default",
         "targets ~ code-default takes 1 of 1 signatures, was 1",
+        "code-default ~ signed again, nothing else changes",
     ]
     lines = shown(publisher, ChangeKeys("root", add=(named("ann"),), threshold=2), EnterProduction())
     assert lines[0] == "root ~ the profile is production, was dev: there is no way back"
