@@ -18,7 +18,7 @@ from fleet.grants.admission import (
 from fleet.grants.ceilings import Ceiling, Ceilings, parse_ceilings
 from fleet.grants.comparison import diff_grants
 from fleet.grants.document import BundleSelector, Grant, Lease, OnLapse, Risk, parse_ceiling, parse_grant
-from fleet.grants.draft import extend_grant, propose_grant, render_grant
+from fleet.grants.draft import extend_grant, name_proposer, propose_grant, render_grant
 from fleet.grants.explanation import Source, Verdict, explain
 from fleet.grants.lattice import Authority, AuthorityDiff, describe_rules, diff, fuse, meet, subset
 from fleet.grants.limits import Limits
@@ -68,6 +68,7 @@ __all__ = [
     "fuse",
     "is_link",
     "meet",
+    "name_proposer",
     "parse_ceiling",
     "parse_ceilings",
     "parse_grant",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -22,12 +22,15 @@ from fleet.grants.requests import requested_interfaces, review_request
 from fleet.grants.rules import Rule, Rules, write_rule
 from fleet.grants.vocabulary import BASELINE, EXPORTS, Kind, find_specs, is_link, specs_of
 from fleet.grants.volumes import SCRATCH, Volumes
+from fleet.model import MessageTrigger, SensorTrigger
 from fleet.quantities import format_duration
 from fleet.semver import VersionRange, parse_range, parse_version
 from fleet.wit import parse_interface
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from fleet.model import ApplicationAgent
 
 VALIDITY = timedelta(days=365)
 LEASE = Lease(30 * 86_400_000, OnLapse.CONTINUE)
@@ -67,6 +70,39 @@ _NOT_TEXT = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "
 """Words that some YAML reader takes for something else."""
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an application's manifest says that a component's imports do not: drafts name it instead of a guess.
+
+    Attributes:
+        topics: message topics that the agent has triggers for.
+        sources: sensors that it has triggers for.
+        keys: keys of its configuration.
+        agents: interface (unversioned) -> agents that answer it by a link.
+        labels: labels of the nodes that it is placed on.
+    """
+
+    topics: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
+    agents: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def known_from(application: str, agent: ApplicationAgent) -> Known:
+    """Return what fleet.yaml says of an agent."""
+    agents: dict[str, set[str]] = {}
+    for link in agent.links:
+        agents.setdefault(link.interface.partition("@")[0], set()).add(f"{application}/{link.agent}")
+    return Known(
+        frozenset(trigger.topic for trigger in agent.triggers if isinstance(trigger, MessageTrigger)),
+        frozenset(trigger.source for trigger in agent.triggers if isinstance(trigger, SensorTrigger)),
+        frozenset(agent.config),
+        MappingProxyType({interface: frozenset(names) for interface, names in agents.items()}),
+        agent.placement.labels,
+    )
+
+
 def propose_grant(  # noqa: PLR0913 - the facts that a grant binds together
     imports: Iterable[str],
     *,
@@ -76,6 +112,7 @@ def propose_grant(  # noqa: PLR0913 - the facts that a grant binds together
     models: Sequence[str],
     revision: int,
     now: datetime,
+    known: Known | None = None,
 ) -> bytes:
     """Draft the first grant of an agent from what its component imports.
 
@@ -88,6 +125,7 @@ def propose_grant(  # noqa: PLR0913 - the facts that a grant binds together
         models: names of the models in the bundle.
         revision: revision of the draft.
         now: aware time; the draft is valid for `VALIDITY` from then.
+        known: what the application's manifest says of the agent.
 
     Returns:
         Commented YAML that `parse_grant` reads.
@@ -101,13 +139,13 @@ def propose_grant(  # noqa: PLR0913 - the facts that a grant binds together
         agent=agent,
         revision=revision,
         bundle=BundleSelector(bundle_name, _compatible_range(bundle_version)),
-        node_labels=MappingProxyType({}),
+        node_labels=(known or Known()).labels,
         not_before=begin,
         not_after=begin + VALIDITY,
         lease=LEASE,
         risk=Risk.STANDARD,
         capabilities={
-            name: _draft_rules(name, agent, models)
+            name: _draft_rules(name, agent, models, known or Known())
             for name in interfaces
             if find_specs(name) is not None and name not in BASELINE
         },
@@ -120,7 +158,13 @@ def propose_grant(  # noqa: PLR0913 - the facts that a grant binds together
 
 
 def extend_grant(
-    grant: Grant, add: Iterable[str], *, models: Sequence[str], revision: int, request: Iterable[str]
+    grant: Grant,
+    add: Iterable[str],
+    *,
+    models: Sequence[str],
+    revision: int,
+    request: Iterable[str],
+    known: Known | None = None,
 ) -> bytes:
     """Draft a new revision that differs by the added interfaces alone; what the grant names already stays as it is.
 
@@ -131,6 +175,7 @@ def extend_grant(
         revision: revision of the draft.
         request: what the bundle now asks for (`requested_interfaces`); it takes the place of the reviewed request. A
             grant without one stays without.
+        known: what the application's manifest says of the agent.
 
     Raises:
         FleetError: GRANT_INVALID for an interface that no grant of this release can name.
@@ -138,7 +183,7 @@ def extend_grant(
     capabilities = dict(grant.capabilities)
     for interface in add:
         specs_of(interface, Code.GRANT_INVALID, interface)
-        capabilities.setdefault(interface, _draft_rules(interface, grant.agent, models))
+        capabilities.setdefault(interface, _draft_rules(interface, grant.agent, models, known or Known()))
     reviewed = None if grant.request is None else review_request(request)
     return render_grant(replace(grant, revision=revision, capabilities=capabilities, request=reviewed))
 
@@ -204,16 +249,22 @@ def _compatible_range(version: str) -> VersionRange:
     return parse_range(text, Code.BUNDLE_INVALID, "version")
 
 
-def _draft_rules(interface: str, agent: str, models: Sequence[str]) -> Rules:
+def name_proposer(draft: bytes, name: str) -> bytes:
+    """Return a draft with the name of who proposes it, so that guardrails can tell whether somebody else approves."""
+    lines = [line for line in draft.decode().splitlines() if not line.startswith("proposed_by:")]
+    return "".join(f"{line}\n" for line in (*lines, *((f"proposed_by: {_text(name)}",) if name else ()))).encode()
+
+
+def _draft_rules(interface: str, agent: str, models: Sequence[str], known: Known) -> Rules:
     application, _, own_name = agent.partition("/")
     values: dict[str, Constraint] = {
-        "agents": Patterns(frozenset({f"{application}/*"})),
+        "agents": Patterns(known.agents.get(interface, frozenset({f"{application}/*"}))),
         "buckets": Patterns(frozenset({own_name})),
         "models": Patterns(frozenset(models or (own_name,))),
         "devices": Literals(frozenset({"cpu"})),
-        "keys": Patterns(frozenset({"*"})),
-        "topics": Patterns(frozenset({own_name})),
-        "sources": Patterns(frozenset({own_name})),
+        "keys": Patterns(known.keys or frozenset({"*"})),
+        "topics": Patterns((known.topics if interface in EXPORTS else frozenset()) or frozenset({own_name})),
+        "sources": Patterns((known.sources if interface in EXPORTS else frozenset()) or frozenset({own_name})),
         "names": Patterns(frozenset({own_name})),
         "volumes": Volumes(frozenset({f"{SCRATCH}{own_name}"})),
         "max_bytes": Maximum(MAX_BYTES),

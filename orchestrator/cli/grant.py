@@ -1,4 +1,4 @@
-"""Commands for grants: propose, approve, list, explain."""
+"""Commands for grants: propose, approve, list; and the group of all others."""
 
 from __future__ import annotations
 
@@ -7,34 +7,33 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleet.documents import MAX_DOCUMENT
 from fleet.errors import Code, ExitCode, FleetError
-from fleet.grants import (
-    EXPORTS,
-    Grant,
-    describe_rules,
-    diff_grants,
-    extend_grant,
-    find_specs,
-    parse_grant,
-    propose_grant,
-    requested_interfaces,
-)
+from fleet.grants import EXPORTS, extend_grant, name_proposer, parse_grant, propose_grant, requested_interfaces
+from fleet.grants.draft import Known, known_from
+from fleet.manifest import parse_application
 from fleet.oci import digest_of
 from fleet.targets import grant_path
 from fleet.v1 import control_pb2 as pb
+from orchestrator.cli import grant_review, grant_upkeep
+from orchestrator.cli.grant_review import FILE, describe_difference, show_difference
+from orchestrator.cli.granted import (
+    Document,
+    check_guardrails,
+    newest_revision,
+    operator_name,
+    published,
+    reader,
+)
 from orchestrator.cli.render import Column, Row, exact, short_digest, when
-from orchestrator.cli.session import AGENT_NAME, parse_labels
+from orchestrator.cli.session import AGENT_NAME
 from orchestrator.cli.sources import open_layout, open_published
 from orchestrator.cli.trust import TrustDirectory, read_staged, sign_document, synchronise
 from orchestrator.cli.trust_change import tell_staged
+from orchestrator.files import read_bounded
 
 if TYPE_CHECKING:
-    from fleet.trust import Release
-    from orchestrator.cli.client import Client
     from orchestrator.cli.session import Session
-
-MAX_GRANT = 256 * 1024
-"""Bytes of one grant document."""
 
 GRANT_COLUMNS = (
     Column("AGENT", "agent"),
@@ -47,18 +46,6 @@ GRANT_COLUMNS = (
 )
 
 
-def _newest_revision(release: Release, agent: str) -> int:
-    prefix = grant_path(agent, 1).rpartition("/")[0] + "/"
-    revisions = [int(target.path.rpartition("/")[2].removesuffix(".yaml")) for target in release.targets(prefix)]
-    return max(revisions, default=0)
-
-
-def _published(client: Client, release: Release, agent: str, revision: int) -> Grant:
-    """Fetch one approved grant, checked against the signature of the grants role."""
-    target = release.target(grant_path(agent, revision))
-    return parse_grant(target.check(client.get_blob(target.digest, MAX_GRANT)), target.path)
-
-
 @click.group()
 def grant() -> None:
     """Propose, approve and explain what agents may do."""
@@ -68,9 +55,12 @@ def grant() -> None:
 @click.argument("agent", type=AGENT_NAME, metavar="APPLICATION/AGENT")
 @click.option("--bundle", "reference", required=True, metavar="NAME@VERSION|FOLDER", help="The bundle to look at.")
 @click.option("--add", multiple=True, metavar="INTERFACE", help="Also name this interface; may be repeated.")
+@click.option("--manifest", type=FILE, metavar="FLEET.YAML", help="Take topics, sources, keys and labels from it.")
 @click.option("--file", "target", type=click.Path(path_type=Path), help="Write the draft here instead of to stdout.")
 @click.pass_obj
-def propose(session: Session, agent: str, reference: str, add: tuple[str, ...], target: Path | None) -> None:
+def propose(
+    session: Session, agent: str, reference: str, add: tuple[str, ...], manifest: Path | None, target: Path | None
+) -> None:
     """Write a draft of the least that a component needs.
 
     Somebody else reads it, narrows it and approves it.
@@ -78,12 +68,13 @@ def propose(session: Session, agent: str, reference: str, add: tuple[str, ...], 
     With an approved grant in force, the draft is its next revision: the same, and what --add names.
     """
     directory = TrustDirectory(session.context().trust)
+    known = Known() if manifest is None else _known(agent, manifest)
     with session.connect() as client:
         release = synchronise(directory, client, session.now())
         local = Path(reference)
         opened = open_layout(local) if local.exists() else open_published(session, client, reference)
-        newest = _newest_revision(release, agent)
-        current = _published(client, release, agent, newest) if newest else None
+        newest = newest_revision(release, agent)
+        current = published(reader(directory, client, release), release, agent).grant if newest else None
     bundle = opened.bundle
     models = tuple(model.name for model in bundle.models)
     if current is not None:
@@ -93,6 +84,7 @@ def propose(session: Session, agent: str, reference: str, add: tuple[str, ...], 
             models=models,
             revision=newest + 1,
             request=requested_interfaces(bundle.imports, bundle.exports),
+            known=known,
         )
     else:
         draft = propose_grant(
@@ -103,7 +95,9 @@ def propose(session: Session, agent: str, reference: str, add: tuple[str, ...], 
             models=models,
             revision=1,
             now=session.now(),
+            known=known,
         )
+    draft = name_proposer(draft, operator_name(session))
     if target is None:
         session.output.text(draft.decode())
     else:
@@ -111,28 +105,21 @@ def propose(session: Session, agent: str, reference: str, add: tuple[str, ...], 
         session.output.note(f"Written to {target}. Read it, narrow it, then: `fleetctl grant approve {target}`.")
 
 
-def _show_difference(session: Session, proposed: Grant, old: Grant | None) -> None:
-    output = session.output
-    against = f"revision {old.revision}" if old else "no authority at all"
-    output.text(f"{proposed.agent}, revision {proposed.revision}, compared with {against}:")
-    change = diff_grants(old, proposed)
-    for text in change.widened:
-        output.line(("  + ", "green"), (text, ""))
-    for text in change.narrowed:
-        output.line(("  - ", "red"), (text, ""))
-    if not change.widened and not change.narrowed:
-        output.line(("  no change", "dim"))
-    labels = ", ".join(f"{k}={v}" for k, v in sorted(proposed.node_labels.items())) or "every node"
-    output.line(("  bundle  ", "dim"), (f"{proposed.bundle.name} {proposed.bundle.versions.text}", ""))
-    output.line(("  nodes   ", "dim"), (labels, ""))
-    output.line(("  valid   ", "dim"), (f"{proposed.not_before:%Y-%m-%d} to {proposed.not_after:%Y-%m-%d}", ""))
-    now = session.now()
-    if not proposed.not_before <= now < proposed.not_after:
-        output.note("warning: this grant is not valid now, so no agent runs under it")
+def _known(agent: str, manifest: Path) -> Known:
+    """Return what a manifest says of the agent.
+
+    Raises:
+        FleetError: MANIFEST_INVALID, also when the agent is not in it.
+    """
+    application = parse_application(read_bounded(manifest, MAX_DOCUMENT), manifest.name)
+    for wanted in application.agents:
+        if f"{application.name}/{wanted.name}" == agent:
+            return known_from(application.name, wanted)
+    raise FleetError(Code.MANIFEST_INVALID, f"it has no agent {agent}", place=str(manifest))
 
 
 @grant.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="GRANT.YAML")
+@click.argument("file", type=FILE, metavar="GRANT.YAML")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask; for scripts that have shown the difference elsewhere.")
 @click.pass_obj
 def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - click's own convention
@@ -144,12 +131,13 @@ def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - c
     output = session.output
     if output.machine and not yes:
         raise click.UsageError("-o json and -o yaml need --yes: they show the difference only once it is signed")
-    data = file.read_bytes()
+    data = read_bounded(file, MAX_DOCUMENT)
     proposed = parse_grant(data, str(file))
     directory = TrustDirectory(session.context().trust)
     with session.connect() as client:
         release = synchronise(directory, client, session.now())
-        newest = _newest_revision(release, proposed.agent)
+        read = reader(directory, client, release)
+        newest = newest_revision(release, proposed.agent)
         if proposed.revision != newest + 1:
             raise FleetError(
                 Code.GRANT_INVALID,
@@ -157,24 +145,23 @@ def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - c
                 place=f"{file}: revision",
                 remedy=f"Write revision: {newest + 1}; an approved revision never changes.",
             )
-        old = _published(client, release, proposed.agent, newest) if newest else None
+        old = published(read, release, proposed.agent) if newest else None
+        document = Document(proposed, data, str(file))
         if not output.machine:
-            _show_difference(session, proposed, old)
+            show_difference(session, document, old)
+        check_guardrails(session, directory, release, proposed, read)
         if not yes and not click.confirm("Sign and publish this grant?", err=True):
             output.note("Nothing was signed.")
             return ExitCode.REFUSED
         path = grant_path(proposed.agent, proposed.revision)
         staged = sign_document(directory, client, release, path, data, session.now())
     if output.machine:
-        change = diff_grants(old, proposed)
         output.value(
             {
-                "agent": proposed.agent,
+                **describe_difference(document, old),
                 "revision": proposed.revision,
                 "path": path,
                 "digest": digest_of(data),
-                "widened": list(change.widened),
-                "narrowed": list(change.narrowed),
                 "staged": None if staged is None else str(staged),
             }
         )
@@ -215,52 +202,12 @@ def list_grants(session: Session, agent: str) -> None:
     session.output.rows(GRANT_COLUMNS, rows, "No grant is approved. Try `fleetctl grant propose`.")
 
 
-@grant.command()
-@click.argument("agent", type=AGENT_NAME, metavar="APPLICATION/AGENT")
-@click.argument("interface", required=False)
-@click.argument("request", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--revision", default=0, help="Revision of the grant; default the newest.")
-@click.pass_obj
-def explain(session: Session, agent: str, interface: str | None, request: tuple[str, ...], revision: int) -> int:
-    """Say whether a call is allowed, and which document says so.
-
-    Without INTERFACE, list everything that is allowed.
-
-    Example: fleetctl grant explain climate/context wasi:keyvalue/store bucket=context op=set
-    """
-    directory = TrustDirectory(session.context().trust)
-    with session.connect() as client:
-        release = synchronise(directory, client, session.now())
-        number = revision or _newest_revision(release, agent)
-        if not number:
-            raise FleetError(
-                Code.GRANT_MISSING,
-                f"{agent} has no approved grant: every call is denied",
-                agent=agent,
-                remedy=f"fleetctl grant propose {agent} --bundle NAME@VERSION",
-            )
-        document = _published(client, release, agent, number)
-    path = grant_path(agent, number)
-    if interface is None:
-        lines = [line for name, rules in sorted(document.capabilities.items()) for line in describe_rules(name, rules)]
-        if session.output.machine:
-            session.output.value({"document": path, "allows": lines, "limits": document.limits.describe()})
-        else:
-            session.output.text("\n".join([f"{path} allows:", *(f"  {line}" for line in lines)]))
-            limits = ", ".join(f"{key} {value}" for key, value in document.limits.describe().items())
-            session.output.text(f"limits: {limits}")
-        return ExitCode.OK
-    if find_specs(interface) is None:
-        raise FleetError(Code.CALL_DENIED, f"no grant can name {interface}", agent=agent)
-    try:
-        allowed = document.authority.allows(interface, **parse_labels(request))
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    rules = document.capabilities.get(interface)
-    reasons = describe_rules(interface, rules) if rules is not None else [f"{interface} is not in the grant"]
-    if session.output.machine:
-        session.output.value({"allowed": allowed, "document": path, "rules": reasons})
-    else:
-        verdict = "allowed" if allowed else "denied"
-        session.output.text("\n".join([f"{verdict} by {path}:", *(f"  {reason}" for reason in reasons)]))
-    return ExitCode.OK if allowed else ExitCode.REFUSED
+for command in (
+    grant_review.diff,
+    grant_review.check,
+    grant_review.explain,
+    grant_upkeep.unused,
+    grant_upkeep.expiring,
+    grant_upkeep.revoke,
+):
+    grant.add_command(command)

@@ -89,7 +89,7 @@ HTTP = "caps.wasi:http/outgoing-handler[0]"
         (["applies_to", "bundle", "sha256"], ["a" * 64], "applies_to.bundle.sha256[0]"),
         (["applies_to", "bundle", "sha256"], [DIGEST, DIGEST], "applies_to.bundle.sha256[1]"),
         (["applies_to", "bundle", "sha256"], [], "applies_to.bundle.sha256"),
-        (["applies_to", "bundle", "role"], "code-a", "applies_to.bundle.role"),
+        (["applies_to", "bundle", "role"], "grants-a", "applies_to.bundle.role"),
         (["applies_to", "nodes", "labels"], {"Site": "x"}, "applies_to.nodes.labels.Site"),
         (["applies_to", "nodes", "labels"], {"site": ""}, "applies_to.nodes.labels.site"),
         (["applies_to", "nodes", "labels"], {"site": "a b"}, "applies_to.nodes.labels.site"),

@@ -1,0 +1,257 @@
+"""Commands that keep grants in order: unused, expiring, revoke."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.errors import Code, FleetError
+from fleet.grants import EXPORTS, requested_interfaces
+from fleet.history import receipt_of
+from fleet.leaves import RECEIVED, EventLeaf, read_leaf
+from fleet.quantities import format_duration, parse_duration
+from fleet.release import AddDocument, RemoveDocument
+from fleet.revocations import Kind, Revocation, Revocations, encode_revocations, parse_revocations
+from fleet.targets import POLICY_ROLE, REVOCATIONS_PATH, grant_path
+from fleet.times import to_ms
+from fleet.v1 import control_pb2 as pb
+from orchestrator.cli.granted import newest_revision, published, reader, revision_of
+from orchestrator.cli.render import Column, Row, exact, when
+from orchestrator.cli.session import AGENT_NAME
+from orchestrator.cli.sources import open_published
+from orchestrator.cli.trust import TrustDirectory, fetch_document, synchronise
+from orchestrator.cli.trust_change import OFFLINE, YES, perform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from fleet.assignment import Receipt
+    from fleet.release import Operation
+    from fleet.trust import Release
+    from orchestrator.cli.client import Client
+    from orchestrator.cli.session import Session
+
+AUDIT_TIMEOUT_S = 600.0
+
+UNUSED_COLUMNS = (
+    Column("AGENT", "agent"),
+    Column("GRANT", "grant", right=True),
+    Column("INTERFACE", "interface", fold=True),
+    Column("WHY", "why"),
+    Column("NODES", "nodes", fold=True),
+    Column("SINCE", "since"),
+    Column("LEAVES", "leaves", wide=True),
+)
+
+EXPIRING_COLUMNS = (
+    Column("AGENT", "agent"),
+    Column("GRANT", "grant", right=True),
+    Column("WHAT", "what"),
+    Column("AT", "at"),
+    Column("LEFT", "left", right=True),
+    Column("THEN", "then"),
+    Column("RUNS ON", "nodes", fold=True),
+)
+
+
+@dataclass
+class _Use:
+    """What receipts say of one agent under one grant."""
+
+    nodes: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
+    since_ms: int = 0
+    leaves: list[int] = field(default_factory=list)
+
+
+def newest_receipts(leaves: Iterable[tuple[int, bytes]]) -> dict[str, tuple[int, Receipt]]:
+    """Return node -> position and content of its newest receipt among the leaves of an audit log.
+
+    Signatures are not checked here: `fleetctl audit verify` does, and the position says which leaf to look at.
+    """
+    newest: dict[str, tuple[int, Receipt]] = {}
+    for index, data in leaves:
+        leaf = read_leaf(data)
+        if isinstance(leaf, EventLeaf) and leaf.kind == RECEIVED:
+            receipt = receipt_of(leaf)
+            newest[receipt.node] = (index, receipt)
+    return newest
+
+
+def uses(receipts: Mapping[str, tuple[int, Receipt]]) -> dict[tuple[str, str], _Use]:
+    """Return (agent, grant digest) -> what is used of it, by all nodes that run it."""
+    result: dict[tuple[str, str], _Use] = {}
+    for node, (index, receipt) in sorted(receipts.items()):
+        for agent in receipt.agents:
+            if agent.refusal:
+                continue
+            use = result.setdefault((agent.name, agent.grant_digest), _Use())
+            at = to_ms(receipt.at)
+            use.since_ms = min(use.since_ms or at, at)
+            use.nodes.add(node)
+            use.used.update(agent.used)
+            use.leaves.append(index)
+    return result
+
+
+@click.command()
+@click.argument("agent", required=False, default="", metavar="[APPLICATION/AGENT]")
+@click.pass_obj
+def unused(session: Session, agent: str) -> None:
+    """List what grants give and nobody uses.
+
+    Two kinds: interfaces that the running component does not even import, and those that it imports and has never
+    called on any node. The second is what nodes say in the receipts that they sign (`fleetctl audit verify` checks
+    them); a receipt tells of a first use some minutes later, and more rarely the longer an order is in force.
+    Interfaces that an agent exports are called by the node, and are only looked for in the component.
+    """
+    directory = TrustDirectory(session.context().trust)
+    rows: list[Row] = []
+    with session.connect() as client:
+        release = synchronise(directory, client, session.now())
+        read = reader(directory, client, release)
+        entries = client.stream(client.stub.AuditEntries, pb.AuditEntriesRequest(), timeout_s=AUDIT_TIMEOUT_S)
+        seen = uses(newest_receipts((entry.index, entry.leaf) for entry in entries))
+        running = client.call(client.stub.ListAgents, pb.ListAgentsRequest()).agents
+        bundles: dict[str, frozenset[str]] = {}
+        for name, revision, bundle in sorted(
+            {(a.agent.name, a.grant_revision, a.bundle) for a in running if a.desired and agent in {"", a.agent.name}}
+        ):
+            document = published(read, release, name, revision)
+            if bundle not in bundles:
+                opened = open_published(session, client, bundle).bundle
+                bundles[bundle] = frozenset(requested_interfaces(opened.imports, opened.exports))
+            use = seen.get((name, release.target(document.place).digest), _Use())
+            rows += _unused(document.grant.capabilities, bundles[bundle], use, {"agent": name, "grant": revision})
+    session.output.rows(UNUSED_COLUMNS, rows, "Everything that is granted is used, as far as is known.")
+
+
+def _unused(granted: Iterable[str], asked: frozenset[str], use: _Use, about: Mapping[str, object]) -> list[Row]:
+    rows = []
+    for interface in sorted(granted):
+        if interface not in asked:
+            why = "not exported" if interface in EXPORTS else "not imported"
+        elif interface in EXPORTS or interface in use.used or not use.nodes:
+            continue
+        else:
+            why = "never called"
+        rows.append(
+            Row(
+                {
+                    **about,
+                    "interface": interface,
+                    "why": why,
+                    "nodes": sorted(use.nodes),
+                    "since": exact(use.since_ms) if use.since_ms else None,
+                    "leaves": use.leaves,
+                },
+                {"grant": f"r{about['grant']}", "since": when(use.since_ms) if use.since_ms else ""},
+            )
+        )
+    return rows
+
+
+@click.command()
+@click.option("--within", default="30d", metavar="DURATION", help="How far to look ahead, such as 30d; default 30d.")
+@click.pass_obj
+def expiring(session: Session, within: str) -> None:
+    """List grants that end soon, or have ended, and are the newest of their agent.
+
+    A running agent stops when its grant ends, and so does one whose node has heard nothing for longer than the lease.
+    """
+    ahead = timedelta(milliseconds=parse_duration(within, Code.CONFIG_INVALID, "--within"))
+    directory = TrustDirectory(session.context().trust)
+    with session.connect() as client:
+        release = synchronise(directory, client, session.now())
+        running = client.call(client.stub.ListAgents, pb.ListAgentsRequest()).agents
+        nodes: dict[tuple[str, int], list[str]] = {}
+        for entry in running:
+            if entry.desired:
+                nodes.setdefault((entry.agent.name, entry.grant_revision), []).append(entry.node)
+        rows = _expiring(client, directory, release, nodes, session.now(), ahead)
+    session.output.rows(EXPIRING_COLUMNS, rows, f"No grant ends within {within}.")
+
+
+def _expiring(
+    client: Client,
+    directory: TrustDirectory,
+    release: Release,
+    nodes: Mapping[tuple[str, int], list[str]],
+    now: datetime,
+    ahead: timedelta,
+) -> list[Row]:
+    read = reader(directory, client, release)
+    agents = {"/".join(target.path.split("/")[2:4]) for target in release.targets("grants/")}
+    wanted = {(agent, newest_revision(release, agent)) for agent in agents} | {key for key in nodes if key[1]}
+    found = []
+    for agent, revision in wanted:
+        if grant_path(agent, revision) not in release.documents:
+            continue
+        grant = published(read, release, agent, revision).grant
+        if grant.not_after - now <= ahead:
+            found.append((grant.not_after, grant))
+    rows = []
+    for at, grant in sorted(found, key=lambda item: (item[0], item[1].agent, item[1].revision)):
+        left = max(at - now, timedelta())
+        rows.append(
+            Row(
+                {
+                    "agent": grant.agent,
+                    "grant": grant.revision,
+                    "what": "break glass" if grant.break_glass else "validity",
+                    "at": exact(to_ms(at)),
+                    "left_ms": int(left.total_seconds() * 1000),
+                    "then": "stop",
+                    "on_lapse": str(grant.lease.on_lapse),
+                    "nodes": sorted(nodes.get((grant.agent, grant.revision), [])),
+                },
+                {
+                    "grant": f"r{grant.revision}",
+                    "at": when(to_ms(at)),
+                    "left": f"{left.days}d" if left.days else format_duration(int(left.total_seconds()) * 1000),
+                },
+            )
+        )
+    return rows
+
+
+@click.command()
+@click.argument("agent", type=AGENT_NAME, metavar="APPLICATION/AGENT")
+@click.option("--revision", default=0, metavar="N", help="Revoke this revision alone; default every published one.")
+@click.option("--reason", required=True, help="One line for whoever is refused.")
+@OFFLINE
+@YES
+@click.pass_obj
+def revoke(session: Session, /, agent: str, revision: int, reason: str, **how: bool) -> None:
+    """Take a grant back, now and for good.
+
+    The grants role lists it no more, and where the fleet has a policy role, that signs an entry of
+    policy/revocations.json, which nobody can take back. Connected nodes stop the agent within seconds; others at their
+    next contact, or when the lease of the grant ends. Both are one change: it is published when both roles have signed.
+    """
+    directory = TrustDirectory(session.trust_folder())
+    now = session.now()
+
+    def operations(release: Release) -> tuple[Operation, ...]:
+        prefix = grant_path(agent, 1).rpartition("/")[0] + "/"
+        targets = [t for t in release.targets(prefix) if revision in {0, revision_of(t.path)}]
+        if not targets:
+            raise FleetError(
+                Code.GRANT_MISSING, f"{agent} has no such grant", agent=agent, remedy="fleetctl grant list"
+            )
+        withdrawn = tuple(RemoveDocument(target.path) for target in targets)
+        if POLICY_ROLE not in release.role_keys:
+            return withdrawn
+        listed = release.documents.get(REVOCATIONS_PATH)
+        known = Revocations()
+        if listed is not None:
+            known = parse_revocations(fetch_document(directory, None, release, REVOCATIONS_PATH))
+        data = encode_revocations(known.extended(Revocation(Kind.GRANT, t.digest, reason, now) for t in targets))
+        return (*withdrawn, AddDocument(REVOCATIONS_PATH, data, replaces="" if listed is None else listed.digest))
+
+    which = f"revision {revision}" if revision else "every grant"
+    perform(session, operations, f"revoke {which} of {agent}", offline=how["offline"], yes=how["yes"])
