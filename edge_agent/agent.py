@@ -43,6 +43,7 @@ from edge_agent.traffic import Inputs
 from edge_agent.triggers import HostTelemetry
 from edge_agent.trust_store import MAX_ROOT, TrustStore
 from edge_agent.vault import CACHE, FileVault
+from edge_agent.whoami import describe
 from edge_agent.witness import Witness
 from fleet.errors import Code, ExitCode, FleetError
 from fleet.grants import parse_ceiling
@@ -251,14 +252,7 @@ async def run(settings: Settings) -> None:
     data, clock = settings.data_dir, SystemClock()
     prepare_data_dir(data)
     with lock_data_dir(data):
-        identity = IdentityStore(LocalDisk(), data).load()
-        if identity is None:
-            raise FleetError(
-                Code.CONFIG_INVALID,
-                f"{data} belongs to no node yet",
-                place=str(data / "node.json"),
-                remedy="Run `edge-agent join` with a token from `fleetctl node token`.",
-            )
+        identity = IdentityStore(LocalDisk(), data).joined()
         paths = RunnerPaths(
             data / "run" / "zygote.sock",
             data / "cache" / "compiled",
@@ -329,6 +323,10 @@ def _parser() -> argparse.ArgumentParser:
         "--label", action="append", default=[], metavar="KEY=VALUE", help="what this node is; the token's own labels"
     )
     joining.add_argument("--root", type=Path, required=True, help="root.json to trust, handed over by an operator")
+    commands.add_parser("identity", parents=[common], help="print who this node is, for an operator to compare")
+    trusting = commands.add_parser("trust", help="what this node trusts").add_subparsers(dest="action", required=True)
+    importing = trusting.add_parser("import", parents=[common], help="take in a release from a folder, without network")
+    importing.add_argument("folder", type=Path, metavar="DIR", help="folder that `fleetctl trust export` wrote")
     replaying = commands.add_parser("replay", help="run a component again as a crash report says; prints JSON")
     replaying.add_argument("report", type=Path, metavar="REPORT.json", help="the report, as `fleetctl` saves it")
     replaying.add_argument("--component", type=Path, required=True, help="the component that it is about")
@@ -362,6 +360,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings(options.data_dir.absolute(), os.environ, _pairs(options.set, "--set"))
         if options.command == "run":
             asyncio.run(run(settings))
+        elif options.command == "identity":
+            sys.stdout.write(describe(settings.data_dir, FileVault(settings.data_dir / "keys")))
         else:
             secret = options.token or read_named(options.token_file, MAX_TOKEN_FILE).decode("ascii", "replace")
             identity = asyncio.run(

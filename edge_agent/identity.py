@@ -139,6 +139,22 @@ class IdentityStore:
         data = self._read(self._node)
         return None if data is None else _decode(data)
 
+    def joined(self) -> Identity:
+        """Return the identity of a machine that has joined.
+
+        Raises:
+            FleetError: CONFIG_INVALID when it has not, or the file is not readable.
+        """
+        identity = self.load()
+        if identity is None:
+            raise FleetError(
+                Code.CONFIG_INVALID,
+                f"{self._node.parent} belongs to no node yet",
+                place=str(self._node),
+                remedy="Run `edge-agent join` with a token from `fleetctl node token`.",
+            )
+        return identity
+
     def bound_key(self) -> BoundKey:
         """Return the bound key; made and stored at the first use.
 
