@@ -138,8 +138,17 @@ class Output:
         """Whether a program reads the output."""
         return self.format in {Format.JSON, Format.YAML}
 
-    def rows(self, columns: Sequence[Column], rows: Sequence[Row], empty: str) -> None:
-        """Print a list of rows; `empty` is the sentence for an empty table."""
+    @property
+    def wide(self) -> bool:
+        """Whether a person asked for everything."""
+        return self.format is Format.WIDE
+
+    def rows(self, columns: Sequence[Column], rows: Sequence[Row], empty: str, width: int = PIPE_WIDTH) -> None:
+        """Print a list of rows; `empty` is the sentence for an empty table.
+
+        A table that may be printed on paper has a `width`, in columns: cells that may fold do so on a pipe, too. A wide
+        one is as wide as it is.
+        """
         if self.machine:
             self.value([row.record for row in rows])
             return
@@ -157,8 +166,9 @@ class Output:
             table.add_column(column.title, justify=justify, no_wrap=not column.fold, overflow="fold")
         for line in cells:
             table.add_row(*line)
+        narrower = None if self.format is Format.WIDE or width >= self._out.width else width
         with self._out.capture() as captured:
-            self._out.print(table)
+            self._out.print(table, width=narrower)
         self._out.file.write(_TRAILING.sub(r"\1", captured.get()))
 
     def _blocks(self, columns: Sequence[Column], cells: Sequence[Sequence[Text]]) -> None:

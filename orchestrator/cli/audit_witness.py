@@ -1,0 +1,235 @@
+"""`fleetctl audit witness` and `witnesses`: a witness outside of the fleet, and how far the log is witnessed.
+
+Owns: the folder of such a witness: its key, which signs nothing but checkpoints, what it has seen of the log, and the
+evidence once the log has shown two histories. It keeps its own memory, so it believes neither the coordinator nor the
+machine that it runs on beside.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fleet.checkpoint import MAX_NOTE, KeyKind, VerifierKey, format_vkey, open_checkpoint, parse_vkey
+from fleet.documents import dump_json
+from fleet.errors import Code, FleetError
+from fleet.sighting import MAX_BYTES, Sighting, advance, decode_sighting, encode_sighting
+from fleet.signing import KEY_BYTES, SigningKey
+from fleet.v1 import control_pb2 as pb
+from fleet.witnesses import NO_WITNESSES, add_lines, cosign, parse_policy
+from orchestrator.cli.audit_log import trust_directory
+from orchestrator.cli.render import Column, Row, exact, when
+from orchestrator.cli.trust import TrustDirectory
+from orchestrator.files import read_named
+
+if TYPE_CHECKING:
+    from orchestrator.cli.session import Session
+
+KEY, NAME, SEEN, NOTE, EVIDENCE = "witness.pem", "witness.vkey", "seen.json", "cosigned.note", "evidence.json"
+"""Files of a witness's folder."""
+
+WITNESS_COLUMNS = (
+    Column("WITNESS", "name"),
+    Column("NODE", "node"),
+    Column("IN POLICY", "policy_name"),
+    Column("LEAVES", "size", right=True),
+    Column("AT", "at"),
+    Column("VERIFIER KEY", "vkey", wide=True),
+)
+PAGE_WIDTH = 120
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """The files of one witness."""
+
+    files: TrustDirectory
+
+    def key(self) -> tuple[VerifierKey, SigningKey]:
+        """Return the witness's name and key.
+
+        Raises:
+            FleetError: NOT_FOUND before `--new`; CONFIG_INVALID.
+        """
+        path = self.files.path
+        if not (path / KEY).exists():
+            raise FleetError(
+                Code.NOT_FOUND,
+                "no witness key here",
+                place=str(path),
+                remedy="Make one: fleetctl audit witness --new NAME",
+            )
+        key = SigningKey.from_pem(read_named(path / KEY, MAX_NOTE))
+        vkey = parse_vkey(read_named(path / NAME, MAX_NOTE).decode("utf-8", "replace").strip(), KeyKind.COSIGNER)
+        if vkey.public != key.public:
+            raise FleetError(Code.CONFIG_INVALID, "the key is not the one of witness.vkey", place=str(path / KEY))
+        return vkey, key
+
+    def make(self, name: str) -> str:
+        """Make a key and return its verifier key.
+
+        Raises:
+            FleetError: ALREADY_EXISTS; VALUE_INVALID for a name that no witness may have.
+        """
+        if (self.files.path / KEY).exists():
+            raise FleetError(Code.ALREADY_EXISTS, "there is a witness key", place=str(self.files.path / KEY))
+        key = SigningKey.from_seed(secrets.token_bytes(KEY_BYTES))
+        try:
+            vkey = format_vkey(name, key.public, KeyKind.COSIGNER)
+        except ValueError as error:
+            raise FleetError(Code.VALUE_INVALID, str(error), place="--new") from error
+        self.files.write(NAME, f"{vkey}\n".encode())
+        self.files.write(KEY, key.to_pem(), 0o600)
+        return vkey
+
+    def seen(self) -> Sighting:
+        """Return what was seen.
+
+        Raises:
+            FleetError: STATE_CORRUPT; LOG_FORKED while there is evidence.
+        """
+        path = self.files.path
+        if (path / EVIDENCE).exists():
+            raise FleetError(Code.LOG_FORKED, "this witness holds evidence against the log", place=str(path / EVIDENCE))
+        return decode_sighting(read_named(path / SEEN, MAX_BYTES)) if (path / SEEN).exists() else Sighting()
+
+    def remember(self, seen: Sighting) -> None:
+        """Write what was seen, durably."""
+        self.files.write(SEEN, encode_sighting(seen))
+        for path in (self.files.path / SEEN, self.files.path):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def accuse(self, error: FleetError, seen: Sighting, shown: bytes, at_ms: int) -> None:
+        """Keep both notes."""
+        notes = {"seen": seen.note.decode(), "shown": shown.decode(), "reason": error.private, "at_ms": at_ms}
+        self.files.write(EVIDENCE, dump_json({"schema": "fleet.evidence/v1", **notes}))
+
+
+@click.command()
+@click.option(
+    "--state", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="The witness's folder."
+)
+@click.option("--new", "name", metavar="NAME", help="Make a witness key, and print its verifier key for the policy.")
+@click.option("--follow", is_flag=True, help="Go on until interrupted.")
+@click.option("--every", "every_s", type=click.IntRange(1, 86_400), default=10, show_default=True, help="Seconds.")
+@click.pass_obj
+def witness(session: Session, /, state: Path | None, name: str | None, every_s: int, **how: bool) -> None:
+    """Verify the log's newest checkpoint and cosign it, as a witness outside of the fleet.
+
+    For the security team's machine: it remembers what it saw, and refuses a log that shows two histories or lost its
+    end; it keeps both notes then and exits with 7. The policy `policy/witness.policy` must name its verifier key for
+    nodes to ask for it.
+    """
+    folder = _Folder(TrustDirectory(state or session.home / "witness"))
+    if name is not None:
+        vkey = folder.make(name)
+        if session.output.machine:
+            session.output.value({"name": name, "vkey": vkey})
+        else:
+            session.output.text(f"witness {name.replace('/', '-')} {vkey}")
+        return
+    try:
+        while True:
+            _cosign_once(session, folder)
+            if not how["follow"]:
+                return
+            time.sleep(every_s)
+    except KeyboardInterrupt:
+        return
+
+
+def _cosign_once(session: Session, folder: _Folder) -> None:
+    vkey, key = folder.key()
+    seen = folder.seen()
+    log_vkey = trust_directory(session).fleet_trust(session.now()).log_vkey
+    with session.connect() as client:
+        offer = client.call(client.stub.AuditOffer, pb.AuditOfferRequest(old_size=seen.size))
+        try:
+            later = advance(seen, offer.note, log_vkey, offer.consistency)
+        except FleetError as error:
+            if error.code is Code.LOG_FORKED:
+                folder.accuse(error, seen, offer.note, session.now_ms())
+            raise
+        folder.remember(later)  # durably, before it is signed
+        line = cosign(offer.note, vkey.name, key, session.now_ms() // 1000)
+        folder.files.write(NOTE, add_lines(offer.note, [line]))
+        size = open_checkpoint(offer.note, log_vkey).size
+        try:
+            met = client.call(client.stub.AuditCosign, pb.AuditCosignRequest(size=size, line=line)).met
+        except FleetError as error:
+            if error.code is not Code.PERMISSION_DENIED:
+                raise
+            session.output.note(f"kept here only: the policy does not name {vkey.name}")
+            met = False
+    if session.output.machine:
+        session.output.item({"size": size, "from": seen.size, "quorum": met, "note": str(folder.files.path / NOTE)})
+    else:
+        quorum = ", and the quorum is met" if met else ""
+        session.output.text(f"{when(session.now_ms())}  cosigned {size} leaves, up from {seen.size}{quorum}")
+
+
+@click.command()
+@click.option("--policy", "as_policy", is_flag=True, help="Print a draft of policy/witness.policy with these keys.")
+@click.pass_obj
+def witnesses(session: Session, /, as_policy: bool) -> None:  # noqa: FBT001 - click passes options by value
+    """Show who cosigns the audit log, how far, and which nodes wait for a quorum."""
+    with session.connect() as client:
+        reply = client.call(client.stub.AuditWitnesses, pb.AuditWitnessesRequest())
+    if as_policy:
+        session.output.text(_draft(reply))
+        return
+    rows = [
+        Row(
+            {
+                "name": item.name,
+                "node": item.node,
+                "policy_name": item.policy_name,
+                "required": item.required,
+                "size": item.size,
+                "at": exact(item.at_ms),
+                "vkey": item.vkey,
+            },
+            {"at": when(item.at_ms), "policy_name": item.policy_name or "no"},
+        )
+        for item in reply.witnesses
+    ]
+    if session.output.machine:
+        session.output.value(
+            {
+                "size": reply.size,
+                "witnessed_size": reply.witnessed_size if reply.policy else None,
+                "quorum": parse_policy(reply.policy).quorum if reply.policy else NO_WITNESSES.quorum,
+                "waiting": list(reply.waiting),
+                "witnesses": [row.record for row in rows],
+            }
+        )
+        return
+    if reply.policy:
+        quorum = parse_policy(reply.policy).quorum
+        session.output.text(f"Log of {reply.size} leaves; quorum {quorum} has cosigned {reply.witnessed_size}.")
+    else:
+        session.output.text(f"Log of {reply.size} leaves; the release has no witness policy, so nobody is asked for.")
+    if reply.waiting:
+        session.output.text(f"Orders that wait for the quorum: {', '.join(reply.waiting)}")
+    session.output.text("")
+    session.output.rows(WITNESS_COLUMNS, rows, "Nobody has cosigned yet.", width=PAGE_WIDTH)
+
+
+def _draft(reply: pb.AuditWitnessesReply) -> str:
+    """A policy over the present witness keys, of which more than half must have cosigned."""
+    newest = {item.node or item.name: item for item in reply.witnesses}
+    names = {name.replace("/", "-"): item.vkey for name, item in newest.items()}
+    lines = [f"witness {name} {vkey}" for name, vkey in names.items()]
+    if not names:
+        return "quorum none"
+    return "\n".join([*lines, f"group most {len(names) // 2 + 1} {' '.join(names)}", "quorum most"])
