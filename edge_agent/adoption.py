@@ -116,6 +116,13 @@ class Adoption:
             self.trusted.set()
         self._resume()
 
+    def release_versions(self) -> tuple[int, int]:
+        """Return root version and timestamp version of the adopted release; zeros before the first."""
+        adopted = self._stores.trust.adopted
+        if adopted is None:
+            return 0, 0
+        return adopted.release.versions["root"], adopted.release.versions["timestamp"]
+
     async def refresh(self, remote: Remote) -> None:
         """Adopt the newest release; an unchanged one counts as fresh again.
 

@@ -79,6 +79,10 @@ class LocalNode:
         """Return what the node runs."""
         return self._supervisor.observed()
 
+    def release_versions(self) -> tuple[int, int]:
+        """Return which release is adopted (see `Adoption.release_versions`)."""
+        return self._adoption.release_versions()
+
     def receipt(self) -> bytes | None:
         """Return the signed receipt of the newest applied desired state; None before the first."""
         applied = self._supervisor.applied

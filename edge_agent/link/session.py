@@ -72,6 +72,10 @@ class Node(Commanded, Witnessed, Protocol):
         """Return what the node runs."""
         ...
 
+    def release_versions(self) -> tuple[int, int]:
+        """Return root version and timestamp version of the adopted release; zeros when there is none."""
+        ...
+
     def receipt(self) -> bytes | None:
         """Return the signed receipt of the newest applied desired state."""
         ...
@@ -177,6 +181,7 @@ class Session:
 
     async def _welcome(self) -> None:
         observed = self._node.observed()
+        root_version, release_version = self._node.release_versions()
         hello = pb.Hello(
             boot_id=self._settings.boot_id,
             agent_version=self._settings.agent_version,
@@ -184,6 +189,8 @@ class Session:
             accepted_generation=observed.generation,
             accepted_digest=observed.digest,
             observed=wire.to_pb_observed(observed),
+            root_version=root_version,
+            release_version=release_version,
             sealing_key=self._node.sealing_key(),
             seen_size=self._node.seen(),
         )
