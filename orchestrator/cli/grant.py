@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from orchestrator.cli.render import Column, Row, exact, short_digest, when
 from orchestrator.cli.session import AGENT_NAME
 from orchestrator.cli.sources import open_layout, open_published
 from orchestrator.cli.trust import TrustDirectory, read_staged, sign_document, synchronise
-from orchestrator.cli.trust_change import tell_staged
+from orchestrator.cli.trust_change import OFFLINE, local_release, tell_staged
 from orchestrator.files import read_bounded
 
 if TYPE_CHECKING:
@@ -121,8 +122,9 @@ def _known(agent: str, manifest: Path) -> Known:
 @grant.command()
 @click.argument("file", type=FILE, metavar="GRANT.YAML")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask; for scripts that have shown the difference elsewhere.")
+@OFFLINE
 @click.pass_obj
-def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - click's own convention
+def approve(session: Session, file: Path, yes: bool, offline: bool) -> int:  # noqa: FBT001 - click's own convention
     """Show what a grant changes, sign it, and publish it.
 
     Exactly these bytes are signed, with the grants role's key. Where the role takes more signatures than there are keys
@@ -133,9 +135,9 @@ def approve(session: Session, file: Path, yes: bool) -> int:  # noqa: FBT001 - c
         raise click.UsageError("-o json and -o yaml need --yes: they show the difference only once it is signed")
     data = read_bounded(file, MAX_DOCUMENT)
     proposed = parse_grant(data, str(file))
-    directory = TrustDirectory(session.context().trust)
-    with session.connect() as client:
-        release = synchronise(directory, client, session.now())
+    directory = TrustDirectory(session.trust_folder())
+    with nullcontext() if offline else session.connect() as client:
+        release = local_release(directory) if client is None else synchronise(directory, client, session.now())
         read = reader(directory, client, release)
         newest = newest_revision(release, proposed.agent)
         if proposed.revision != newest + 1:

@@ -233,7 +233,7 @@ def publisher_keys(directory: TrustDirectory, files: Mapping[str, bytes]) -> Rol
 
 
 def sign_document(
-    directory: TrustDirectory, client: Client, release: Release, path: str, data: bytes, now: datetime
+    directory: TrustDirectory, client: Client | None, release: Release, path: str, data: bytes, now: datetime
 ) -> Path | None:
     """Sign a new document with the keys at hand of the role that its path names, on top of `release`.
 
