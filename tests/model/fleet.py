@@ -19,7 +19,7 @@ from fleet.assignment import sign_assignment
 from fleet.bundle import digest_of
 from fleet.checkpoint import format_proof, format_vkey, sign_checkpoint
 from fleet.errors import FleetError
-from fleet.merkle import inclusion_proof, root
+from fleet.merkle import consistency_proof, inclusion_proof, root
 from fleet.model import AssignedAgent, Assignment, DesiredState, TargetRef
 from fleet.targets import TRUST_PATH, bundle_path, grant_path
 from fleet.trust import FleetTrust, Profile, encode_fleet_trust
@@ -87,7 +87,8 @@ class Attack:
         layers: roles that the thief writes anew.
         forged: of "bundle" and "grant", what the thief makes itself.
         crossed: list the forged grant among the bundles.
-        hidden: prove the order in a log of the thief's own.
+        hidden: prove the order in a log of the thief's own, which begins like the fleet's.
+        rewritten: and which leaves out the newer half of it.
         swapped: serve other bytes for the bundle.
         elsewhere: sign the order for the other node.
         ahead: generations above the node's.
@@ -98,6 +99,7 @@ class Attack:
     forged: frozenset[str] = frozenset({"bundle", "grant"})
     crossed: bool = False
     hidden: bool = True
+    rewritten: bool = False
     swapped: bool = False
     elsewhere: bool = False
     ahead: int = 1
@@ -296,6 +298,12 @@ class ModelFleet:
         self.nodes[node].start()
         self.laws.forget(node)  # what was adopted a moment ago may not have been synced; that is another test's concern
 
+    def clear_evidence(self, node: str) -> None:
+        """A person looked at what a node holds against the log, and removes it."""
+        self._tell(f"the evidence of {node} is removed")
+        self.nodes[node].clear_evidence()
+        self.laws.forget(node)
+
     def keep_image(self, node: str) -> None:
         """Somebody copies a node's disk."""
         self._tell(f"somebody copies the disk of {node}")
@@ -404,7 +412,9 @@ caps: {caps(buckets)}
         envelope = sign_assignment(assignment, key(signer))
         index = log.append(envelope)
         note = sign_checkpoint(LOG, log.size, root(log.read, log.size), key(log_key))
-        desired = DesiredState(envelope, format_proof(index, inclusion_proof(log.read, index, log.size), note))
+        proof = format_proof(index, inclusion_proof(log.read, index, log.size), note)
+        base = min(node.witness.seen, log.size)
+        desired = DesiredState(envelope, proof, base, consistency_proof(log.read, base, log.size) if base else ())
         order = Order(node.name, tuple(specs), desired, signer == DIRECTOR or self.thief_may(TARGETS))
         self.orders.append(order)
         return order
@@ -444,7 +454,8 @@ caps: {caps(buckets)}
         """A log that begins like the fleet's, or the fleet's own, which is then seen by everybody."""
         if not attack.hidden:
             return self.log
-        log = ModelLog(*self.log.leaves[: len(self.log.leaves) // 2])
+        size = len(self.log.leaves)
+        log = ModelLog(*self.log.leaves[: size // 2 if attack.rewritten else size])
         self.logs.append(log)
         return log
 

@@ -10,7 +10,8 @@ Laws:
     5. The component is that bundle's, and the authority no more than that grant and the node's ceiling give.
     6. The order is a leaf of the audit log that the node was shown, and that log is the fleet's own unless the log's
        key was stolen.
-    7. A bundle or a grant of the thief's runs only where the thief holds the keys that the role takes, or those that
+    7. That log begins with every log that the node was shown before.
+    8. A bundle or a grant of the thief's runs only where the thief holds the keys that the role takes, or those that
        name the role's keys.
 """
 
@@ -37,10 +38,12 @@ class Laws:
     def __init__(self, fleet: ModelFleet) -> None:
         self._fleet = fleet
         self._seen: dict[tuple[str, str], int] = {}
+        self._leaves: dict[str, list[bytes]] = {}
 
     def forget(self, node: str) -> None:
         """A node's disk was restored: it may go back to what was on it."""
         self._seen = {key: version for key, version in self._seen.items() if key[0] != node}
+        self._leaves.pop(node, None)
 
     def check_start(self, node: ModelNode, start: AgentStart) -> None:
         """Judge an agent that is about to start."""
@@ -113,7 +116,7 @@ class Laws:
         assert (grant.agent, grant.bundle) == (start.name, bundle.name), f"{what} under a grant for {grant.agent}"
         assert grant.labels.items() <= node.identity.labels.items(), f"{what} under a grant for other nodes"
         self._check_authority(start, grant.buckets & node.ceiling_buckets, what)
-        for made_by_thief, role in ((bundle.evil, CODE), (grant.evil, GRANTS)):  # 7
+        for made_by_thief, role in ((bundle.evil, CODE), (grant.evil, GRANTS)):  # 8
             assert not made_by_thief or fleet.thief_may(role), f"{what}: the thief's own, without the keys of {role}"
 
     def _check_authority(self, start: AgentStart, buckets: frozenset[str], what: str) -> None:  # 5
@@ -134,4 +137,8 @@ class Laws:
         logs = [log for log in fleet.logs if len(log.leaves) >= size and tree_root(log.leaves[:size]) == root]
         assert logs, f"{what} by a checkpoint of no log: {encode_base64(root)}"
         assert logs[0].leaves[index] == entry.desired.envelope, f"{what} by an order that is not in the log"
+        shown, before = logs[0].leaves[:size], self._leaves.get(node.name, [])  # 7
+        common = min(len(shown), len(before))
+        assert shown[:common] == before[:common], f"{what} by a log that forgot what {node.name} was shown"
+        self._leaves[node.name] = max(shown, before, key=len)
         assert fleet.log in logs or fleet.thief_may("log"), f"{what} by an order that the fleet's log does not hold"

@@ -71,6 +71,13 @@ class ModelNode(SimulatedNode):
         """Copy the disk."""
         self.images.append(self.disk.copy())
 
+    def clear_evidence(self) -> None:
+        """Remove what the node holds against the log, and what it saw of it; switch off before and on after."""
+        self.kill()
+        for path in [path for path in self.disk.names_now if path.parent.name == "witness"]:
+            self.disk.remove(path)
+        self.start()
+
     def restore(self, number: int) -> None:
         """Switch off, put an old copy of the disk in, switch on."""
         if self.running:

@@ -12,6 +12,7 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from edge_agent import admission
 from edge_agent.trust_store import TrustStore
+from edge_agent.witness import Witness
 from fleet import assignment, trust
 from fleet.checkpoint import Checkpoint
 from fleet.errors import Code
@@ -91,7 +92,9 @@ def test_each_missing_key_keeps_its_part_safe(
     for forged in (frozenset({"bundle", "grant"}), frozenset({"bundle"}), frozenset({"grant"})):
         for first in (0, 2, 4):
             for skipped in (frozenset[str](), frozenset({"code-default"}), frozenset({"grants-default"})):
-                fleet.attack("n1", Attack(layers=frozenset(WRITING_ORDER[first:]) - skipped, forged=forged))
+                layers = frozenset(WRITING_ORDER[first:]) - skipped
+                # Whoever has the log's key writes into the log itself: two logs of the thief's would not agree.
+                fleet.attack("n1", Attack(layers=layers, forged=forged, hidden="log-0" not in stolen))
                 fleet.settle()
     assert (bool(evil_runs(fleet)), bool(widened_runs(fleet))) == (bool(bundle), bool(grant))
 
@@ -104,6 +107,15 @@ def test_a_rotation_ends_what_a_stolen_key_can_do(fleet: ModelFleet) -> None:
     fleet.refresh("n1")
     fleet.attack("n1", Attack(layers=BELOW_TARGETS))
     fleet.settle()
+    assert (evil_runs(fleet), widened_runs(fleet)) == (0, 0)
+
+
+def test_a_rewritten_log_is_refused_though_it_is_rightly_signed(fleet: ModelFleet) -> None:
+    steal(fleet, *CODE_KEYS, *APPROVERS, *PUBLISHER, *COORDINATOR)
+    fleet.deploy("n1", frozenset())
+    fleet.attack("n1", Attack(layers=BELOW_TARGETS, rewritten=True))
+    fleet.settle()
+    assert fleet.refused == {"LOG_FORKED": 1}
     assert (evil_runs(fleet), widened_runs(fleet)) == (0, 0)
 
 
@@ -153,6 +165,7 @@ def test_orders_in_no_log(fleet: ModelFleet, monkeypatch: pytest.MonkeyPatch) ->
     fleet.develop(AGENTS[0])
     fleet.publish()
     monkeypatch.setattr(assignment, "open_witnessed", _unsigned_checkpoint)
+    monkeypatch.setattr(Witness, "place", _nothing)
     fleet.attack("n1", Attack(layers=frozenset(), forged=frozenset()))
     with pytest.raises(AssertionError, match="by an order that the fleet's log does not hold"):
         fleet.settle()
@@ -198,6 +211,10 @@ def test_refusals_have_the_codes_of_the_catalog(fleet: ModelFleet) -> None:
     fleet.attack("n1", Attack(layers=frozenset(), elsewhere=True))
     fleet.replay("n1", 0, 0)
     assert set(fleet.refused) <= {str(code) for code in Code}
+
+
+async def _nothing(*_: object) -> None:
+    """A check that was left out."""
 
 
 def _unsigned_checkpoint(note: bytes, *_: object) -> Checkpoint:

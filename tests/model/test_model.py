@@ -49,6 +49,7 @@ attacks = st.builds(
     forged=st.sampled_from((frozenset({"bundle", "grant"}), frozenset({"bundle"}), frozenset({"grant"}), frozenset())),
     crossed=st.booleans(),
     hidden=st.booleans(),
+    rewritten=st.sampled_from((False, False, True)),
     swapped=st.sampled_from((False, False, True)),
     elsewhere=st.sampled_from((False, False, True)),
     ahead=st.sampled_from((1, 1, 0, -1, 10)),
@@ -137,6 +138,10 @@ class People(RuleBasedStateMachine):
     @rule(node=nodes)
     def restart(self, node: str) -> None:
         self.fleet.restart(node)
+
+    @rule(node=nodes)
+    def clear_evidence(self, node: str) -> None:
+        self.fleet.clear_evidence(node)
 
     @rule(node=nodes)
     def keep_image(self, node: str) -> None:
