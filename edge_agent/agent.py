@@ -27,6 +27,7 @@ from edge_agent.crashes import Crashes, CrashKeeper, engine_name
 from edge_agent.data_dir import lock_data_dir, prepare_data_dir
 from edge_agent.disk import LocalDisk, read_named, replace_file
 from edge_agent.identity import Identity, IdentityStore, agent_version
+from edge_agent.importing import ImportServer, import_folder
 from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger
 from edge_agent.listing import check_listed
@@ -126,14 +127,16 @@ class Node:
         )
         self.supervisor = Supervisor(parts)
         self.witness = Witness(disk, data, identity, self._log_vkey, self.journal, clock)
+        stores = Stores(self._trust, Ledger(disk, data / "ledger"), self._blobs, self.witness)
         self.adoption = Adoption(
             identity,
-            Stores(self._trust, Ledger(disk, data / "ledger"), self._blobs, self.witness),
+            stores,
             self.supervisor.desire,
             self._reconsider,
             self.journal,
             clock,
         )
+        self._imports = ImportServer(data, self.adoption, stores, identity.node)
         self._keeper = SecretKeeper(
             self.secrets, self._store.bound_key, self.supervisor.reconsider, self.journal, clock
         )
@@ -145,6 +148,7 @@ class Node:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.supervisor.run())
             group.create_task(self._clock.run())
+            group.create_task(self._imports.run())
             group.create_task(self._crashes.run())
             group.create_task(self._sensors.run())
             group.create_task(self._keeper.run())
@@ -360,6 +364,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings(options.data_dir.absolute(), os.environ, _pairs(options.set, "--set"))
         if options.command == "run":
             asyncio.run(run(settings))
+        elif options.command == "trust":
+            identity = IdentityStore(LocalDisk(), settings.data_dir).joined()
+            imported = asyncio.run(import_folder(settings, identity, options.folder.absolute(), SystemClock()))
+            sys.stdout.write(imported.text + "\n")
         elif options.command == "identity":
             sys.stdout.write(describe(settings.data_dir, FileVault(settings.data_dir / "keys")))
         else:

@@ -99,7 +99,7 @@ class WholeNode:
         )
         self.supervisor = Supervisor(parts)
         witness = Witness(self.disk, DATA, IDENTITY, self._log_vkey, self.journal, self.clock)
-        stores = Stores(self.trust, self.ledger, self.blobs, witness)
+        self.stores = stores = Stores(self.trust, self.ledger, self.blobs, witness)
         self.adoption = Adoption(
             IDENTITY, stores, self.supervisor.desire, self.supervisor.reconsider, self.journal, self.clock
         )
@@ -147,6 +147,10 @@ class WholeNode:
 
     def events(self) -> list[Event]:
         return list(self.journal.take_events(1_000, self.now()))
+
+    def settle(self) -> None:
+        """Let everything take effect that is under way."""
+        self.live(timedelta(seconds=1))
 
     def close(self) -> None:
         self.switch_off(power_cut=False)
