@@ -128,6 +128,14 @@ TOPICS = (
         limit_s=240.0,
     ),
     Topic(
+        "grants",
+        "bench.grants",
+        "Grant decisions",
+        "What a host function pays to ask whether a call is allowed, with a grant of ten interfaces: a question that "
+        "the agent has asked before, which its authority remembers, and one that is new.",
+        "the same question looked up in a plain dict",
+    ),
+    Topic(
         "keyvalue",
         "bench.keyvalue",
         "Key-value store",
@@ -294,6 +302,14 @@ AIMS = (
         microseconds,
         lambda value: f"{value / 1000:.1f} ms",
         lambda row: row.name == "restart after trap",
+    ),
+    Aim(
+        "a grant decision that was asked before under 5 us",
+        "grants",
+        5,
+        microseconds,
+        lambda value: f"{value:.1f} us",
+        lambda row: row.name.startswith("decision asked before"),
     ),
 )
 

@@ -11,7 +11,7 @@ node ceiling and narrowing only the grant can give any. Laws, kept by tests:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from itertools import product
 from typing import TYPE_CHECKING
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 AUTHORITY_SCHEMA = "fleet.authority/v1"
+
+MAX_REMEMBERED = 1_024
+"""Decisions that one authority remembers; one more, and it begins anew."""
+
+MAX_REMEMBERED_WORDS = 512
+"""Characters of the request of a decision that is remembered."""
 
 _MAX_DECODED_RULES = 4096
 """Rules of one interface in an encoded authority; a meet of documents can have more rules than a document."""
@@ -43,6 +49,8 @@ class Authority:
 
     capabilities: Mapping[str, Rules]
     limits: Limits = DEFAULT_LIMITS
+    # An agent asks the same few questions for each of its calls. What the answers depend on never changes.
+    _decided: dict[tuple[object, ...], Rules] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def allows(self, interface: str, **request: str) -> bool:
         """Whether a call is allowed.
@@ -56,7 +64,8 @@ class Authority:
         Raises:
             ValueError: for a keyword that the interface does not have.
         """
-        return bool(self._matching(interface, request))
+        known = self._decided.get((interface, (), *request.items()))
+        return bool(self._matching(interface, request) if known is None else known)
 
     def rules_for(self, interface: str, later: Collection[str] = (), **request: str) -> Rules:
         """Return the rules that allow a call, for whoever enforces what is known only while it runs.
@@ -130,6 +139,18 @@ class Authority:
         return cls(capabilities, limits)
 
     def _matching(self, interface: str, request: Mapping[str, str], later: Collection[str] = ()) -> Rules:
+        question = (interface, tuple(later), *request.items())
+        known = self._decided.get(question)
+        if known is None:
+            known = self._decide(interface, request, later)
+            # Guests choose the words, so neither their number nor their length may take the host's memory.
+            if sum(map(len, request.values())) <= MAX_REMEMBERED_WORDS:
+                if len(self._decided) >= MAX_REMEMBERED:
+                    self._decided.clear()
+                self._decided[question] = known
+        return known
+
+    def _decide(self, interface: str, request: Mapping[str, str], later: Collection[str]) -> Rules:
         specs = find_specs(interface)
         if specs is None:
             return ()
@@ -215,8 +236,8 @@ def diff(old: Authority | None, new: Authority) -> AuthorityDiff:
         widened += _excess(interface, new, old)
         narrowed += _excess(interface, old, new)
     before, after = old.limits.describe(), new.limits.describe()
-    for field, spec in LIMITS.items():
-        mine, theirs = getattr(old.limits, field), getattr(new.limits, field)
+    for name, spec in LIMITS.items():
+        mine, theirs = getattr(old.limits, name), getattr(new.limits, name)
         if mine != theirs:
             line = f"limits.{spec.key}: {before.get(spec.key, 'none')} -> {after.get(spec.key, 'none')}"
             (widened if mine is not None and (theirs is None or theirs > mine) else narrowed).append(line)

@@ -45,6 +45,7 @@ GOOD = {
             Row("set 1MiB, by a guest", "us", 2200.0, 2000.0),
         )
     ),
+    "grants": Result((Row("decision asked before: key-value bucket, allowed", "us", 1.4, 0.3),)),
     "nn": Result((Row("matmul", "ms", 4.1, 4.0), Row("matmul, by a guest", "ms", 4.3, 4.0))),
 }
 
@@ -103,6 +104,7 @@ def test_aims_that_are_reached_are_met() -> None:
         (7, "nn", Row("matmul, by a guest", "ms", 2.5, 2.0)),
         (8, "idle", Row("1,000 agents more", "MiB", 65.0)),
         (9, "restart", Row("restart after trap", "ms", 10.1)),
+        (10, "grants", Row("decision asked before: message topic", "us", 5.1, 0.3)),
     ],
 )
 def test_the_worst_row_decides_an_aim(aim: int, topic: str, row: Row) -> None:

@@ -125,7 +125,9 @@ def test_pinning_narrows():
 @given(grants(), grants())
 def test_a_change_of_scope_shows_one_way_or_the_other(old, new):
     change = diff_grants(old, new)
-    same = replace(new, capabilities=old.capabilities, limits=old.limits, reason=old.reason, proposed_by=old.proposed_by)
+    same = replace(
+        new, capabilities=old.capabilities, limits=old.limits, reason=old.reason, proposed_by=old.proposed_by
+    )
     if replace(same, revision=old.revision) != old:
         assert change.widened or change.narrowed
     assert diff_grants(new, new) == diff(new.authority, new.authority)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fleet.errors import Code, FleetError
 from fleet.grants import VOCABULARY, Authority, Limits, Rule, describe_rule, describe_rules, diff, fuse, meet, subset
 from fleet.grants.constraints import Constraint, Literals, Maximum, Patterns
+from fleet.grants.lattice import MAX_REMEMBERED, MAX_REMEMBERED_WORDS
 from fleet.grants.limits import DEFAULT_LIMITS, HIGHEST_LIMITS, LIMITS, OPTIONAL
 from fleet.grants.rules import normal, write_constraint
 from fleet.grants.vocabulary import BASELINE, ConstraintSpec, Kind
@@ -293,3 +294,33 @@ def test_an_import_that_one_part_has_no_grant_for_denies_all():
     granted, other = Authority({STORE: (READ_ALL,)}), Authority({})
     whole = fuse([(granted, {STORE}), (other, {STORE, "acme:pipeline/score"})])
     assert whole.capabilities == {STORE: ()}
+
+
+@LAW
+@given(questions())
+def test_an_answer_that_is_remembered_is_the_answer(question):
+    authority, other, interface, request = question
+    later = tuple(sorted(request))[:1]
+    rest = {key: value for key, value in request.items() if key not in later}
+    for asked in (authority, other):
+        fresh = Authority(asked.capabilities, asked.limits)
+        for _ in range(2):
+            assert asked.allows(interface, **request) == bool(fresh.rules_for(interface, **request))
+            assert asked.rules_for(interface, later, **rest) == Authority(asked.capabilities).rules_for(
+                interface, later, **rest
+            )
+        assert asked == fresh
+        assert repr(asked) == repr(fresh)
+
+
+def test_what_guests_ask_takes_no_memory_for_ever():
+    authority = Authority({STORE: (FRAMES,)})
+    for i in range(3 * MAX_REMEMBERED):
+        assert not authority.allows(STORE, bucket=f"bucket-{i}", op="get")
+        assert len(authority._decided) <= MAX_REMEMBERED
+    before = len(authority._decided)
+    assert not authority.allows(STORE, bucket="x" * MAX_REMEMBERED_WORDS, op="get")
+    assert len(authority._decided) == before
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no request colour"):
+            authority.allows(STORE, colour="red")
