@@ -53,6 +53,10 @@ def publish(fleet: RealFleet) -> None:
     file = fleet.home / "grant.yaml"
     file.write_text(json.dumps(grant))
     fleet.ctl("grant", "approve", "--yes", str(file))
+    deploy(fleet)
+
+
+def deploy(fleet: RealFleet) -> None:
     keeper = {"name": "keeper", "bundle": "secret-guest@0.1.0", "config": {"open": SETTING}}
     assert fleet.ask("deploy", str(fleet.manifest("vault", keeper)))["state"] == "succeeded"
 
@@ -128,6 +132,7 @@ def test_a_secret_reaches_its_agent_and_the_coordinator_never_sees_it(fleet: Rea
 
     # A node that joins later has none until somebody seals it for it.
     fleet.join("n2")
+    deploy(fleet)
     wait_for("the agent runs on n2", lambda: call(fleet, 'sum("api-token")', "--node", "n2") == NOT_FOUND)
     (listed,) = fleet.ask("secret", "list")
     assert (listed["version"], listed["nodes"], listed["behind"]) == (2, ["n1"], [])
