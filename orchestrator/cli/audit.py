@@ -22,7 +22,7 @@ from fleet.v1 import control_pb2 as pb
 from orchestrator.audit_export import open_export
 from orchestrator.cli.audit_check import believed_export, check, from_export, rows_of
 from orchestrator.cli.audit_log import export, trust_directory, verify
-from orchestrator.cli.audit_witness import witness, witnesses
+from orchestrator.cli.audit_witness import policy, witness, witnesses
 from orchestrator.cli.render import Column, Row, exact, short_digest, when
 from orchestrator.cli.session import AGENT_NAME, NODE_NAME
 
@@ -371,5 +371,5 @@ def _bundle(path: str) -> str:
     return f"{name.rpartition('/')[2]}@{version}"
 
 
-for _command in (verify, export, witnesses, witness):
+for _command in (verify, export, policy, witnesses, witness):
     audit.add_command(_command)

@@ -35,7 +35,7 @@ MAX_NOTE_FILE = 64 * 1024
 
 def trust_directory(session: Session) -> TrustDirectory:
     """Return the trust directory: of --trust, or of the context."""
-    return TrustDirectory(session.overrides.trust or session.context().trust)
+    return TrustDirectory(session.trust_folder())
 
 
 @click.command()

@@ -19,16 +19,21 @@ import click
 from fleet.checkpoint import MAX_NOTE, KeyKind, VerifierKey, format_vkey, open_checkpoint, parse_vkey
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
+from fleet.release import AddDocument
 from fleet.sighting import MAX_BYTES, Sighting, advance, decode_sighting, encode_sighting
 from fleet.signing import KEY_BYTES, SigningKey
+from fleet.targets import WITNESS_POLICY_PATH
 from fleet.v1 import control_pb2 as pb
-from fleet.witnesses import NO_WITNESSES, add_lines, cosign, parse_policy
+from fleet.witnesses import MAX_POLICY, NO_WITNESSES, add_lines, cosign, parse_policy
 from orchestrator.cli.audit_log import trust_directory
 from orchestrator.cli.render import Column, Row, exact, when
 from orchestrator.cli.trust import TrustDirectory
+from orchestrator.cli.trust_change import OFFLINE, YES, perform
 from orchestrator.files import read_named
 
 if TYPE_CHECKING:
+    from fleet.release import Operation
+    from fleet.trust import Release
     from orchestrator.cli.session import Session
 
 KEY, NAME, SEEN, NOTE, EVIDENCE = "witness.pem", "witness.vkey", "seen.json", "cosigned.note", "evidence.json"
@@ -223,6 +228,29 @@ def witnesses(session: Session, /, as_policy: bool) -> None:  # noqa: FBT001 - c
         session.output.text(f"Orders that wait for the quorum: {', '.join(reply.waiting)}")
     session.output.text("")
     session.output.rows(WITNESS_COLUMNS, rows, "Nobody has cosigned yet.", width=PAGE_WIDTH)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE")
+@OFFLINE
+@YES
+@click.pass_obj
+def policy(session: Session, /, file: Path, **how: bool) -> None:
+    """Sign and publish FILE as the fleet's witness policy (policy/witness.policy).
+
+    The policy role signs it; where that takes more than one person, the change is staged as any other. From its
+    publication on, nodes take no order that this quorum has not seen in the log. `fleetctl audit witnesses --policy`
+    drafts one from the witnesses of today.
+    """
+    data = read_named(file, MAX_POLICY)
+    read = parse_policy(data)
+
+    def operations(release: Release) -> tuple[Operation, ...]:
+        listed = release.documents.get(WITNESS_POLICY_PATH)
+        return (AddDocument(WITNESS_POLICY_PATH, data, replaces="" if listed is None else listed.digest),)
+
+    title = f"ask for quorum {read.quorum} of {len(read.witnesses)} witnesses"
+    perform(session, operations, title, offline=how["offline"], yes=how["yes"])
 
 
 def _draft(reply: pb.AuditWitnessesReply) -> str:
