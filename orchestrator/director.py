@@ -92,15 +92,17 @@ class Director:
     def renew(self, connection: Connection, node: rows.NodeRow, now: datetime, *, above: int = 0) -> bool:
         """Order the same agents again if the stored order cannot be adopted any more, or soon not.
 
-        That is: it is for an earlier epoch, less than a third of its life is left, or the node has accepted a newer
-        generation than is stored (the coordinator came back from a backup). Returns whether a new order was made.
+        That is: it is for an earlier epoch, less than a third of its life is left, another key signed it (the key was
+        rotated, and the old one will be withdrawn), or the node has accepted a newer generation than is stored (the
+        coordinator came back from a backup). Returns whether a new order was made.
         """
         before = rows.get_desired(connection, node.name)
         if before is None:
             return False
         life = before.expires_ms - before.issued_ms
         fresh = 3 * (before.expires_ms - to_ms(now)) > life
-        if fresh and before.epoch == node.epoch and before.generation > above:
+        ours = _signer_of(before) == self._key.key_id
+        if fresh and ours and before.epoch == node.epoch and before.generation > above:
             return False
         self.order(connection, node, agents_of(before), now, above=above)
         return True
@@ -132,6 +134,11 @@ def agents_of(row: rows.DesiredRow | None) -> tuple[AssignedAgent, ...]:
     if row is None:
         return ()
     return decode_assignment(decode_base64(json.loads(row.envelope)["payload"])).agents
+
+
+def _signer_of(row: rows.DesiredRow) -> str:
+    key_id: str = json.loads(row.envelope)["signatures"][0]["keyid"]
+    return key_id
 
 
 def encode_agents(agents: Sequence[AssignedAgent]) -> str:
