@@ -14,9 +14,10 @@ from fleet.grants import EXPORTS, extend_grant, name_proposer, parse_grant, prop
 from fleet.grants.draft import Known, known_from
 from fleet.manifest import parse_application
 from fleet.oci import digest_of
-from fleet.targets import grant_path
+from fleet.release import AddDocument
+from fleet.targets import DEFAULT_TEAM, grant_path
 from fleet.v1 import control_pb2 as pb
-from orchestrator.cli import grant_review, grant_upkeep
+from orchestrator.cli import grant_policy, grant_review, grant_upkeep
 from orchestrator.cli.grant_review import FILE, describe_difference, show_difference
 from orchestrator.cli.granted import (
     Document,
@@ -27,7 +28,7 @@ from orchestrator.cli.granted import (
     reader,
 )
 from orchestrator.cli.render import Column, Row, exact, short_digest, when
-from orchestrator.cli.session import AGENT_NAME
+from orchestrator.cli.session import AGENT_NAME, NODE_NAME
 from orchestrator.cli.sources import open_layout, open_published
 from orchestrator.cli.trust import TrustDirectory, read_staged, sign_document, synchronise
 from orchestrator.cli.trust_change import OFFLINE, local_release, tell_staged
@@ -121,10 +122,11 @@ def _known(agent: str, manifest: Path) -> Known:
 
 @grant.command()
 @click.argument("file", type=FILE, metavar="GRANT.YAML")
+@click.option("--team", default=DEFAULT_TEAM, show_default=True, type=NODE_NAME, help="Whose grants role signs.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask; for scripts that have shown the difference elsewhere.")
 @OFFLINE
 @click.pass_obj
-def approve(session: Session, file: Path, yes: bool, offline: bool) -> int:  # noqa: FBT001 - click's own convention
+def approve(session: Session, file: Path, team: str, yes: bool, offline: bool) -> int:  # noqa: FBT001 - click calls
     """Show what a grant changes, sign it, and publish it.
 
     Exactly these bytes are signed, with the grants role's key. Where the role takes more signatures than there are keys
@@ -155,8 +157,8 @@ def approve(session: Session, file: Path, yes: bool, offline: bool) -> int:  # n
         if not yes and not click.confirm("Sign and publish this grant?", err=True):
             output.note("Nothing was signed.")
             return ExitCode.REFUSED
-        path = grant_path(proposed.agent, proposed.revision)
-        staged = sign_document(directory, client, release, path, data, session.now())
+        path = grant_path(proposed.agent, proposed.revision, team)
+        staged = sign_document(directory, client, release, AddDocument(path, data), session.now())
     if output.machine:
         output.value(
             {
@@ -211,5 +213,7 @@ for command in (
     grant_upkeep.unused,
     grant_upkeep.expiring,
     grant_upkeep.revoke,
+    grant_policy.ceilings,
+    grant_policy.guardrails,
 ):
     grant.add_command(command)

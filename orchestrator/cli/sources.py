@@ -18,7 +18,7 @@ from fleet.bundle import MAX_COMPONENT, open_bundle
 from fleet.component import read_component
 from fleet.errors import Code, FleetError
 from fleet.oci import MAX_INDEX, digest_of, open_index
-from fleet.targets import bundle_path
+from fleet.targets import DEFAULT_TEAM, bundle_path
 from fleet.wasm_artifact import find_wasm_artifact, is_index, open_wasm_artifact, read_wasm_config
 from orchestrator.cli.layout import Layout, is_layout
 from orchestrator.cli.trust import TrustDirectory, synchronise
@@ -180,15 +180,16 @@ def open_published(session: Session, client: Client, reference: str) -> Opened:
     Args:
         session: for the trust directory and the clock.
         client: where the documents come from.
-        reference: `name@version`.
+        reference: `name@version`, or `team/name@version`.
 
     Raises:
         FleetError: NOT_FOUND when no such bundle is published; TARGET_UNSIGNED; else as `open_layout`.
     """
-    name, _, version = reference.partition("@")
+    whose, _, version = reference.partition("@")
+    team, _, name = whose.rpartition("/")
     release = synchronise(TrustDirectory(session.context().trust), client, session.now())
     try:
-        path = bundle_path(name, version)
+        path = bundle_path(name, version, team or DEFAULT_TEAM)
     except ValueError as error:
         raise FleetError(
             Code.CONFIG_INVALID,

@@ -5,20 +5,22 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleet.bundle import BundleManifest, build_bundle
 from fleet.errors import Code, FleetError
+from fleet.floors import MAX_COUNTER, next_counters
 from fleet.oci import INDEX_TYPE, open_index
-from fleet.targets import bundle_path, is_version
+from fleet.release import AddDocument
+from fleet.targets import DEFAULT_TEAM, bundle_path, is_version
 from fleet.v1 import control_pb2 as pb
 from orchestrator.building.tools import Tools
 from orchestrator.cli.bundle import build_from, describe
 from orchestrator.cli.layout import write_layout
 from orchestrator.cli.render import size
-from orchestrator.cli.session import BUNDLE_NAME
+from orchestrator.cli.session import BUNDLE_NAME, NODE_NAME
 from orchestrator.cli.sources import (
     Access,
     Opened,
@@ -43,13 +45,22 @@ FOLDER = click.Path(path_type=Path)
 @click.command()
 @click.argument("source", metavar="FOLDER|BUNDLE.YAML|NAME@VERSION|oci://...")
 @click.option("--to", "target", metavar="oci://HOST/REPOSITORY:TAG", help="A registry instead of the coordinator.")
+@click.option("--team", default=DEFAULT_TEAM, show_default=True, type=NODE_NAME, help="Whose code role signs.")
+@click.option(
+    "--min-release",
+    type=click.IntRange(0, MAX_COUNTER),
+    default=0,
+    metavar="N",
+    help="Stop every release of this bundle below N, everywhere and for good.",
+)
 @registry_options
 @click.pass_obj
-def push(session: Session, source: str, target: str | None, access: Access) -> None:
+def push(session: Session, /, source: str, target: str | None, access: Access, **how: Any) -> None:
     """Sign a bundle and publish it, or copy it to a registry.
 
     To the coordinator, the code role's key signs. A registry is only a place: what lies there is worth nothing to a
     node until the bundle is signed and published. A bundle.yaml is built first, and what was built is not kept.
+    Releases of a bundle are counted; the number stands beside its signature, for --min-release of a later one.
     """
     path = Path(source)
     with ExitStack() as stack:
@@ -59,7 +70,7 @@ def push(session: Session, source: str, target: str | None, access: Access) -> N
         else:
             opened = stack.enter_context(open_source(session, source, access))
         if target is None:
-            _publish(session, opened)
+            _publish(session, opened, how["team"], how["min_release"])
             result = describe(opened.bundle)
         else:
             result = {**describe(opened.bundle), "reference": _copy(session, opened, target, access)}
@@ -69,10 +80,10 @@ def push(session: Session, source: str, target: str | None, access: Access) -> N
         session.output.text(f"{result['bundle']}  {result['digest']}")
 
 
-def _publish(session: Session, opened: Opened) -> None:
+def _publish(session: Session, opened: Opened, team: str, min_release: int) -> None:
     verified = opened.bundle
     opened.check()  # nothing is signed of which a byte was changed
-    path = bundle_path(verified.name, verified.version)
+    path = bundle_path(verified.name, verified.version, team)
     directory = TrustDirectory(session.context().trust)
     with session.connect() as client:
         release = synchronise(directory, client, session.now())
@@ -90,7 +101,8 @@ def _publish(session: Session, opened: Opened) -> None:
             client.put_blob(digest, opened.read(digest, sizes[digest]))
         session.output.note(f"{len(missing)} of {len(sizes)} blobs sent, {size(sum(sizes[d] for d in missing))}.")
         if listed is None:
-            staged = sign_document(directory, client, release, path, opened.index, session.now())
+            counters = next_counters(release, path, min_release)
+            staged = sign_document(directory, client, release, AddDocument(path, opened.index, counters), session.now())
             if staged is not None:
                 tell_staged(session, staged, read_staged(directory, staged))
 

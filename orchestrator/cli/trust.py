@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.errors import Code, FleetError
-from fleet.floors import next_counters
 from fleet.release import (
     MAX_STAGED,
     AddDocument,
@@ -233,11 +232,9 @@ def publisher_keys(directory: TrustDirectory, files: Mapping[str, bytes]) -> Rol
 
 
 def sign_document(
-    directory: TrustDirectory, client: Client | None, release: Release, path: str, data: bytes, now: datetime
+    directory: TrustDirectory, client: Client | None, release: Release, document: AddDocument, now: datetime
 ) -> Path | None:
     """Sign a new document with the keys at hand of the role that its path names, on top of `release`.
-
-    A bundle is noted with the next release counter of its name.
 
     Returns:
         None when it is published; else the file of the staged change, which others have to sign or publish.
@@ -245,10 +242,9 @@ def sign_document(
     Raises:
         FleetError: as `conclude` and `fleet.release.stage`.
     """
-    custom = next_counters(release, path) if path.startswith("bundles/") else {}
-    operations = (AddDocument(path, data, custom),)
+    operations = (document,)
     context = context_of(directory, client, release, operations)
-    staged = sign_staged(stage(release, operations, path, now, context), directory.keys.signers())
+    staged = sign_staged(stage(release, operations, document.path, now, context), directory.keys.signers())
     return conclude(directory, client, staged, release, now)
 
 
