@@ -10,8 +10,10 @@ from fleet.errors import Code, ExitCode, FleetError
 from fleet.grants import (
     BASELINE,
     Authority,
+    Ceiling,
     Rule,
     check_applies,
+    check_ceilings,
     check_holds,
     check_imports,
     effective,
@@ -23,6 +25,7 @@ from fleet.grants.constraints import Patterns
 from fleet.model import Link
 from tests.fakes.documents import DIGEST, GRANT
 from tests.fakes.grant_strategies import authorities, grants
+from tests.fakes.refusals import refusal
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 FACTS = {
@@ -225,3 +228,15 @@ def test_what_a_node_serves_is_not_linked():
 
 def test_a_link_of_nothing_imported_is_refused():
     assert link_refusal([], linking("p/*")).code is Code.LINK_INVALID
+
+
+def test_a_ceiling_that_leaves_out_what_an_agent_needs_is_named(grant):
+    logging = Authority({"wasi:logging/logging": (Rule({}),)})
+    ceilings = (Ceiling("all", {}, grant.authority), Ceiling("line-3", {}, logging))
+    names = ("wasi:keyvalue/store@0.2.0-draft2", "wasi:logging/logging", "wasi:random/random", "wasi:io/poll")
+    error = refusal(lambda: check_ceilings(names, grant, ceilings, (), "climate/context"))
+    assert (error.code, error.detail["place"]) == (Code.IMPORT_NOT_GRANTED, "line-3")
+    assert error.detail["imports"] == "wasi:keyvalue/store"
+    check_ceilings(names, grant, ceilings, ("wasi:keyvalue/store@0.2.0-draft2",), "climate/context")
+    check_ceilings(names, grant, ceilings[:1], (), "climate/context")
+    check_ceilings(names, grant, (), (), "climate/context")

@@ -15,9 +15,12 @@ from fleet.grants import (
     describe_rules,
     diff_grants,
     extend_grant,
+    name_proposer,
     parse_grant,
     propose_grant,
 )
+from fleet.grants.draft import known_from
+from fleet.model import ApplicationAgent, Link, MessageTrigger, Placement, SensorTrigger, TimerTrigger
 
 SAMPLE_AGENTS = sorted((Path(__file__).parents[3] / "components").glob("*-agent/*.wasm"))
 NOW = datetime(2026, 11, 22, 13, 0, 0, 999, UTC)
@@ -154,3 +157,41 @@ def test_extending_by_what_no_grant_can_name(interface):
     with pytest.raises(FleetError) as caught:
         extend_grant(old, [interface], models=[], revision=2, request=())
     assert caught.value.code is Code.GRANT_INVALID
+
+
+def test_what_a_manifest_says_is_named_in_place_of_a_guess():
+    agent = ApplicationAgent(
+        "one",
+        "b@1.0.0",
+        Placement({"site": "oslo"}),
+        config={"unit": "celsius"},
+        triggers=(MessageTrigger("site/alerts"), SensorTrigger("roof", "f"), TimerTrigger(5, "f", "")),
+        links=(Link("acme:pipeline/score@0.1.0", "scorer"), Link("acme:pipeline/score@0.2.0", "other")),
+    )
+    imports = [
+        "wasi:config/store",
+        "acme:pipeline/score@0.1.0",
+        "wasi:messaging/incoming-handler",
+        "fleet:sensors/handler",
+    ]
+    facts = {"agent": "app/one", "bundle_name": "b", "bundle_version": "1.0.0", "models": (), "revision": 1, "now": NOW}
+    draft = propose_grant(imports, known=known_from("app", agent), **facts)
+    grant = parse_grant(draft, "draft")
+    assert grant.node_labels == {"site": "oslo"}
+    assert describe_rules("wasi:config/store", grant.capabilities["wasi:config/store"]) == [
+        "wasi:config/store: keys=unit"
+    ]
+    asked = grant.authority
+    assert asked.allows("wasi:messaging/incoming-handler", topic="site/alerts")
+    assert not asked.allows("wasi:messaging/incoming-handler", topic="one")
+    assert asked.allows("fleet:sensors/handler", source="roof")
+    assert asked.allows("acme:pipeline/score", agent="app/scorer")
+    assert asked.allows("acme:pipeline/score", agent="app/other")
+    assert not asked.allows("acme:pipeline/score", agent="app/third")
+
+
+def test_a_draft_says_who_proposes_it():
+    draft = propose(["wasi:logging/logging"])
+    assert parse_grant(name_proposer(draft, "alice"), "g").proposed_by == "alice"
+    assert parse_grant(name_proposer(name_proposer(draft, "alice"), "bob"), "g").proposed_by == "bob"
+    assert parse_grant(name_proposer(name_proposer(draft, "alice"), ""), "g").proposed_by == ""
