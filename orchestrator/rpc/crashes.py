@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from fleet.crash import ID, MAX_REPORT
+from fleet.crash import ID, MAX_REPORT, decode_report
 from fleet.errors import Code, FleetError
 from fleet.v1 import control_pb2
 from fleet.wire import to_pb_crash
+from orchestrator.rpc.auth import principal_operator
 from orchestrator.rpc.operating import raise_refusal
 from orchestrator.rpc.services import Door
+from orchestrator.rpc.teams import agents_named, check_team
 from orchestrator.sessions import CrashesCommand
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ class CrashesDoor(Door):
             if not isinstance(answer, FleetError) and answer.document:
                 if len(answer.document) > MAX_REPORT:
                     raise FleetError(Code.LIMIT_EXCEEDED, f"{len(answer.document)} bytes", node=node, limit=MAX_REPORT)
+                operator = principal_operator()
+                if operator.team:
+                    name = decode_report(answer.document, request.id).agent
+                    check_team(operator, agents_named(await self._run(self._services.nodes.list), name))
                 return control_pb2.GetCrashReply(node=node, document=answer.document)
         for answer in answers.values():
             if isinstance(answer, FleetError) and (request.node or answer.code is not Code.NOT_FOUND):

@@ -12,6 +12,7 @@ from orchestrator.releases import bundle_of, grant_of
 from orchestrator.rollouts import decode_policy
 from orchestrator.rpc.auth import principal_operator
 from orchestrator.rpc.services import Door
+from orchestrator.rpc.teams import check_team
 from orchestrator.store.deployments import DeploymentState
 
 if TYPE_CHECKING:
@@ -34,8 +35,12 @@ class DeployingDoor(Door):
 
     async def Deploy(self, request: control_pb2.DeployRequest, _: Context) -> control_pb2.DeployReply:  # noqa: N802
         """Deploy a manifest."""
-        operator = principal_operator().name
-        identifier = await self._run(self._services.deployments.deploy, request.manifest, request.base, operator)
+        operator, base = principal_operator(), request.base
+        if operator.team:
+            draft = await self._run(self._services.deployments.plan, request.manifest)
+            check_team(operator, [agent for change in draft.plan.nodes for agent in (*change.before, *change.after)])
+            base = base or draft.base  # what was looked at is what is deployed
+        identifier = await self._run(self._services.deployments.deploy, request.manifest, base, operator.name)
         return control_pb2.DeployReply(deployment=identifier)
 
     async def WatchDeployment(  # noqa: N802
@@ -71,8 +76,12 @@ class DeployingDoor(Door):
         self, request: control_pb2.CancelDeploymentRequest, _: Context
     ) -> control_pb2.Deployment:
         """Stop a deployment and give the nodes that it touched their previous agents again."""
-        operator = principal_operator().name
-        return self._write(await self._run(self._services.rollouts.cancel, request.id, operator))
+        operator = principal_operator()
+        if operator.team:
+            stored = await self._run(self._services.deployments.get, request.id)
+            touched = (decode_agents(text) for node in stored.nodes for text in (node.planned, node.previous))
+            check_team(operator, [agent for agents in touched for agent in agents])
+        return self._write(await self._run(self._services.rollouts.cancel, request.id, operator.name))
 
     def _write(self, stored: StoredDeployment) -> control_pb2.Deployment:
         return control_pb2.Deployment(

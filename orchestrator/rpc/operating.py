@@ -15,6 +15,7 @@ from orchestrator.releases import bundle_of, grant_of
 from orchestrator.rpc.auth import principal_operator
 from orchestrator.rpc.content import write_grant
 from orchestrator.rpc.services import Door, check_number
+from orchestrator.rpc.teams import agents_named, check_team
 from orchestrator.sessions import CallCommand, SendCommand
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ class OperatingDoor(Door):
         if not is_agent_name(request.agent):
             raise FleetError(Code.VALUE_INVALID, "expected application/agent", place="agent")
         _check_text([request.invocation])
+        operator = principal_operator()
+        if operator.team:
+            check_team(operator, agents_named(await self._run(self._services.nodes.list), request.agent))
         node = request.node or self._find_running(request.agent)
         what = CallCommand(request.agent, request.invocation)
         answer = await self._services.sessions.call(node, what, _deadline(request.deadline_ms))
@@ -103,6 +107,8 @@ class OperatingDoor(Door):
         if len(request.payloads) > MAX_PAYLOADS:
             raise FleetError(Code.LIMIT_EXCEEDED, f"{len(request.payloads)} payloads", limit=MAX_PAYLOADS)
         _check_text([request.topic, *request.payloads])
+        if principal_operator().team:  # a topic is of no team: whoever listens takes the event
+            raise FleetError(Code.PERMISSION_DENIED, "events reach the agents of all teams")
         nodes = (request.node,) if request.node else self._services.sessions.names()
         what = SendCommand(request.topic, tuple(request.payloads))
         outcomes = await asyncio.gather(*(self._send(node, what) for node in nodes), return_exceptions=True)
