@@ -268,9 +268,7 @@ def _confirmed(rows: Iterable[EnforcedRow], when: Moment) -> dict[tuple[str, str
             and row.ended_known_ms <= when.known_ms
         )
         if begun and not over:
-            before = found.get((row.node, row.agent))
-            if before is None or before.leaf < row.leaf:
-                found[row.node, row.agent] = row
+            found[row.node, row.agent] = row  # rows of one agent on one node come in the order of their leaves
     return found
 
 

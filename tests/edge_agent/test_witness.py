@@ -1,0 +1,173 @@
+"""The node as a witness: what it remembers, what it signs, and what it never takes again."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from edge_agent.disk import LocalDisk
+from edge_agent.identity import Identity
+from edge_agent.journal import Journal
+from edge_agent.witness import Offered, Witness, read_evidence
+from fleet.certificates import open_witness
+from fleet.checkpoint import format_vkey, sign_checkpoint
+from fleet.errors import Code, FleetError
+from fleet.merkle import consistency_proof, root
+from fleet.model import DesiredState
+from fleet.witnesses import open_cosignature
+from tests.fakes.clock import VirtualClock
+from tests.fakes.disk import MemoryDisk
+from tests.fakes.publisher import LOG, NOW, MemoryLog, key
+from tests.fakes.refusals import code_of
+
+IDENTITY = Identity("node-1", "demo", 1, 1, "127.0.0.1:1", "127.0.0.1:2", "00" * 32)
+VKEY = format_vkey(LOG, key("log").public)
+
+
+def log_of(size: int, mark: bytes = b"") -> MemoryLog:
+    return MemoryLog(*(mark + b"%d" % number for number in range(size)))
+
+
+def note(log: MemoryLog, size: int, signer: str = "log") -> bytes:
+    return sign_checkpoint(LOG, size, root(log.read, size), key(signer))
+
+
+def offer(log: MemoryLog, old: int, size: int) -> Offered:
+    return Offered(note(log, size), old, consistency_proof(log.read, old, size) if old <= size else ())
+
+
+class Bench:
+    """One witness over a folder; `start` is what switching the node on does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.vkey: str | None = VKEY
+        self.start()
+
+    def start(self) -> None:
+        self.journal = Journal("node-1", 10)
+        self.witness = Witness(LocalDisk(), self.folder, IDENTITY, lambda: self.vkey, self.journal, VirtualClock(NOW))
+        self.witness.load()
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.journal.take_events(100, NOW)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def test_a_checkpoint_is_remembered_and_cosigned(bench: Bench) -> None:
+    log = log_of(9)
+    envelope = bench.witness.certificate(key("bound"))
+    certified = open_witness(envelope, fleet="demo", node="node-1", epoch=1, key=key("bound").public)
+    for old, size in ((0, 4), (4, 9), (9, 9)):
+        answer = await bench.witness.answer(offer(log, old, size))
+        assert (answer.size, answer.seen, answer.error) == (size, size, None)
+        cosignature = open_cosignature(note(log, size), answer.line, certified.key)
+        assert cosignature.at_s == int(NOW.timestamp())
+    bench.start()  # what was seen outlives the process, and so does the key
+    assert bench.witness.seen == 9
+    assert bench.witness.certificate(key("bound")) == envelope
+    assert (bench.folder / "keys" / "witness.pem").stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_rules_of_an_answer(bench: Bench) -> None:
+    log, other = log_of(9), log_of(9, b"x")
+    bench.vkey = None
+    with pytest.raises(FleetError) as refused:
+        await bench.witness.answer(offer(log, 0, 4))
+    assert refused.value.code is Code.TRUST_INVALID
+    bench.vkey = VKEY
+    await bench.witness.answer(offer(log, 0, 4))
+    with pytest.raises(FleetError) as refused:  # 2
+        await bench.witness.answer(Offered(note(log, 9, "thief"), 4, consistency_proof(log.read, 4, 9)))
+    assert refused.value.code is Code.PROOF_INVALID
+    answer = await bench.witness.answer(offer(log, 2, 9))  # 3
+    assert (answer.line, answer.seen, answer.error) == ("", 4, None)
+    assert (await bench.witness.answer(offer(log, 4, 9))).line
+    answer = await bench.witness.answer(offer(other, 9, 9))  # 4
+    assert (answer.line, answer.seen, answer.error) == ("", 9, Code.LOG_FORKED)
+    answer = await bench.witness.answer(offer(log, 9, 9))  # 1: also what would fit is not signed any more
+    assert (answer.line, answer.error) == ("", Code.LOG_FORKED)
+
+
+@pytest.mark.parametrize("size", [9, 12, 3])
+async def test_two_histories_and_a_lost_end_leave_evidence_and_stop_new_orders(bench: Bench, size: int) -> None:
+    log, other = log_of(9), log_of(12, b"x")
+    await bench.witness.answer(offer(log, 0, 9))
+    assert (await bench.witness.answer(offer(other, 9, size))).error is Code.LOG_FORKED
+    assert bench.kinds() == ["audit:log:forked"]
+    bench.start()
+    evidence = read_evidence(LocalDisk(), bench.folder / "witness" / "evidence.json")
+    assert evidence == bench.witness.evidence
+    assert evidence is not None
+    assert (evidence.seen, evidence.shown) == (note(log, 9), note(other, size))
+    index = log.append(b"the order")
+    desired = DesiredState(b"", log.proof(index, key("log")), 9, consistency_proof(log.read, 9, 10))
+    assert await refusal(bench, desired) is Code.LOG_FORKED  # even one that the true log proves
+    (bench.folder / "witness" / "evidence.json").unlink()  # a person has looked at it
+    bench.start()
+    assert await refusal(bench, desired) is None
+
+
+async def refusal(bench: Bench, desired: DesiredState) -> Code | None:
+    try:
+        await bench.witness.place(desired)
+    except FleetError as error:
+        return error.code
+    return None
+
+
+async def test_an_order_is_placed_in_what_was_seen(bench: Bench) -> None:
+    log = log_of(4)
+    early = log.proof(3, key("log"))
+    assert await refusal(bench, DesiredState(b"", early)) is None  # the first that is ever seen
+    assert bench.witness.seen == 4
+    log.append(b"4")
+    await bench.witness.answer(offer(log, 4, 5))
+    assert await refusal(bench, DesiredState(b"", early, 5, consistency_proof(log.read, 4, 5))) is None
+    other = log_of(7, b"x")
+    forged = DesiredState(b"", other.proof(6, key("log")), 5, consistency_proof(other.read, 5, 7))
+    assert await refusal(bench, DesiredState(b"", forged.proof, 3, ())) is Code.PROOF_INVALID
+    assert bench.witness.evidence is None  # a proof about something else is no proof of a fork
+    assert await refusal(bench, forged) is Code.LOG_FORKED
+    assert bench.kinds() == ["audit:log:forked"]
+
+
+async def test_a_node_never_forgets_by_itself_what_it_saw(bench: Bench) -> None:
+    log = log_of(4)
+    await bench.witness.answer(offer(log, 0, 4))
+    (bench.folder / "witness" / "seen.json").write_bytes(b"{}")
+    with pytest.raises(FleetError) as refused:
+        bench.start()
+    assert refused.value.code is Code.STATE_CORRUPT
+    assert await refusal(bench, DesiredState(b"", log.proof(3, key("log")))) is Code.STATE_CORRUPT
+    with pytest.raises(FleetError) as refused:
+        await bench.witness.answer(offer(log, 0, 4))
+    assert refused.value.code is Code.STATE_CORRUPT
+    (bench.folder / "witness" / "evidence.json").write_bytes(b"[]")
+    assert code_of(read_evidence, LocalDisk(), bench.folder / "witness" / "evidence.json") is Code.STATE_CORRUPT
+    (bench.folder / "witness" / "evidence.json").write_bytes(b'{"schema":"x"}')
+    assert code_of(read_evidence, LocalDisk(), bench.folder / "witness" / "evidence.json") is Code.STATE_CORRUPT
+
+
+def test_what_was_seen_is_durable_before_it_is_signed() -> None:
+    disk = MemoryDisk()
+    log, folder = log_of(4), Path("/node")
+    witness = Witness(disk, folder, IDENTITY, lambda: VKEY, Journal("node-1", 10), VirtualClock(NOW))
+    witness.certificate(key("bound"))
+
+    async def answered() -> str:
+        return (await witness.answer(offer(log, 0, 4))).line
+
+    assert asyncio.run(answered())
+    again = Witness(
+        disk.after_power_cut(Random(1)), folder, IDENTITY, lambda: VKEY, Journal("node-1", 10), VirtualClock(NOW)
+    )
+    again.load()
+    assert again.seen == 4
