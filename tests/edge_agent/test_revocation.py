@@ -13,15 +13,15 @@ from edge_agent.lifecycle import STOP_GRACE_MS, STOP_MARGIN_MS, step
 from edge_agent.lifecycle_state import AgentState, Moment
 from fleet.bundle import BuiltBundle
 from fleet.errors import Code
-from fleet.model import AssignedAgent, Phase
+from fleet.model import AssignedAgent, Phase, TargetRef
 from fleet.oci import digest_of
 from fleet.revocations import Kind, Revocation, Revocations, encode_revocations
 from fleet.signing import SigningKey
-from fleet.targets import REVOCATIONS_PATH, TRUST_PATH, bundle_path
+from fleet.targets import REVOCATIONS_PATH, TRUST_PATH, bundle_path, grant_path
 from fleet.trust import Profile, encode_fleet_trust
 from tests.fakes.fleet import FleetWorld, bundle, grant
 from tests.fakes.publisher import NOW, Publisher, fleet_trust, key
-from tests.fakes.teams import team_keys
+from tests.fakes.teams import replace_keys, team_keys
 from tests.fakes.whole_node import WholeNode
 
 SECOND = timedelta(seconds=1)
@@ -304,3 +304,85 @@ def test_a_production_node_refuses_a_development_root_from_the_network_and_from_
     assert node.refresh() is Code.DEV_PROFILE_REFUSED
     assert node.accept(world.assign(agent, generation=2)) is Code.DEV_PROFILE_REFUSED
     node.close()
+
+
+# Teams
+
+
+def test_a_list_by_an_entirely_new_key_set_takes_the_place_of_one_by_a_thief(node: WholeNode) -> None:
+    one, _ = run_two(node)
+    revoke(node.world, entry(Kind.BUNDLE, one.bundle.digest))
+    node.refresh()
+    revoke(node.world, ANOTHER)
+    assert node.refresh() is Code.TRUST_ROLLBACK
+    replace_keys(node.world.publisher, "policy", key("policy-2"))
+    revoke(node.world, ANOTHER)
+    assert node.refresh() is None
+    assert node.running() == {"app/one", "app/two"}
+
+
+def of_team(world: FleetWorld, team: str, document: bytes, grants_team: str) -> AssignedAgent:
+    """Publish the bundle `one` by one team and a grant by another; return the agent that has both."""
+    built = bundle("one", "1.0.0", models={"anomaly": team.encode()})
+    code, permit = bundle_path("one", "1.0.0", team), grant_path("app/one", 1, grants_team)
+    world.blobs.update(built.blobs)
+    world.publisher.add(code, built.index)
+    world.publisher.add(permit, document)
+    world.publisher.publish()
+    return AssignedAgent("app/one", TargetRef(code, world.put(built.index)), TargetRef(permit, world.put(document)))
+
+
+OWN = grant("app/one", "one")
+FOREIGN = OWN.replace(b"bundle: {name: one,", b"bundle: {name: one, role: code-vision,")
+
+
+@pytest.mark.parametrize(
+    ("team", "document", "grants_team", "runs"),
+    [
+        ("default", OWN, "default", True),
+        ("vision", OWN, "vision", True),
+        ("vision", OWN, "default", False),
+        ("default", OWN, "vision", False),
+        ("vision", FOREIGN, "default", True),
+        ("default", FOREIGN, "default", False),
+    ],
+)
+def test_a_coordinator_cannot_move_a_grant_to_another_teams_bundle_of_the_same_name(
+    node: WholeNode, team: str, document: bytes, grants_team: str, *, runs: bool
+) -> None:
+    agent = of_team(node.world, team, document, grants_team)
+    assert node.accept(node.world.assign(agent)) is None
+    assert node.running() == ({"app/one"} if runs else set())
+    if not runs:
+        refusal = node.agent().refusal
+        assert refusal is not None
+        assert refusal.code == Code.GRANT_NOT_APPLICABLE
+        assert "bundle.role" in refusal.message
+
+
+# Models
+
+
+def test_weights_that_were_poisoned_on_the_disk_are_found_before_the_agent_starts(node: WholeNode) -> None:
+    agent = with_model(node.world)
+    node.accept(node.world.assign(agent))
+    node.switch_off()
+    node.disk.write(node.blobs.path(digest_of(b"weights")), b"poisons", 0)
+    node.switch_on()
+    refusal = node.agent().refusal
+    assert refusal is not None
+    assert refusal.code in {Code.BLOB_CORRUPT, Code.BLOB_MISSING}  # found, removed, and then missing
+    assert not node.blobs.has(digest_of(b"weights"))
+    assert node.running() == set()
+
+
+def test_weights_that_were_poisoned_on_the_way_are_not_taken(node: WholeNode) -> None:
+    node.world.spoiled.add(digest_of(b"weights"))
+    agent = with_model(node.world)
+    assert node.accept(node.world.assign(agent)) is Code.DIGEST_MISMATCH
+    assert node.running() == set()
+
+
+def test_an_agent_is_handed_the_digests_of_the_signed_index(node: WholeNode) -> None:
+    node.accept(node.world.assign(with_model(node.world)))
+    assert node.runtime.running["app/one"].models["anomaly"].digest == digest_of(b"weights")

@@ -202,10 +202,10 @@ class FleetFixture:
         if version == "1.0.0":
             self.add_grant(agent)
 
-    def add(self, path: str, data: bytes) -> None:
+    def add(self, path: str, data: bytes, custom: Mapping[str, object] | None = None) -> None:
         """List a document. Takes effect with `publish`."""
         self.documents[digest_of(data)] = data
-        self.files = add_target(self.files, self.role_keys, path, data, {}, self.clock())
+        self.files = add_target(self.files, self.role_keys, path, data, custom or {}, self.clock())
 
 
 @asynccontextmanager
