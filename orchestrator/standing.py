@@ -48,6 +48,17 @@ class Standing:
         self.revocations.check(Kind.GRANT, grant.digest, agent)  # 3
         self.floors.check(bundle)  # 4
 
+    def why_not(self, bundle: Target, opened: VerifiedBundle) -> str:
+        """Why no node would run a bundle, under whatever grant; empty where nothing is in the way."""
+        try:
+            self.revocations.check(Kind.BUNDLE, bundle.digest)
+            for model in opened.models:
+                self.revocations.check(Kind.MODEL, model.digest)
+            self.floors.check(bundle)
+        except FleetError as error:
+            return error.private
+        return ""
+
 
 def for_team(candidates: Iterable[tuple[Target, Grant]], code_role: str) -> Target | None:
     """Choose among grants of one agent the first that is for bundles of a role; None when there is no grant at all.

@@ -528,7 +528,7 @@ class GetGrantRequest(_message.Message):
     def __init__(self, agent: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Bundle(_message.Message):
-    __slots__ = ("name", "version", "digest", "path", "imports", "exports", "models", "size")
+    __slots__ = ("name", "version", "digest", "path", "imports", "exports", "models", "size", "team", "release", "refused")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -537,6 +537,9 @@ class Bundle(_message.Message):
     EXPORTS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
+    TEAM_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     digest: str
@@ -545,7 +548,10 @@ class Bundle(_message.Message):
     exports: _containers.RepeatedScalarFieldContainer[str]
     models: _containers.RepeatedScalarFieldContainer[str]
     size: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., path: _Optional[str] = ..., imports: _Optional[_Iterable[str]] = ..., exports: _Optional[_Iterable[str]] = ..., models: _Optional[_Iterable[str]] = ..., size: _Optional[int] = ...) -> None: ...
+    team: str
+    release: int
+    refused: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., path: _Optional[str] = ..., imports: _Optional[_Iterable[str]] = ..., exports: _Optional[_Iterable[str]] = ..., models: _Optional[_Iterable[str]] = ..., size: _Optional[int] = ..., team: _Optional[str] = ..., release: _Optional[int] = ..., refused: _Optional[str] = ...) -> None: ...
 
 class ListBundlesRequest(_message.Message):
     __slots__ = ()

@@ -13,8 +13,10 @@ import click
 from fleet.bundle import MAX_COMPONENT, MAX_MODEL, Language, build_bundle, parse_bundle_manifest
 from fleet.component import read_component
 from fleet.errors import Code, FleetError
+from fleet.floors import Floors
 from fleet.oci import MAX_INDEX, digest_of
-from fleet.targets import bundle_path
+from fleet.revocations import Kind, parse_revocations
+from fleet.targets import REVOCATIONS_PATH, bundle_path
 from fleet.v1 import control_pb2 as pb
 from orchestrator.building import build_component, scaffold
 from orchestrator.building.tools import Tools
@@ -37,13 +39,17 @@ from orchestrator.files import read_bounded
 
 if TYPE_CHECKING:
     from fleet.bundle import VerifiedBundle
+    from fleet.trust import Release, Target
     from orchestrator.cli.session import Session
 
 BUNDLE_COLUMNS = (
     Column("BUNDLE", "bundle"),
+    Column("TEAM", "team"),
+    Column("RELEASE", "release", right=True),
     Column("DIGEST", "digest"),
     Column("SIZE", "size", right=True),
     Column("MODELS", "models"),
+    Column("REFUSED", "refused", fold=True),
     Column("IMPORTS", "imports", fold=True),
     Column("EXPORTS", "exports", wide=True, fold=True),
 )
@@ -195,15 +201,18 @@ def _is_artifact(source: str, access: Access) -> bool:
 def verify(session: Session, folder: Path, trust: Path | None) -> None:
     """Check a bundle on disk against its signature, offline.
 
-    Every byte is read, and the fleet's code role must have signed them. With --trust no fleet has to be set up here:
-    the directory needs `root.json` and `repository/`.
+    Every byte is read, a code role of the fleet must have signed them, and nothing that is known here may stand
+    against running them: no revocation, and no greater smallest release. With --trust no fleet has to be set up here:
+    the directory needs `root.json`, `repository/` and, once something was revoked, `documents/policy/`.
     """
     opened = open_layout(folder)
     opened.check()
     verified = opened.bundle
     directory = TrustDirectory(trust or session.context().trust)
-    target = directory.release(session.now()).target(bundle_path(verified.name, verified.version))
+    release = directory.release(session.now())
+    target = _find(release, verified)
     target.check(opened.index)
+    _check_standing(directory, release, target, verified)
     signers = ", ".join(short_digest(key) for key in target.approvers)
     if session.output.machine:
         session.output.value({**describe(verified), "role": target.role, "signed_by": list(target.approvers)})
@@ -212,16 +221,43 @@ def verify(session: Session, folder: Path, trust: Path | None) -> None:
         session.output.text(f"{complete}, signed by {target.role} ({signers})")
 
 
+def _find(release: Release, bundle: VerifiedBundle) -> Target:
+    """Return what some team has signed under the name of a bundle: this very one if any has."""
+    ending = f"/{bundle.name}/{bundle.version}.json"
+    listed = [target for target in release.targets("bundles/") if target.path.endswith(ending)]
+    if not listed:
+        return release.target(bundle_path(bundle.name, bundle.version))  # which says that nobody has
+    return next((target for target in listed if target.digest == bundle.digest), listed[0])
+
+
+def _check_standing(directory: TrustDirectory, release: Release, target: Target, bundle: VerifiedBundle) -> None:
+    """Refuse what no node would run: as nodes do, from the same signed documents."""
+    if REVOCATIONS_PATH in release.documents:
+        listed = release.target(REVOCATIONS_PATH)
+        revocations = parse_revocations(listed.check(directory.document(REVOCATIONS_PATH)))
+        revocations.check(Kind.BUNDLE, bundle.digest)
+        for model in bundle.models:
+            revocations.check(Kind.MODEL, model.digest)
+    Floors().raised(release).check(target)
+
+
 @bundle.command("list")
 @click.pass_obj
 def list_bundles(session: Session) -> None:
-    """List the published bundles."""
+    """List the published bundles.
+
+    RELEASE counts the releases of a bundle. REFUSED says why no node would run one: it or its model was revoked, or a
+    later release raised the smallest that may still run.
+    """
     with session.connect() as client:
         found = client.call(client.stub.ListBundles, pb.ListBundlesRequest()).bundles
     rows = [
         Row(
             {
                 "bundle": f"{b.name}@{b.version}",
+                "team": b.team,
+                "release": b.release,
+                "refused": b.refused,
                 "digest": b.digest,
                 "size": b.size,
                 "models": list(b.models),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
+from fleet.floors import read_counters
 from fleet.model import is_agent_name
 from fleet.oci import digest_of
 from fleet.times import to_ms
@@ -97,7 +98,9 @@ class ContentDoor(Door):
     def _bundles(self) -> list[control_pb2.Bundle]:
         releases = self._services.releases
         result: list[control_pb2.Bundle] = []
-        for target in releases.adopted().targets("bundles/"):
+        release = releases.adopted()
+        standing = releases.standing(release)
+        for target in release.targets("bundles/"):
             bundle = releases.open_bundle(target)
             name, _, version = bundle_of(target.path).partition("@")
             result.append(
@@ -110,6 +113,9 @@ class ContentDoor(Door):
                     exports=bundle.exports,
                     models=[model.name for model in bundle.models],
                     size=target.length + sum(blob.size for blob in bundle.blobs),
+                    team=target.path.split("/")[1],
+                    release=read_counters(target).release,
+                    refused=standing.why_not(target, bundle),
                 )
             )
         return result

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fleet.bundle import parse_bundle_manifest
 from fleet.documents import dump_json
 from fleet.errors import CATALOG, Code, ExitCode
 from fleet.oci import ARTIFACT_TYPE, INDEX_TYPE, digest_of
-from fleet.targets import bundle_path
+from fleet.revocations import Kind, Revocation, Revocations, encode_revocations
+from fleet.targets import REVOCATIONS_PATH, bundle_path
 from orchestrator.cli.layout import Layout, write_layout
 from orchestrator.cli.main import main
 from orchestrator.cli.sources import open_layout
 from tests.fakes.publisher import Publisher
 from tests.fakes.refusals import code_of
 from tests.fakes.registry import FakeRegistry, running
+from tests.fakes.teams import team_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -311,21 +312,43 @@ def test_what_cannot_be_imported_is_named(ctl: Ctl, arguments: tuple[str, ...], 
 # Verify, with nothing but a folder of trust
 
 
-def test_a_bundle_is_verified_offline_with_any_trust_directory(ctl: Ctl, built: Path, tmp_path: Path) -> None:
-    publisher = Publisher(now=datetime.now(UTC))
-    index = Layout(built).index()
-    publisher.add(bundle_path("context-agent", "0.1.0"), index)
+def publish(folder: Path, index: bytes, **counters: object) -> Publisher:
+    publisher = Publisher(keys=team_keys(), now=datetime.now(UTC))
+    publisher.add(bundle_path("context-agent", "0.1.0"), index, counters)
+    write_trust(publisher, folder)
+    return publisher
+
+
+def write_trust(publisher: Publisher, folder: Path) -> None:
     publisher.publish()
-    (tmp_path / "trust" / "repository").mkdir(parents=True)
-    (tmp_path / "trust" / "root.json").write_bytes(publisher.root)
-    for name, data in publisher.files.items():
-        (tmp_path / "trust" / "repository" / name).write_bytes(data)
+    shutil.rmtree(folder, ignore_errors=True)
+    files = {f"repository/{name}": data for name, data in publisher.files.items()} | {"root.json": publisher.root}
+    for name, data in (files | {f"documents/{path}": data for path, data in publisher.documents.items()}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+def test_a_bundle_is_verified_offline_with_any_trust_directory(ctl: Ctl, built: Path, tmp_path: Path) -> None:
+    index = Layout(built).index()
+    publisher = publish(tmp_path / "trust", index, release=1)
     verified = ctl.ok("bundle", "verify", built, "--trust", "trust")
     assert (verified["role"], verified["digest"]) == ("code-default", digest_of(index))
-
-    text = SAMPLE.joinpath("bundle.yaml").read_bytes()
-    assert parse_bundle_manifest(text, "bundle.yaml").version == "0.1.0"
     ctl.ok("bundle", "import", SAMPLE / "context_agent.wasm", "--name", "context-agent", "--version", "0.1.0")
     ctl.refused(Code.DIGEST_MISMATCH, "bundle", "verify", "context-agent-0.1.0.bundle", "--trust", "trust")
     ctl.ok("bundle", "import", SAMPLE / "context_agent.wasm", *NAMED)
     ctl.refused(Code.TARGET_UNSIGNED, "bundle", "verify", "thing", "--trust", "trust")
+
+    subject = verified["models"][0]["digest"]
+    revocation = Revocation(Kind.MODEL, subject, "poisoned", datetime.now(UTC))
+    publisher.add(REVOCATIONS_PATH, encode_revocations(Revocations().extended([revocation])))
+    write_trust(publisher, tmp_path / "trust")
+    assert "poisoned" in ctl.refused(Code.REVOKED, "bundle", "verify", built, "--trust", "trust")
+    (tmp_path / "trust" / "documents" / REVOCATIONS_PATH).unlink()  # nobody gains by hiding the list
+    ctl.refused(Code.NOT_FOUND, "bundle", "verify", built, "--trust", "trust")
+
+
+def test_a_bundle_below_the_floor_is_told_so(ctl: Ctl, built: Path, tmp_path: Path) -> None:
+    publisher = publish(tmp_path / "trust", Layout(built).index(), release=1)
+    publisher.add(bundle_path("context-agent", "0.2.0"), b"{}", {"release": 2, "min_release": 2})
+    write_trust(publisher, tmp_path / "trust")
+    ctl.refused(Code.RELEASE_TOO_OLD, "bundle", "verify", built, "--trust", "trust")
