@@ -151,7 +151,7 @@ async def start(settings: Settings, clock: Clock = system_clock) -> Coordinator:
     )
     entry = aio.server(
         interceptors=[AroundInterceptor(translated), AroundInterceptor(strangers)],
-        options=(*_options(MAX_RECEIVE_OF_STRANGERS), *STRANGERS),
+        options=tuple((dict(_options(MAX_RECEIVE_OF_STRANGERS)) | dict(STRANGERS)).items()),
     )
     session_port = _listen(
         main,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+import socket
+import ssl
 import sys
 import time
 from dataclasses import dataclass
@@ -104,3 +106,67 @@ async def test_a_missing_key_is_named(tmp_path: Path) -> None:
     assert b"keys/log.pem" in log
     assert b"fleetctl init" in log
     assert b"Traceback" not in log
+
+
+def handshake(address: str, fleet: FleetFixture, version: ssl.TLSVersion) -> str | None:
+    """Shake hands as an operator in exactly one version of TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    context.minimum_version = context.maximum_version = version
+    pair = fleet.operator()
+    file = fleet.folder / "operator.pem"
+    file.write_bytes(pair.key + pair.certificate)
+    context.load_cert_chain(file)
+    host, _, port = address.rpartition(":")
+    with (
+        socket.create_connection((host, int(port)), CALL_S) as plain,
+        context.wrap_socket(plain, server_hostname=SERVER_NAME) as wrapped,
+    ):
+        return wrapped.version()
+
+
+async def test_neither_port_nor_a_node_speaks_an_older_tls(tmp_path: Path) -> None:
+    fleet = FleetFixture(tmp_path)
+    process = await spawn(fleet.config)
+    where = await addresses(process)
+    for address in (where.session, where.enrolment):
+        assert await asyncio.to_thread(handshake, address, fleet, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+        with pytest.raises(ssl.SSLError):
+            await asyncio.to_thread(handshake, address, fleet, ssl.TLSVersion.TLSv1_2)
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(CALL_S):
+        await process.communicate()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "tls/enrolment.crt", tmp_path / "tls/enrolment.pem")
+    context.set_alpn_protocols(["h2"])
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    agreed = asyncio.Event()
+    old = await asyncio.start_server(lambda *_: agreed.set(), "127.0.0.1", 0, ssl=context)
+    port = old.sockets[0].getsockname()[1]
+    node = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", OLD_SERVER, str(port), str(tmp_path / "tls/enrolment.crt"), stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(CALL_S):
+        out, _ = await node.communicate()
+    old.close()
+    assert (out.decode().strip(), agreed.is_set()) == ("UNAVAILABLE", False)
+
+
+OLD_SERVER = """
+import asyncio, pathlib, sys
+from edge_agent.link.channel import open_enrolment_channel
+import grpc
+
+async def main():
+    certificate = pathlib.Path(sys.argv[2]).read_bytes()
+    async with open_enrolment_channel("127.0.0.1:" + sys.argv[1], certificate) as channel:
+        try:
+            await channel.unary_unary("/fleet.v1.EnrolmentService/Renew")(b"", timeout=10)
+        except grpc.aio.AioRpcError as error:
+            print(error.code().name)
+
+asyncio.run(main())
+"""
+"""A node's own channel, in a process of its own as in life: what gRPC speaks is settled when it is loaded."""
