@@ -18,7 +18,7 @@ from fleet.errors import Code, FleetError
 from fleet.merkle import consistency_proof, leaf_hash, verify_consistency, verify_inclusion
 from fleet.model import Event
 from orchestrator.audit import AuditLog, event_leaf
-from orchestrator.store import audit, deployments, nodes, schema, telemetry
+from orchestrator.store import audit, deployments, nodes, schema, telemetry, witnesses
 from orchestrator.store.database import Database, Store
 from orchestrator.store.deployments import DeploymentRow, DeploymentState, StoredDeployment, WaveRow
 from tests.fakes.publisher import key
@@ -117,11 +117,19 @@ def test_events_are_numbered_in_order_and_the_oldest_go(store: Store, monkeypatc
         "UPDATE audit_node SET hash = x'00'",
         "DELETE FROM audit_node",
         "INSERT OR REPLACE INTO audit_node VALUES (0, 0, x'00')",
+        "UPDATE checkpoint SET note = x'00'",
+        "DELETE FROM checkpoint",
+        "INSERT OR REPLACE INTO checkpoint VALUES (1, x'00', 0)",
+        "UPDATE cosignature SET line = ''",
+        "DELETE FROM cosignature",
+        "INSERT OR REPLACE INTO cosignature VALUES (1, 'w', '', 0)",
     ],
 )
 def test_the_database_refuses_to_change_the_log(store: Store, log: AuditLog, statement: str) -> None:
     with store.control.write() as connection:
         log.append(connection, [b"leaf"])
+        witnesses.put_checkpoint(connection, witnesses.CheckpointRow(1, b"note", 0))
+        witnesses.put_cosignature(connection, witnesses.CosignatureRow(1, "w", "line", 0))
     with pytest.raises(sa.exc.IntegrityError, match="append-only"), store.control.write() as connection:
         connection.exec_driver_sql(statement)
     with store.control.read() as connection:
