@@ -1,4 +1,4 @@
-"""Which blobs a node may fetch: those of its own orders, and the document that says whom the fleet trusts.
+"""Which blobs a node may fetch: those of its own orders, and what every node obeys: the fleet's keys and policies.
 
 Owns: the answer, remembered per order, since an order never changes. The order before the newest one counts too: the
 node runs it until it has adopted the newest, and may have to mend it. A blob that is not the node's business is missing
@@ -50,7 +50,7 @@ class Fetching:
         self._lock = threading.Lock()
         self._orders: dict[str, _Order] = {}
         self._bundles: OrderedDict[str, frozenset[str]] = OrderedDict()
-        self._trust: tuple[Mapping[str, bytes], str] = ({}, "")
+        self._trust: tuple[Mapping[str, bytes], frozenset[str]] = ({}, _NOTHING)
 
     def size(self, node: str, digest: str) -> int:
         """Return the bytes of a blob that a node may fetch.
@@ -58,7 +58,7 @@ class Fetching:
         Raises:
             FleetError: BLOB_MISSING, whether it is not stored or not for this node.
         """
-        if digest in self._ordered(node) or digest == self._trust_document():
+        if digest in self._ordered(node) or digest in self._trust_documents():
             return self._blobs.size(digest)
         raise FleetError(Code.BLOB_MISSING, f"no blob for {node}", digest=digest)
 
@@ -99,14 +99,17 @@ class Fetching:
                 self._bundles.popitem(last=False)
         return parts
 
-    def _trust_document(self) -> str:
+    def _trust_documents(self) -> frozenset[str]:
+        """Return what every node keeps of a release: `trust/fleet.json`, and everything below `policy/`."""
         files = self._releases.files()
         if not files:
-            return ""
+            return _NOTHING
         with self._lock:
-            seen, digest = self._trust
+            seen, digests = self._trust
         if files != seen:
-            digest = self._releases.adopted().target(TRUST_PATH).digest
+            release = self._releases.adopted()
+            kept = (release.target(TRUST_PATH), *release.targets("policy/"))
+            digests = frozenset(target.digest for target in kept)
             with self._lock:
-                self._trust = (files, digest)
-        return digest
+                self._trust = (files, digests)
+        return digests

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.documents import MAX_DEPTH, MAX_DOCUMENT, Reader, dump_json, load_json, load_yaml
+from fleet.documents import MAX_DEPTH, MAX_DOCUMENT, Reader, dump_json, line_of, load_json, load_yaml
 from fleet.errors import Code, FleetError
 from tests.fakes.refusals import refusal
 
@@ -256,3 +256,11 @@ def test_an_unknown_key_never_hides_another_fault():
     with pytest.raises(FleetError) as caught, reader({"unknown": 1}) as top:
         top.text("missing")
     assert caught.value.detail["place"] == "a.yaml: missing"
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [((), 1), (("a",), 1), (("b",), 2), (("b", 1), 4), (("b", 1, "c"), 4), (("b", 9), 2), (("b", "c"), 2), (("x",), 1)],
+)
+def test_places_are_found_by_line(path, line):
+    assert line_of(b"a: 1\nb:\n  - x\n  - {c: 1}\n", *path) == line
