@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from fleet.model import DesiredState
     from fleet.signing import Signer
 
+SEEN, EVIDENCE = "seen.json", "evidence.json"
+"""Files in `witness/`."""
+
 EVIDENCE_SCHEMA = "fleet.evidence/v1"
 MAX_EVIDENCE = 4 * MAX_NOTE
 MAX_KEY = 4 * 1024
@@ -92,8 +95,8 @@ class Witness:
         clock: Clock,
     ) -> None:
         self._disk = disk
-        self._seen_path = data_dir / "witness" / "seen.json"
-        self._evidence_path = data_dir / "witness" / "evidence.json"
+        self._seen_path = data_dir / "witness" / SEEN
+        self._evidence_path = data_dir / "witness" / EVIDENCE
         self._key_path = data_dir / "keys" / "witness.pem"
         self._identity = identity
         self._log_vkey = log_vkey
@@ -176,7 +179,8 @@ class Witness:
         """Place the checkpoint of an order in what was seen of the log; see `fleet.sighting.place`.
 
         Raises:
-            FleetError: LOG_FORKED, also while there is evidence from before; PROOF_INVALID, TRUST_INVALID, STORAGE_FULL.
+            FleetError: LOG_FORKED, also while there is evidence from before; PROOF_INVALID, TRUST_INVALID,
+                STORAGE_FULL.
         """
         async with self._turn:
             self.check()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from edge_agent.agent import main
+from edge_agent.data_dir import lock_data_dir, prepare_data_dir
 from edge_agent.disk import LocalDisk
 from edge_agent.identity import Identity
 from edge_agent.journal import Journal
 from edge_agent.witness import Offered, Witness, read_evidence
 from fleet.certificates import open_witness
 from fleet.checkpoint import format_vkey, sign_checkpoint
-from fleet.errors import Code, FleetError
+from fleet.errors import CATALOG, Code, FleetError
 from fleet.merkle import consistency_proof, root
 from fleet.model import DesiredState
 from fleet.witnesses import open_cosignature
@@ -171,3 +174,25 @@ def test_what_was_seen_is_durable_before_it_is_signed() -> None:
     )
     again.load()
     assert again.seen == 4
+
+
+async def test_the_command_shows_what_was_seen_and_forgets_it_for_a_person(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["witness", "--data-dir", str(bench.folder)]
+    prepare_data_dir(bench.folder)
+    assert main(command) == CATALOG[Code.NOT_FOUND].exit_code
+    log = log_of(4)
+    await bench.witness.answer(offer(log, 0, 4))
+    assert main(command) == 0
+    assert capsys.readouterr().out == note(log, 4).decode()
+    assert main([*command, "--evidence"]) == CATALOG[Code.NOT_FOUND].exit_code
+    await bench.witness.answer(offer(log_of(4, b"x"), 4, 4))
+    capsys.readouterr()
+    assert main([*command, "--evidence"]) == 0
+    assert json.loads(capsys.readouterr().out)["shown"] == note(log_of(4, b"x"), 4).decode()
+    with lock_data_dir(bench.folder):
+        assert main([*command, "--forget"]) == CATALOG[Code.ALREADY_EXISTS].exit_code  # not under a node that runs
+    assert main([*command, "--forget"]) == 0
+    bench.start()
+    assert (bench.witness.seen, bench.witness.evidence) == (0, None)
