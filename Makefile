@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop demo-check test system sensors simulation model check format lint types imports protos protos-check components components-check \
+.PHONY: help setup demo demo-stop demo-check test system sensors tpm simulation model check format lint types imports protos protos-check components components-check \
         languages interop conformance fuzz soak coverage hammer bench lock clean
 
 help: ## this list
@@ -43,6 +43,9 @@ system: setup ## attacks, random power cuts and operators' stories against fleet
 
 sensors: setup ## sources behind an MQTT broker, against a real Mosquitto (installed from Debian, as root, where it is missing)
 	@$(BIN)/pytest tests/edge_agent/sensors tests/system/test_events.py -m slow
+
+tpm: setup ## keys that a security chip holds, against a software TPM (installed from Debian, as root, where it is missing)
+	@$(BIN)/pytest tests/edge_agent/test_tpm.py tests/system/test_tpm.py -m slow
 
 simulation: setup ## search for a run of a simulated fleet that breaks a law: make simulation EXAMPLES=5000
 	@SIMULATION_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/simulation -m slow

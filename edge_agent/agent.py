@@ -26,12 +26,14 @@ from edge_agent.config import Settings, load_settings
 from edge_agent.crashes import Crashes, CrashKeeper, engine_name
 from edge_agent.data_dir import lock_data_dir, prepare_data_dir
 from edge_agent.disk import LocalDisk, read_named, replace_file
+from edge_agent.evidence import evidence_text, forget, held_note
 from edge_agent.identity import Identity, IdentityStore, agent_version
 from edge_agent.importing import ImportServer, import_folder
 from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger
 from edge_agent.listing import check_listed
 from edge_agent.node import LocalNode
+from edge_agent.node_keys import open_keys
 from edge_agent.replaying import replay_files
 from edge_agent.runner.host import RunnerHost, RunnerPaths
 from edge_agent.secret_keeper import SecretKeeper
@@ -43,7 +45,7 @@ from edge_agent.timekeeper import Timekeeper
 from edge_agent.traffic import Inputs
 from edge_agent.triggers import HostTelemetry
 from edge_agent.trust_store import MAX_ROOT, TrustStore
-from edge_agent.vault import CACHE, FileVault
+from edge_agent.vault import CACHE
 from edge_agent.whoami import describe
 from edge_agent.witness import Witness
 from fleet.errors import Code, ExitCode, FleetError
@@ -55,9 +57,9 @@ if TYPE_CHECKING:
     from edge_agent.clock import Clock
     from edge_agent.disk import Disk
     from edge_agent.link.link import Link
+    from edge_agent.node_keys import NodeKeys
     from edge_agent.runtime import Runtime
     from edge_agent.sensors import Source
-    from edge_agent.vault import Vault
     from fleet.grants import Authority
     from fleet.model import AssignedAgent
     from fleet.signing import PublicKey
@@ -82,7 +84,7 @@ class Node:
         runtime: runs the agents; opened by the caller, closed by the caller.
         clock: time.
         rng: jitter.
-        vault: keeps the node's own keys; files of the data directory unless another is given.
+        keys: the node's; opened as the settings say unless given.
     """
 
     def __init__(
@@ -92,24 +94,22 @@ class Node:
         runtime: Runtime,
         clock: Clock,
         rng: random.Random,
-        vault: Vault | None = None,
+        keys: NodeKeys | None = None,
     ) -> None:
-        data, disk = settings.data_dir, LocalDisk()
+        data, disk, keys = settings.data_dir, LocalDisk(), keys or open_keys(settings)
         self._settings = settings
         self._identity = identity
         self._runtime = runtime
         self._random = rng
         self._ceiling = _read_ceiling(disk, data / "ceiling.yaml")
-        self._store = IdentityStore(disk, data)
+        self._store = keys.identity
         self._trust = TrustStore(disk, data / "trust", allow_dev_profile=settings.allow_dev_profile)
         self._blobs = Blobs(disk, data / "blobs", settings.max_blob_bytes)
         self.journal = Journal(identity.node, settings.log_lines_per_agent)
         self._clock = clock = Timekeeper(clock, self._trust, self.journal)
         crashes = Crashes(disk, data / "crashes")
         self._crashes = CrashKeeper(crashes, self.journal, clock, identity.node, engine_name())
-        self.secrets = SecretStore(
-            disk, data / "secrets", identity, vault or FileVault(data / "keys"), self._secret_keys
-        )
+        self.secrets = SecretStore(disk, data / "secrets", identity, keys.vault, self._secret_keys)
         sources = _read_sources(disk, data / "sensors.yaml")
         table = SensorTable(sources, clock, lambda kind, message: self.journal.event(clock.now(), "", kind, message))
         self._sensors = Sensors(sources, table, clock, rng)
@@ -256,7 +256,8 @@ async def run(settings: Settings) -> None:
     data, clock = settings.data_dir, SystemClock()
     prepare_data_dir(data)
     with lock_data_dir(data):
-        identity = IdentityStore(LocalDisk(), data).joined()
+        keys = open_keys(settings)
+        identity = keys.identity.joined()
         paths = RunnerPaths(
             data / "run" / "zygote.sock",
             data / "cache" / "compiled",
@@ -264,12 +265,11 @@ async def run(settings: Settings) -> None:
             data / HTTP_AUTHORITIES,
             settings.inference,
         )
-        vault = FileVault(data / "keys")
-        key = partial(vault.key, CACHE)
+        key = partial(keys.vault.key, CACHE)
         runtime = RunnerHost(paths, node=identity.node, clock=clock, cache_key=key)
         await runtime.open()
         try:
-            node = Node(settings, identity, runtime, clock, random.SystemRandom(), vault)
+            node = Node(settings, identity, runtime, clock, random.SystemRandom(), keys)
             runtime.unseal = node.secrets.unseal
             await _until_signal(node)
         finally:
@@ -306,7 +306,7 @@ async def join(settings: Settings, address: str, token: str, root: Path, labels:
     with lock_data_dir(settings.data_dir):
         disk = LocalDisk()
         replace_file(disk, settings.data_dir / "trust" / "root.json", pin)
-        return await enrol(IdentityStore(disk, settings.data_dir), address, parsed, labels, agent_version())
+        return await enrol(open_keys(settings).identity, address, parsed, labels, agent_version())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -331,6 +331,9 @@ def _parser() -> argparse.ArgumentParser:
     trusting = commands.add_parser("trust", help="what this node trusts").add_subparsers(dest="action", required=True)
     importing = trusting.add_parser("import", parents=[common], help="take in a release from a folder, without network")
     importing.add_argument("folder", type=Path, metavar="DIR", help="folder that `fleetctl trust export` wrote")
+    witnessing = commands.add_parser("witness", parents=[common], help="print the newest checkpoint that was verified")
+    witnessing.add_argument("--evidence", action="store_true", help="print the evidence against the log instead")
+    witnessing.add_argument("--forget", action="store_true", help="drop both, once a person has looked at them")
     replaying = commands.add_parser("replay", help="run a component again as a crash report says; prints JSON")
     replaying.add_argument("report", type=Path, metavar="REPORT.json", help="the report, as `fleetctl` saves it")
     replaying.add_argument("--component", type=Path, required=True, help="the component that it is about")
@@ -368,8 +371,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             identity = IdentityStore(LocalDisk(), settings.data_dir).joined()
             imported = asyncio.run(import_folder(settings, identity, options.folder.absolute(), SystemClock()))
             sys.stdout.write(imported.text + "\n")
+        elif options.command == "witness":
+            if options.forget:
+                forget(settings.data_dir)
+            else:
+                shown = evidence_text if options.evidence else held_note
+                sys.stdout.write(shown(settings.data_dir))
         elif options.command == "identity":
-            sys.stdout.write(describe(settings.data_dir, FileVault(settings.data_dir / "keys")))
+            sys.stdout.write(describe(open_keys(settings)))
         else:
             secret = options.token or read_named(options.token_file, MAX_TOKEN_FILE).decode("ascii", "replace")
             identity = asyncio.run(

@@ -6,6 +6,7 @@ Owns the names, units, defaults and bounds of everything that an operator may se
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -35,6 +36,9 @@ ENVIRONMENT_PREFIX = "EDGE_AGENT_"
 
 MAX_FILE = 64 * 1024
 
+_TCTI = re.compile(r"(device|tabrmd|swtpm|mssim)(:[!-~]{1,200})?")
+"""Kinds of chips and of ways to them; never a command, which the kind `cmd` would run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -55,6 +59,7 @@ class Settings:
         telemetry_poll_ms: shortest period of a telemetry trigger; faster ones are slowed down to it.
         volumes: folders of the node that agents may be granted as `node/NAME`, by name; only in the file, as
             `[volumes.NAME]` with `path` and, where agents may also write, `writable = true`.
+        tpm: security chip that holds the node's keys, as tpm2-tools name it (`device:/dev/tpmrm0`); empty: files do.
         inference_threads: of one inference; 0 for half of the processors, at most 4.
         inference_memory_bytes: what ONNX Runtime may hold in the runner of an application.
         inference_gpu: execution providers that serve the device `gpu`, as `edge_agent.inference` reads them.
@@ -75,6 +80,7 @@ class Settings:
     max_concurrent_admissions: int = 2
     telemetry_poll_ms: int = 100
     volumes: Mapping[str, VolumeFolder] = field(default_factory=lambda: MappingProxyType({}))
+    tpm: str = ""
     inference_threads: int = 0
     inference_memory_bytes: int = DEFAULT_MEMORY
     inference_gpu: str = GPU_PROVIDERS
@@ -187,13 +193,20 @@ def _set(settings: Settings, known: set[str], name: str, value: object, place: s
             raise FleetError(Code.CONFIG_INVALID, "expected true or false", place=place)
         return _replaced(settings, name, value)
     if isinstance(getattr(settings, name), str):
-        return _replaced(settings, name, _providers(value, place))
+        return _replaced(settings, name, _tcti(value, place) if name == "tpm" else _providers(value, place))
     if isinstance(value, bool) or not isinstance(value, int):
         raise FleetError(Code.CONFIG_INVALID, "expected a whole number", place=place)
     low, high = BOUNDS[name]
     if not low <= value <= high:
         raise FleetError(Code.CONFIG_INVALID, f"{value} is not between {low} and {high}", place=place)
     return _replaced(settings, name, value)
+
+
+def _tcti(value: object, place: str) -> str:
+    """How to reach a security chip (TCTI, as tpm2-tools take it); empty for none."""
+    if not isinstance(value, str) or (value and _TCTI.fullmatch(value) is None):
+        raise FleetError(Code.CONFIG_INVALID, 'expected for example "device:/dev/tpmrm0"', place=place)
+    return value
 
 
 def _providers(value: object, place: str) -> str:

@@ -68,6 +68,14 @@ class BoundKey(Protocol):
         ...
 
 
+class Chip(Protocol):
+    """What holds a bound key that cannot leave it."""
+
+    def bound_key(self) -> BoundKey:
+        """Return the key; made at the first use. Raises FleetError KEY_UNAVAILABLE."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who the node is and where its coordinator answers.
@@ -121,10 +129,12 @@ class IdentityStore:
     Args:
         disk: the file operations.
         data_dir: the node's data directory.
+        chip: holds the bound key in place of a file, where there is one.
     """
 
-    def __init__(self, disk: Disk, data_dir: Path) -> None:
+    def __init__(self, disk: Disk, data_dir: Path, chip: Chip | None = None) -> None:
         self._disk = disk
+        self._chip = chip
         self._node = data_dir / "node.json"
         self._bound = data_dir / "keys" / "bound.pem"
         self._tls = data_dir / "keys" / "tls.pem"
@@ -159,8 +169,10 @@ class IdentityStore:
         """Return the bound key; made and stored at the first use.
 
         Raises:
-            FleetError: CERTIFICATE_INVALID when the file holds something else.
+            FleetError: CERTIFICATE_INVALID when the file holds something else; KEY_UNAVAILABLE without its chip.
         """
+        if self._chip is not None:
+            return self._chip.bound_key()
         data = self._read(self._bound)
         if data is None:
             key = SigningKey(ed25519.Ed25519PrivateKey.generate())

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edge_agent.disk import LocalDisk
-from edge_agent.identity import IdentityStore
 from edge_agent.vault import SEALING
 from fleet.sealing import fingerprint, public_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from edge_agent.vault import Vault
+    from edge_agent.node_keys import NodeKeys
 
 
-def describe(data_dir: Path, vault: Vault) -> str:
+def describe(keys: NodeKeys) -> str:
     """Return the node's name and the fingerprints of its keys, a line each; needs no running node and no network.
 
     Raises:
         FleetError: CONFIG_INVALID when the machine has not joined; KEY_UNAVAILABLE.
     """
-    store = IdentityStore(LocalDisk(), data_dir)
-    identity = store.joined()
+    identity = keys.identity.joined()
     facts = {
         "node": identity.node,
         "fleet": identity.fleet,
         "epoch": str(identity.epoch),
-        "bound key": store.bound_key().key_id,
-        "sealing key": fingerprint(public_of(vault.key(SEALING))),
+        "bound key": keys.identity.bound_key().key_id,
+        "sealing key": fingerprint(public_of(keys.vault.key(SEALING))),
     }
     return "".join(f"{name:<12} {value}\n" for name, value in facts.items())
