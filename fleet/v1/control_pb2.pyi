@@ -457,6 +457,18 @@ class AgentOnNode(_message.Message):
     narrow: str
     def __init__(self, node: _Optional[str] = ..., agent: _Optional[_Union[_model_pb2.ObservedAgent, _Mapping]] = ..., desired: _Optional[bool] = ..., bundle: _Optional[str] = ..., grant_revision: _Optional[int] = ..., narrow: _Optional[str] = ...) -> None: ...
 
+class GetOrderRequest(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    def __init__(self, node: _Optional[str] = ...) -> None: ...
+
+class GetOrderReply(_message.Message):
+    __slots__ = ("order",)
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    order: _model_pb2.DesiredState
+    def __init__(self, order: _Optional[_Union[_model_pb2.DesiredState, _Mapping]] = ...) -> None: ...
+
 class ListAgentsRequest(_message.Message):
     __slots__ = ("application", "node")
     APPLICATION_FIELD_NUMBER: _ClassVar[int]

@@ -135,6 +135,11 @@ class ControlServiceStub:
                 request_serializer=fleet_dot_v1_dot_control__pb2.GetNodeRequest.SerializeToString,
                 response_deserializer=fleet_dot_v1_dot_control__pb2.Node.FromString,
                 _registered_method=True)
+        self.GetOrder = channel.unary_unary(
+                '/fleet.v1.ControlService/GetOrder',
+                request_serializer=fleet_dot_v1_dot_control__pb2.GetOrderRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.GetOrderReply.FromString,
+                _registered_method=True)
         self.ListAgents = channel.unary_unary(
                 '/fleet.v1.ControlService/ListAgents',
                 request_serializer=fleet_dot_v1_dot_control__pb2.ListAgentsRequest.SerializeToString,
@@ -389,6 +394,13 @@ class ControlServiceServicer:
 
     def GetNode(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetOrder(self, request, context):
+        """The newest order of a node, for a medium that is carried to it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -658,6 +670,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.GetNode,
                     request_deserializer=fleet_dot_v1_dot_control__pb2.GetNodeRequest.FromString,
                     response_serializer=fleet_dot_v1_dot_control__pb2.Node.SerializeToString,
+            ),
+            'GetOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOrder,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.GetOrderRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.GetOrderReply.SerializeToString,
             ),
             'ListAgents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAgents,
@@ -1330,6 +1347,33 @@ class ControlService:
             '/fleet.v1.ControlService/GetNode',
             fleet_dot_v1_dot_control__pb2.GetNodeRequest.SerializeToString,
             fleet_dot_v1_dot_control__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/GetOrder',
+            fleet_dot_v1_dot_control__pb2.GetOrderRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.GetOrderReply.FromString,
             options,
             channel_credentials,
             insecure,

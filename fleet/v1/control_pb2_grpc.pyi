@@ -55,6 +55,8 @@ class ControlServiceStub:
     ResetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.ChangeNodeRequest, _control_pb2.Node]
     ListNodes: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListNodesRequest, _control_pb2.ListNodesReply]
     GetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetNodeRequest, _control_pb2.Node]
+    GetOrder: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetOrderRequest, _control_pb2.GetOrderReply]
+    """The newest order of a node, for a medium that is carried to it."""
     ListAgents: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListAgentsRequest, _control_pb2.ListAgentsReply]
     GetAgent: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetAgentRequest, _control_pb2.GetAgentReply]
     ListGrants: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListGrantsRequest, _control_pb2.ListGrantsReply]
@@ -115,6 +117,8 @@ class ControlServiceAsyncStub(ControlServiceStub):
     ResetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.ChangeNodeRequest, _control_pb2.Node]  # type: ignore[assignment]
     ListNodes: _aio.UnaryUnaryMultiCallable[_control_pb2.ListNodesRequest, _control_pb2.ListNodesReply]  # type: ignore[assignment]
     GetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.GetNodeRequest, _control_pb2.Node]  # type: ignore[assignment]
+    GetOrder: _aio.UnaryUnaryMultiCallable[_control_pb2.GetOrderRequest, _control_pb2.GetOrderReply]  # type: ignore[assignment]
+    """The newest order of a node, for a medium that is carried to it."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_control_pb2.ListAgentsRequest, _control_pb2.ListAgentsReply]  # type: ignore[assignment]
     GetAgent: _aio.UnaryUnaryMultiCallable[_control_pb2.GetAgentRequest, _control_pb2.GetAgentReply]  # type: ignore[assignment]
     ListGrants: _aio.UnaryUnaryMultiCallable[_control_pb2.ListGrantsRequest, _control_pb2.ListGrantsReply]  # type: ignore[assignment]
@@ -292,6 +296,14 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.GetNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.Node, _abc.Awaitable[_control_pb2.Node]]: ...
+
+    @_abc_1.abstractmethod
+    def GetOrder(
+        self,
+        request: _control_pb2.GetOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.GetOrderReply, _abc.Awaitable[_control_pb2.GetOrderReply]]:
+        """The newest order of a node, for a medium that is carried to it."""
 
     @_abc_1.abstractmethod
     def ListAgents(

@@ -63,6 +63,7 @@ OPERATOR_RULES: Final[dict[str, frozenset[Role]]] = {
     "RevokeOperator": _ADMIN,
     "ListNodes": _ANY,
     "GetNode": _ANY,
+    "GetOrder": _ANY,
     "ListAgents": _ANY,
     "GetAgent": _ANY,
     "ListGrants": _ANY,

@@ -9,7 +9,7 @@ from fleet.errors import Code, FleetError
 from fleet.model import Phase, is_agent_name
 from fleet.times import to_ms
 from fleet.v1 import control_pb2
-from fleet.wire import to_pb_event, to_pb_log_line, to_pb_observed_agent
+from fleet.wire import to_pb_desired, to_pb_event, to_pb_log_line, to_pb_observed_agent
 from orchestrator.planner import matches
 from orchestrator.releases import bundle_of, grant_of
 from orchestrator.rpc.auth import principal_operator
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.nodes import NodeView
     from orchestrator.rpc.interceptor import Context
     from orchestrator.sessions import CommandAnswer
+    from orchestrator.witnessing import Order
 
 DEFAULT_DEADLINE_MS = 30_000
 MAX_DEADLINE_MS = 600_000
@@ -67,6 +68,17 @@ class OperatingDoor(Door):
     async def GetNode(self, request: control_pb2.GetNodeRequest, _: Context) -> control_pb2.Node:  # noqa: N802
         """Send one node."""
         return write_node(await self._run(self._services.nodes.get, request.name))
+
+    async def GetOrder(self, request: control_pb2.GetOrderRequest, _: Context) -> control_pb2.GetOrderReply:  # noqa: N802
+        """Send the newest order of a node, proven from the largest log that it is known to have cosigned."""
+        await self._run(self._services.nodes.get, request.node)
+        order = await self._run(self._order, request.node)
+        return control_pb2.GetOrderReply(order=None if order is None else to_pb_desired(order.state))
+
+    def _order(self, node: str) -> Order | None:
+        views = self._services.witnessing.standing().witnesses
+        seen = max((view.newest.size for view in views if view.node == node and view.newest is not None), default=0)
+        return self._services.witnessing.order(node, seen)
 
     async def ListAgents(self, request: control_pb2.ListAgentsRequest, _: Context) -> control_pb2.ListAgentsReply:  # noqa: N802
         """List agents, desired or observed, of an application or a node or all."""
