@@ -302,7 +302,6 @@ class ModelFleet:
         """A person looked at what a node holds against the log, and removes it."""
         self._tell(f"the evidence of {node} is removed")
         self.nodes[node].clear_evidence()
-        self.laws.forget(node)
 
     def keep_image(self, node: str) -> None:
         """Somebody copies a node's disk."""
