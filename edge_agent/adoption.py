@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from edge_agent.blobs import MAX_DOCUMENT
 from edge_agent.identity import agent_version
 from edge_agent.supervision import NOTHING, Accepted
 from edge_agent.trust_store import documents_of
@@ -22,6 +23,7 @@ from fleet.oci import digest_of
 from fleet.revocations import Kind
 from fleet.semver import parse_version
 from fleet.signing import PublicKey, verify_envelope
+from fleet.trust import MAX_TARGET
 from fleet.witnesses import NO_WITNESSES
 
 if TYPE_CHECKING:
@@ -246,7 +248,7 @@ class Adoption:
             if target.path in kept and digest_of(kept[target.path]) == target.digest:
                 documents[target.path] = kept[target.path]
                 continue
-            await self._stores.blobs.store(target.digest, remote.fetch_blob)
+            await self._stores.blobs.store(target.digest, remote.fetch_blob, target.length)
             documents[target.path] = self._stores.blobs.read(target.digest)
         return documents
 
@@ -271,24 +273,24 @@ class Adoption:
         needed: set[str] = set()
         for agent in (part for whole in agents for part in whole.parts):
             for digest in (agent.bundle.digest, agent.grant.digest):
-                await self._obtain(digest, remote, verify=verify)
+                await self._obtain(digest, MAX_TARGET, remote, verify=verify)
                 needed.add(digest)
             parts = await self._parts(agent.bundle.digest, remote)
-            for digest in sorted(parts):
-                await self._obtain(digest, remote, verify=verify)
-            needed |= parts
+            for digest, size in sorted(parts.items()):
+                await self._obtain(digest, size, remote, verify=verify)
+            needed |= parts.keys()
         return frozenset(needed)
 
-    async def _obtain(self, digest: str, remote: Remote, *, verify: bool) -> None:
+    async def _obtain(self, digest: str, max_bytes: int, remote: Remote, *, verify: bool) -> None:
         blobs = self._stores.blobs
         if verify:
             # A blob that is missing or does not match is removed by the check, and fetched by the next line.
             with suppress(FleetError):
                 await asyncio.to_thread(blobs.path, digest)
-        await blobs.store(digest, remote.fetch_blob)
+        await blobs.store(digest, remote.fetch_blob, max_bytes)
 
-    async def _parts(self, digest: str, remote: Remote) -> set[str]:
-        """Digests of everything below a bundle's index; fetches the documents that name them."""
+    async def _parts(self, digest: str, remote: Remote) -> dict[str, int]:
+        """Digests and sizes of everything below a bundle's index; fetches the documents that name them."""
         blobs = self._stores.blobs
         while True:
             try:
@@ -297,9 +299,9 @@ class Adoption:
                 lacking = str(error.detail.get("digest", ""))
                 if error.code not in (Code.BLOB_MISSING, Code.BLOB_CORRUPT) or not lacking:
                     raise
-                await blobs.store(lacking, remote.fetch_blob)
+                await blobs.store(lacking, remote.fetch_blob, MAX_DOCUMENT)
             else:
-                return {blob.digest for blob in bundle.blobs}
+                return {blob.digest: blob.size for blob in bundle.blobs}
 
     def _open(
         self, desired: DesiredState, adopted: Adopted, now: datetime, witnesses: WitnessPolicy = NO_WITNESSES

@@ -96,12 +96,16 @@ class Blobs:
             self._publish(name)
         return digest
 
-    async def store(self, digest: str, fetch: Callable[[str, int], AsyncIterator[tuple[bytes, int]]]) -> None:
+    async def store(
+        self, digest: str, fetch: Callable[[str, int], AsyncIterator[tuple[bytes, int]]], max_bytes: int | None = None
+    ) -> None:
         """Fetch a blob unless it is stored, from where the last try ended.
 
         Args:
             digest: what to fetch.
             fetch: asks a source for a digest from an offset; yields (data, size of the whole blob).
+            max_bytes: what was signed of its size, so that a source cannot fill the disk with what only turns out to
+                be something else at its end; None: the cap of the store.
 
         Raises:
             FleetError: DIGEST_MISMATCH when the finished bytes are wrong (they are removed), BLOB_MISSING when the
@@ -116,32 +120,37 @@ class Blobs:
         if not offset or hasher.hexdigest() != name:
             source = fetch(digest, offset)
             try:
-                await self._transfer(digest, offset, hasher, source)
+                await self._transfer(digest, offset, hasher, source, max_bytes)
             except FleetError as error:
                 # Nothing more comes after these bytes, so they are not the beginning of this blob, as after a power
                 # cut: it is fetched from its beginning. After a lost connection the next try goes on.
                 if self._disk.size(partial) == offset and error.code is not Code.UNAVAILABLE:
                     self._disk.remove(partial)
                     if offset:
-                        await self.store(digest, fetch)
+                        await self.store(digest, fetch, max_bytes)
                         return
                 raise
         if hasher.hexdigest() != name:
             self._disk.remove(partial)
             if offset:  # the beginning may be what a power cut left of it
-                await self.store(digest, fetch)
+                await self.store(digest, fetch, max_bytes)
                 return
             raise FleetError(Code.DIGEST_MISMATCH, f"what was fetched as {digest} is something else", digest=digest)
         await asyncio.to_thread(self._publish, name)
 
     async def _transfer(
-        self, digest: str, offset: int, hasher: hashlib._Hash, source: AsyncIterator[tuple[bytes, int]]
+        self,
+        digest: str,
+        offset: int,
+        hasher: hashlib._Hash,
+        source: AsyncIterator[tuple[bytes, int]],
+        max_bytes: int | None,
     ) -> None:
         partial = self._partial / _hex(digest)
         total: int | None = None
         async for data, size in source:
             total = size if total is None else total
-            self._check_size(digest, total)
+            self._check_size(digest, total, max_bytes)
             if size != total or offset + len(data) > total:
                 raise FleetError(Code.LIMIT_EXCEEDED, f"the source of {digest} sends more than it announced")
             self._disk.write(partial, data, offset)
@@ -167,9 +176,10 @@ class Blobs:
         self._disk.rename(partial, self._complete / name)
         self._disk.sync(self._complete)
 
-    def _check_size(self, digest: str, size: int) -> None:
-        if size > self._max:
-            raise FleetError(Code.LIMIT_EXCEEDED, f"blob {digest} has {size} bytes, the limit is {self._max}")
+    def _check_size(self, digest: str, size: int, max_bytes: int | None = None) -> None:
+        limit = self._max if max_bytes is None else min(self._max, max_bytes)
+        if size > limit:
+            raise FleetError(Code.LIMIT_EXCEEDED, f"blob {digest} has {size} bytes, the limit is {limit}")
 
     def _hash(self, path: Path) -> hashlib._Hash:
         hasher = hashlib.sha256()
