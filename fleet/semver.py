@@ -120,3 +120,12 @@ def parse_range(text: str, code: Code, place: str) -> VersionRange:
             raise FleetError(code, f"{stripped[:MAX_VERSION]!r} is not a comparator such as >=1.4", place=place)
         comparators.append((match["sign"], _version(match)))
     return VersionRange(",".join(part.strip(" ") for part in parts), tuple(comparators))
+
+
+def is_at_least(version: str, least: str) -> bool:
+    """Whether a version that somebody reports is as new as a valid one; a version that cannot be read is not."""
+    try:
+        reported = parse_version(version, Code.VALUE_INVALID, "version")
+    except FleetError:
+        return False
+    return reported.precedence >= parse_version(least, Code.VALUE_INVALID, "least").precedence

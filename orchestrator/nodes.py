@@ -16,6 +16,7 @@ from fleet.errors import Code, FleetError
 from fleet.keys import read_public_key
 from fleet.leaves import RECEIVED
 from fleet.model import Event, Phase
+from fleet.semver import is_at_least
 from fleet.times import to_ms
 from fleet.wire import decode_observed, encode_observed
 from orchestrator.audit import event_leaf
@@ -93,10 +94,18 @@ class NodeView:
     observed: ObservedState | None
     last_seen_ms: int
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What an operator should look at."""
-        return (self.row.warning,) if self.row.warning else ()
+    def warnings(self, least: str) -> tuple[str, ...]:
+        """What an operator should look at.
+
+        Args:
+            least: the smallest version of nodes that the fleet allows; empty for any.
+        """
+        version = self.row.agent_version
+        old = bool(least) and not is_at_least(version, least)
+        return (
+            *([self.row.warning] if self.row.warning else ()),
+            *([f"takes in nothing new: its version {version or '?'} is below {least}"] if old else ()),
+        )
 
     @property
     def healthy(self) -> int:

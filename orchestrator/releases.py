@@ -79,6 +79,7 @@ class Releases:
         self._root = root
         self._identity = identity
         self._clock = clock
+        self._least = (b"", "")
 
     def current(self) -> Release:
         """Return the release for choosing something new.
@@ -97,6 +98,15 @@ class Releases:
         """
         stored = self._files()
         return open_release(stored.files, root=self._root, now=from_ms(stored.adopted_ms), allow_dev=True)
+
+    def min_node_version(self) -> str:
+        """Return the smallest version of nodes that the adopted release allows; empty for any."""
+        stamp = self.files().get("timestamp.json", b"")
+        if stamp and self._least[0] != stamp:  # opened once for each release: whoever lists nodes asks
+            release = self.adopted()
+            trust = open_fleet_trust(release, self._document(release.target(TRUST_PATH), {}))
+            self._least = (stamp, trust.min_node_version)
+        return self._least[1]
 
     def files(self) -> Mapping[str, bytes]:
         """Return the metadata files, for publishers to continue from; empty before the first publish."""

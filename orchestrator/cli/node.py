@@ -283,7 +283,8 @@ def revoke(session: Session, name: str, reason: str) -> None:
 def reset(session: Session, name: str, reason: str) -> None:
     """Begin a new epoch of a node.
 
-    Its connections end at once; its old certificates, orders and copies are worthless. It gets its orders again when it has joined again.
+    Its connections end at once; its old certificates, orders and copies are worthless. It gets its orders again when it
+    has joined again.
     """
     with session.connect() as client:
         changed = client.call(client.stub.ResetNode, pb.ChangeNodeRequest(name=name, reason=reason))

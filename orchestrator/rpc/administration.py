@@ -101,7 +101,8 @@ class AdministrationDoor(Door):
         self, change: Callable[[str, str, str], None], request: control_pb2.ChangeNodeRequest
     ) -> control_pb2.Node:
         await self._run(change, request.name, request.reason, principal_operator().name)
-        return write_node(await self._run(self._services.nodes.get, request.name))
+        view = await self._run(self._services.nodes.get, request.name)
+        return write_node(view, await self._run(self._services.releases.min_node_version))
 
 
 def _write_operator(row: OperatorRow) -> control_pb2.Operator:

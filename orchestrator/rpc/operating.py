@@ -61,13 +61,15 @@ class OperatingDoor(Door):
     async def ListNodes(self, request: control_pb2.ListNodesRequest, _: Context) -> control_pb2.ListNodesReply:  # noqa: N802
         """List the nodes that have all of some labels."""
         views = await self._run(self._services.nodes.list)
+        least = await self._run(self._services.releases.min_node_version)
         return control_pb2.ListNodesReply(
-            nodes=[write_node(view) for view in views if matches(view.row.labels, request.labels)]
+            nodes=[write_node(view, least) for view in views if matches(view.row.labels, request.labels)]
         )
 
     async def GetNode(self, request: control_pb2.GetNodeRequest, _: Context) -> control_pb2.Node:  # noqa: N802
         """Send one node."""
-        return write_node(await self._run(self._services.nodes.get, request.name))
+        view = await self._run(self._services.nodes.get, request.name)
+        return write_node(view, await self._run(self._services.releases.min_node_version))
 
     async def GetOrder(self, request: control_pb2.GetOrderRequest, _: Context) -> control_pb2.GetOrderReply:  # noqa: N802
         """Send the newest order of a node, proven from the largest log that it is known to have cosigned."""
@@ -195,7 +197,7 @@ class OperatingDoor(Door):
         raise FleetError(Code.AGENT_NOT_RUNNING, f"{agent} runs on no online node", agent=agent)
 
 
-def write_node(view: NodeView) -> control_pb2.Node:
+def write_node(view: NodeView, least: str) -> control_pb2.Node:
     """Write a node as operators see it."""
     observed = view.observed
     return control_pb2.Node(
@@ -212,7 +214,7 @@ def write_node(view: NodeView) -> control_pb2.Node:
         healthy=view.healthy,
         certificate_expires_ms=view.row.certificate_expires_ms,
         locked=view.row.locked,
-        warnings=view.warnings,
+        warnings=view.warnings(least),
     )
 
 

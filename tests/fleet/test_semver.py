@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import Code, FleetError
-from fleet.semver import parse_range, parse_version
+from fleet.semver import is_at_least, parse_range, parse_version
 from tests.fakes.refusals import refusal
 
 
@@ -110,3 +110,20 @@ def test_comparators_are_capped():
 def test_arbitrary_text_raises_nothing_else(text):
     refusal(lambda: version(text))
     refusal(lambda: parse_range(text, Code.GRANT_INVALID, "here"))
+
+
+@pytest.mark.parametrize(
+    ("version", "least", "expected"),
+    [
+        ("1.2.3", "1.2.3", True),
+        ("1.10.0", "1.9.0", True),
+        ("1.2.3-rc.1", "1.2.3", False),
+        ("1.2.2", "1.2.3", False),
+        ("", "0.0.1", False),
+        ("newest", "0.0.1", False),
+    ],
+)
+def test_a_reported_version_is_compared_and_an_unreadable_one_is_too_old(
+    version: str, least: str, expected: bool
+) -> None:
+    assert is_at_least(version, least) is expected

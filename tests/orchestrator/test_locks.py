@@ -7,11 +7,14 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from grpc import aio
 
 from fleet.errors import Code
+from fleet.targets import TRUST_PATH
+from fleet.trust import encode_fleet_trust
 from fleet.v1 import control_pb2, node_pb2, node_pb2_grpc
 from orchestrator.principals import Role
 from orchestrator.server import Coordinator
@@ -263,4 +266,17 @@ async def test_a_node_that_fetches_is_cut_off_too(
         await call.read()  # begun, and then not read any further
         await change(operator, "Lock")
         assert await code_of(drain(call)) == Code.NODE_LOCKED
+    await node.close()
+
+
+async def test_a_node_below_the_least_version_is_shown_as_such(
+    fleet: FleetFixture, coordinator: Coordinator, operator: Operator
+) -> None:
+    node = await joined(fleet, coordinator, operator)  # its release is 1.2.3
+    for least, expected in (("1.2.3", []), ("1.3.0", ["takes in nothing new: its version 1.2.3 is below 1.3.0"])):
+        fleet.document = encode_fleet_trust(replace(fleet.trust, min_node_version=least))
+        fleet.add(TRUST_PATH, fleet.document)
+        await operator.push()
+        listed = await operator.control.ListNodes(control_pb2.ListNodesRequest(), timeout=CALL_S)
+        assert [list(found.warnings) for found in listed.nodes] == [expected]
     await node.close()
