@@ -11,15 +11,17 @@ the chip ties keys to a machine, not to what the machine has booted.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import secrets
 import shutil
 import subprocess
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from edge_agent.disk import LocalDisk, replace_file
 from edge_agent.vault import KEY_BYTES
@@ -130,6 +132,11 @@ class Tpm:
             raise _unavailable(f"{arguments[0]}: {lines[-1][:300] if lines else done.returncode}")
         return done.stdout
 
+    def lock_file(self) -> BinaryIO:
+        """Open the file over which users of the chip take turns."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return (self._folder / "tpm.lock").open("wb")
+
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.tpm"
 
@@ -177,23 +184,27 @@ class TpmBoundKey:
 
 
 class _Session:
-    """A few commands in a row over one storage key; what they load into the chip is taken out of it at the end."""
+    """A few commands in a row over one storage key; what they load into the chip is taken out of it at the end.
+
+    One at a time, in all processes that share the key folder: a chip has room for three objects, and without a resource
+    manager between takes one user at a time.
+    """
 
     def __init__(self, tpm: Tpm) -> None:
         self._tpm = tpm
-        self._scratch = TemporaryDirectory(prefix="fleet-tpm-")
+        self._held = ExitStack()
 
     def __enter__(self) -> Self:
-        self._folder = Path(self._scratch.__enter__())
-        try:
+        with ExitStack() as held:
+            lock = held.enter_context(self._tpm.lock_file())
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._folder = Path(held.enter_context(TemporaryDirectory(prefix="fleet-tpm-")))
             self._run("tpm2_createprimary", "-Q", "-C", "o", "-G", "ecc", "-c", "parent.ctx")
-        except FleetError:
-            self._scratch.cleanup()
-            raise
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._scratch.cleanup()
+        self._held.close()
 
     def seal(self, data: bytes) -> _Wrapped:
         """Seal bytes to the chip."""

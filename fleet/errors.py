@@ -211,7 +211,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.PORT_UNAVAILABLE: _row("UNAVAILABLE", _E.ERROR, "A port that the agent is granted cannot be opened.", "End what listens there (`ss -ltnp` on the node), or grant another port.", retryable=True),
     Code.DEVICE_UNAVAILABLE: _row("FAILED_PRECONDITION", _E.ERROR, "The node has no such device for models.", "Grant another device, or see `inference_gpu`, `inference_tpu` and `inference_cpu_fallback` in the node's settings."),
     Code.VOLUME_UNAVAILABLE: _row("UNAVAILABLE", _E.ERROR, "A volume that the agent is granted is not there.", "Declare it under `[volumes.NAME]` in the node's agent.toml and start edge-agent again, or grant another one.", retryable=True),
-    Code.KEY_UNAVAILABLE: _row("UNAVAILABLE", _E.ERROR, "A key of the node cannot be used.", "Check the security chip (`tpm2_getcap properties-fixed`); a node whose chip was replaced joins again with a new token."),
+    Code.KEY_UNAVAILABLE: _row("UNAVAILABLE", _E.ERROR, "A key of the node cannot be used.", "Check the security chip (`tpm2_getcap properties-fixed`); a node whose chip was replaced joins again with a new token.", retryable=True),
     Code.INTERNAL: _row("INTERNAL", _E.ERROR, "Something went wrong inside.", "See the log of the process under the request id."),
 }
 # fmt: on

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,10 +101,20 @@ def test_a_node_with_a_chip_keeps_no_key_in_the_open(chip: SoftwareTpm, tmp_path
     keys = open_keys(Settings(tmp_path / "node", tpm=chip.tcti))
     key = keys.identity.bound_key()
     assert keys.vault.key("cache") == open_keys(Settings(tmp_path / "node", tpm=chip.tcti)).vault.key("cache")
-    assert {path.name for path in (tmp_path / "node" / "keys").iterdir()} == {"bound.tpm", "cache.tpm"}
+    assert {path.name for path in (tmp_path / "node" / "keys").iterdir()} == {"bound.tpm", "cache.tpm", "tpm.lock"}
     assert len(key.public.raw) > 32
     refused = code_of(open_keys, Settings(tmp_path / "node"))
     assert refused is Code.CONFIG_INVALID, "without the setting, the node would make itself another identity"
+
+
+@pytest.mark.slow
+@pytest.mark.system
+def test_users_of_the_chip_take_turns(chip: SoftwareTpm, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    Tpm(chip.tcti, keys).key("sealing")
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda _: Tpm(chip.tcti, keys).key("sealing"), range(8)))
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("spoiled", [b"", b"{}", b'{"schema":"fleet.tpm-key/v2"}', b"\xff"])
