@@ -5,6 +5,7 @@ Owns: the layout of the folder::
     DIR/metadata/NAME            TUF metadata under its file names
     DIR/documents/PATH           the documents that it lists, under their target paths
     DIR/blobs/sha256/HEX         everything below the bundles: indexes, manifests, components, models
+    DIR/desired/NODE.json        the order of a node, where one is asked for
 
 Nothing on a medium is believed: whoever reads it verifies it from the pinned root, as if a stranger had sent it.
 """
@@ -17,11 +18,14 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.bundle import open_bundle
+from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
 from fleet.oci import digest_of
 from fleet.release import BEFORE_EXPIRY
+from fleet.signing import encode_base64
 from fleet.trust import MAX_TARGET, open_release
 from fleet.v1 import control_pb2 as pb
+from orchestrator.cli.session import NODE_NAME
 from orchestrator.cli.trust import TrustDirectory, fetch_document, publish, synchronise
 from orchestrator.files import read_bounded, read_named
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.client import Client
     from orchestrator.cli.session import Session
 
+DESIRED_SCHEMA = "fleet.desired/v1"
 MAX_FILES = 1_024
 MAX_METADATA = 1024 * 1024
 MAX_BLOB = 2 * 1024**3
@@ -39,8 +44,9 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.command("export")
 @click.argument("folder", type=FOLDER, metavar="DIR")
 @click.option("--blobs/--no-blobs", default=True, show_default=True, help="Also what the bundles consist of.")
+@click.option("--node", "nodes", multiple=True, type=NODE_NAME, help="Also the order of this node; may be repeated.")
 @click.pass_obj
-def export_media(session: Session, folder: Path, blobs: bool) -> None:  # noqa: FBT001 - click's own convention
+def export_media(session: Session, folder: Path, blobs: bool, nodes: tuple[str, ...]) -> None:  # noqa: FBT001
     """Write the newest release into a folder.
 
     With its documents and its bundles, for nodes, approvers and publishers without a network. What is there already and
@@ -54,6 +60,8 @@ def export_media(session: Session, folder: Path, blobs: bool) -> None:  # noqa: 
             target.write(f"documents/{path}", fetch_document(directory, client, release, path))
         if blobs:
             written = sum(_export_bundle(target, client, release, path.path) for path in release.targets("bundles/"))
+        for name in nodes:
+            target.write(f"desired/{name}.json", _order_of(client, name))
         for name, data in release.files.items():  # last: a medium that was pulled out early has no new release on it
             target.write(f"metadata/{name}", data)
     for file in (folder / "metadata").glob("*.json"):
@@ -64,6 +72,31 @@ def export_media(session: Session, folder: Path, blobs: bool) -> None:  # noqa: 
         session.output.value({"folder": str(folder), **summary})
     else:
         session.output.note(f"{folder}: {', '.join(f'{count} {what}' for what, count in summary.items())}.")
+
+
+def _order_of(client: Client, node: str) -> bytes:
+    """Return the order of a node as a node reads it from a medium.
+
+    Raises:
+        FleetError: NOT_FOUND when there is none that could be carried.
+    """
+    reply = client.call(client.stub.GetOrder, pb.GetOrderRequest(node=node))
+    if not reply.HasField("order"):
+        raise FleetError(
+            Code.NOT_FOUND,
+            f"there is no order for {node}, or its checkpoint waits for witnesses",
+            node=node,
+            remedy="Deploy something to it first; see `fleetctl audit witnesses`.",
+        )
+    return dump_json(
+        {
+            "schema": DESIRED_SCHEMA,
+            "assignment": encode_base64(reply.order.assignment),
+            "proof": encode_base64(reply.order.proof),
+            "base": reply.order.base,
+            "consistency": [encode_base64(part) for part in reply.order.consistency],
+        }
+    )
 
 
 def _export_bundle(target: TrustDirectory, client: Client, release: Release, path: str) -> int:
