@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from fleet.v1 import model_pb2 as fleet_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66leet/v1/node.proto\x12\x08\x66leet.v1\x1a\x14\x66leet/v1/model.proto\"\xbf\x02\n\x0bNodeMessage\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.fleet.v1.HelloH\x00\x12+\n\x08observed\x18\x02 \x01(\x0b\x32\x17.fleet.v1.ObservedStateH\x00\x12\x11\n\x07receipt\x18\x03 \x01(\x0cH\x00\x12&\n\x06\x65vents\x18\x04 \x01(\x0b\x32\x14.fleet.v1.EventBatchH\x00\x12\"\n\x04logs\x18\x05 \x01(\x0b\x32\x12.fleet.v1.LogBatchH\x00\x12)\n\x06result\x18\x06 \x01(\x0b\x32\x17.fleet.v1.CommandResultH\x00\x12$\n\x07witness\x18\x07 \x01(\x0b\x32\x11.fleet.v1.WitnessH\x00\x12&\n\x08\x63osigned\x18\x08 \x01(\x0b\x32\x12.fleet.v1.CosignedH\x00\x42\t\n\x07message\"\xfd\x01\n\x05Hello\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x1b\n\x13\x61\x63\x63\x65pted_generation\x18\x04 \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_digest\x18\x05 \x01(\t\x12)\n\x08observed\x18\x06 \x01(\x0b\x32\x17.fleet.v1.ObservedState\x12\x14\n\x0croot_version\x18\x07 \x01(\x04\x12\x17\n\x0frelease_version\x18\x08 \x01(\x04\x12\x11\n\tseen_size\x18\t \x01(\x04\x12\x13\n\x0bsealing_key\x18\n \x01(\x0c\"1\n\x07Witness\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tseen_size\x18\x02 \x01(\x04\"M\n\x08\x43osigned\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04line\x18\x02 \x01(\t\x12\x11\n\tseen_size\x18\x03 \x01(\x04\x12\x12\n\nerror_code\x18\x04 \x01(\t\"-\n\nEventBatch\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.fleet.v1.Event\",\n\x08LogBatch\x12 \n\x05lines\x18\x01 \x03(\x0b\x32\x11.fleet.v1.LogLine\"\xb3\x01\n\rCommandResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\x12\n\nerror_code\x18\x03 \x01(\t\x12\x15\n\rerror_message\x18\x04 \x01(\t\x12\x14\n\x0c\x65rror_remedy\x18\x05 \x01(\t\x12\x11\n\tdelivered\x18\x06 \x01(\r\x12 \n\x07\x63rashes\x18\x07 \x03(\x0b\x32\x0f.fleet.v1.Crash\x12\x10\n\x08\x64ocument\x18\x08 \x01(\x0c\"\xc3\x02\n\x12\x43oordinatorMessage\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.fleet.v1.WelcomeH\x00\x12)\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x16.fleet.v1.DesiredStateH\x00\x12$\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x11.fleet.v1.CommandH\x00\x12#\n\x07go_away\x18\x04 \x01(\x0b\x32\x10.fleet.v1.GoAwayH\x00\x12)\n\x04logs\x18\x05 \x01(\x0b\x32\x19.fleet.v1.LogSubscriptionH\x00\x12/\n\ncheckpoint\x18\x06 \x01(\x0b\x32\x19.fleet.v1.CheckpointOfferH\x00\x12*\n\x07secrets\x18\x07 \x01(\x0b\x32\x17.fleet.v1.SealedSecretsH\x00\x42\t\n\x07message\"F\n\x0f\x43heckpointOffer\x12\x0c\n\x04note\x18\x01 \x01(\x0c\x12\x10\n\x08old_size\x18\x02 \x01(\x04\x12\x13\n\x0b\x63onsistency\x18\x03 \x03(\x0c\"\"\n\rSealedSecrets\x12\x11\n\tenvelopes\x18\x01 \x03(\x0c\"5\n\x07Welcome\x12\x1a\n\x12report_interval_ms\x18\x01 \x01(\r\x12\x0e\n\x06now_ms\x18\x02 \x01(\x03\"0\n\x06GoAway\x12\x16\n\x0eretry_after_ms\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\"\n\x0fLogSubscription\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\"\x9c\x01\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x1e\n\x04\x63\x61ll\x18\x03 \x01(\x0b\x32\x0e.fleet.v1.CallH\x00\x12\x1e\n\x04send\x18\x04 \x01(\x0b\x32\x0e.fleet.v1.SendH\x00\x12(\n\x07\x63rashes\x18\x05 \x01(\x0b\x32\x15.fleet.v1.FindCrashesH\x00\x42\x06\n\x04what\"(\n\x0b\x46indCrashes\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\")\n\x04\x43\x61ll\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x12\n\ninvocation\x18\x02 \x01(\t\"\'\n\x04Send\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x10\n\x08payloads\x18\x02 \x03(\t\"2\n\x10\x46\x65tchBlobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"(\n\tBlobChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05total\x18\x02 \x01(\x04\"/\n\x11\x46\x65tchTrustRequest\x12\x1a\n\x12known_root_version\x18\x01 \x01(\x04\"p\n\rTrustMetadata\x12\x31\n\x05\x66iles\x18\x01 \x03(\x0b\x32\".fleet.v1.TrustMetadata.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x32\xd5\x01\n\x0bNodeService\x12\x42\n\x07Session\x12\x15.fleet.v1.NodeMessage\x1a\x1c.fleet.v1.CoordinatorMessage(\x01\x30\x01\x12>\n\tFetchBlob\x12\x1a.fleet.v1.FetchBlobRequest\x1a\x13.fleet.v1.BlobChunk0\x01\x12\x42\n\nFetchTrust\x12\x1b.fleet.v1.FetchTrustRequest\x1a\x17.fleet.v1.TrustMetadatab\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66leet/v1/node.proto\x12\x08\x66leet.v1\x1a\x14\x66leet/v1/model.proto\"\xbf\x02\n\x0bNodeMessage\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.fleet.v1.HelloH\x00\x12+\n\x08observed\x18\x02 \x01(\x0b\x32\x17.fleet.v1.ObservedStateH\x00\x12\x11\n\x07receipt\x18\x03 \x01(\x0cH\x00\x12&\n\x06\x65vents\x18\x04 \x01(\x0b\x32\x14.fleet.v1.EventBatchH\x00\x12\"\n\x04logs\x18\x05 \x01(\x0b\x32\x12.fleet.v1.LogBatchH\x00\x12)\n\x06result\x18\x06 \x01(\x0b\x32\x17.fleet.v1.CommandResultH\x00\x12$\n\x07witness\x18\x07 \x01(\x0b\x32\x11.fleet.v1.WitnessH\x00\x12&\n\x08\x63osigned\x18\x08 \x01(\x0b\x32\x12.fleet.v1.CosignedH\x00\x42\t\n\x07message\"\xfd\x01\n\x05Hello\x12\x0f\n\x07\x62oot_id\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12\x1b\n\x13\x61\x63\x63\x65pted_generation\x18\x04 \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_digest\x18\x05 \x01(\t\x12)\n\x08observed\x18\x06 \x01(\x0b\x32\x17.fleet.v1.ObservedState\x12\x14\n\x0croot_version\x18\x07 \x01(\x04\x12\x17\n\x0frelease_version\x18\x08 \x01(\x04\x12\x11\n\tseen_size\x18\t \x01(\x04\x12\x13\n\x0bsealing_key\x18\n \x01(\x0c\"1\n\x07Witness\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tseen_size\x18\x02 \x01(\x04\"M\n\x08\x43osigned\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04line\x18\x02 \x01(\t\x12\x11\n\tseen_size\x18\x03 \x01(\x04\x12\x12\n\nerror_code\x18\x04 \x01(\t\"-\n\nEventBatch\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.fleet.v1.Event\",\n\x08LogBatch\x12 \n\x05lines\x18\x01 \x03(\x0b\x32\x11.fleet.v1.LogLine\"\xb3\x01\n\rCommandResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\t\x12\x12\n\nerror_code\x18\x03 \x01(\t\x12\x15\n\rerror_message\x18\x04 \x01(\t\x12\x14\n\x0c\x65rror_remedy\x18\x05 \x01(\t\x12\x11\n\tdelivered\x18\x06 \x01(\r\x12 \n\x07\x63rashes\x18\x07 \x03(\x0b\x32\x0f.fleet.v1.Crash\x12\x10\n\x08\x64ocument\x18\x08 \x01(\x0c\"\xed\x02\n\x12\x43oordinatorMessage\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.fleet.v1.WelcomeH\x00\x12)\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x16.fleet.v1.DesiredStateH\x00\x12$\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x11.fleet.v1.CommandH\x00\x12#\n\x07go_away\x18\x04 \x01(\x0b\x32\x10.fleet.v1.GoAwayH\x00\x12)\n\x04logs\x18\x05 \x01(\x0b\x32\x19.fleet.v1.LogSubscriptionH\x00\x12/\n\ncheckpoint\x18\x06 \x01(\x0b\x32\x19.fleet.v1.CheckpointOfferH\x00\x12*\n\x07secrets\x18\x07 \x01(\x0b\x32\x17.fleet.v1.SealedSecretsH\x00\x12(\n\x07release\x18\x08 \x01(\x0b\x32\x15.fleet.v1.ReleaseNewsH\x00\x42\t\n\x07message\"\r\n\x0bReleaseNews\"F\n\x0f\x43heckpointOffer\x12\x0c\n\x04note\x18\x01 \x01(\x0c\x12\x10\n\x08old_size\x18\x02 \x01(\x04\x12\x13\n\x0b\x63onsistency\x18\x03 \x03(\x0c\"\"\n\rSealedSecrets\x12\x11\n\tenvelopes\x18\x01 \x03(\x0c\"5\n\x07Welcome\x12\x1a\n\x12report_interval_ms\x18\x01 \x01(\r\x12\x0e\n\x06now_ms\x18\x02 \x01(\x03\"0\n\x06GoAway\x12\x16\n\x0eretry_after_ms\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\"\n\x0fLogSubscription\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\"\x9c\x01\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\x12\x1e\n\x04\x63\x61ll\x18\x03 \x01(\x0b\x32\x0e.fleet.v1.CallH\x00\x12\x1e\n\x04send\x18\x04 \x01(\x0b\x32\x0e.fleet.v1.SendH\x00\x12(\n\x07\x63rashes\x18\x05 \x01(\x0b\x32\x15.fleet.v1.FindCrashesH\x00\x42\x06\n\x04what\"(\n\x0b\x46indCrashes\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\")\n\x04\x43\x61ll\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x12\n\ninvocation\x18\x02 \x01(\t\"\'\n\x04Send\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x10\n\x08payloads\x18\x02 \x03(\t\"2\n\x10\x46\x65tchBlobRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"(\n\tBlobChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05total\x18\x02 \x01(\x04\"/\n\x11\x46\x65tchTrustRequest\x12\x1a\n\x12known_root_version\x18\x01 \x01(\x04\"p\n\rTrustMetadata\x12\x31\n\x05\x66iles\x18\x01 \x03(\x0b\x32\".fleet.v1.TrustMetadata.FilesEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x32\xd5\x01\n\x0bNodeService\x12\x42\n\x07Session\x12\x15.fleet.v1.NodeMessage\x1a\x1c.fleet.v1.CoordinatorMessage(\x01\x30\x01\x12>\n\tFetchBlob\x12\x1a.fleet.v1.FetchBlobRequest\x1a\x13.fleet.v1.BlobChunk0\x01\x12\x42\n\nFetchTrust\x12\x1b.fleet.v1.FetchTrustRequest\x1a\x17.fleet.v1.TrustMetadatab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,35 +49,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMMANDRESULT']._serialized_start=857
   _globals['_COMMANDRESULT']._serialized_end=1036
   _globals['_COORDINATORMESSAGE']._serialized_start=1039
-  _globals['_COORDINATORMESSAGE']._serialized_end=1362
-  _globals['_CHECKPOINTOFFER']._serialized_start=1364
-  _globals['_CHECKPOINTOFFER']._serialized_end=1434
-  _globals['_SEALEDSECRETS']._serialized_start=1436
-  _globals['_SEALEDSECRETS']._serialized_end=1470
-  _globals['_WELCOME']._serialized_start=1472
-  _globals['_WELCOME']._serialized_end=1525
-  _globals['_GOAWAY']._serialized_start=1527
-  _globals['_GOAWAY']._serialized_end=1575
-  _globals['_LOGSUBSCRIPTION']._serialized_start=1577
-  _globals['_LOGSUBSCRIPTION']._serialized_end=1611
-  _globals['_COMMAND']._serialized_start=1614
-  _globals['_COMMAND']._serialized_end=1770
-  _globals['_FINDCRASHES']._serialized_start=1772
-  _globals['_FINDCRASHES']._serialized_end=1812
-  _globals['_CALL']._serialized_start=1814
-  _globals['_CALL']._serialized_end=1855
-  _globals['_SEND']._serialized_start=1857
-  _globals['_SEND']._serialized_end=1896
-  _globals['_FETCHBLOBREQUEST']._serialized_start=1898
-  _globals['_FETCHBLOBREQUEST']._serialized_end=1948
-  _globals['_BLOBCHUNK']._serialized_start=1950
-  _globals['_BLOBCHUNK']._serialized_end=1990
-  _globals['_FETCHTRUSTREQUEST']._serialized_start=1992
-  _globals['_FETCHTRUSTREQUEST']._serialized_end=2039
-  _globals['_TRUSTMETADATA']._serialized_start=2041
-  _globals['_TRUSTMETADATA']._serialized_end=2153
-  _globals['_TRUSTMETADATA_FILESENTRY']._serialized_start=2109
-  _globals['_TRUSTMETADATA_FILESENTRY']._serialized_end=2153
-  _globals['_NODESERVICE']._serialized_start=2156
-  _globals['_NODESERVICE']._serialized_end=2369
+  _globals['_COORDINATORMESSAGE']._serialized_end=1404
+  _globals['_RELEASENEWS']._serialized_start=1406
+  _globals['_RELEASENEWS']._serialized_end=1419
+  _globals['_CHECKPOINTOFFER']._serialized_start=1421
+  _globals['_CHECKPOINTOFFER']._serialized_end=1491
+  _globals['_SEALEDSECRETS']._serialized_start=1493
+  _globals['_SEALEDSECRETS']._serialized_end=1527
+  _globals['_WELCOME']._serialized_start=1529
+  _globals['_WELCOME']._serialized_end=1582
+  _globals['_GOAWAY']._serialized_start=1584
+  _globals['_GOAWAY']._serialized_end=1632
+  _globals['_LOGSUBSCRIPTION']._serialized_start=1634
+  _globals['_LOGSUBSCRIPTION']._serialized_end=1668
+  _globals['_COMMAND']._serialized_start=1671
+  _globals['_COMMAND']._serialized_end=1827
+  _globals['_FINDCRASHES']._serialized_start=1829
+  _globals['_FINDCRASHES']._serialized_end=1869
+  _globals['_CALL']._serialized_start=1871
+  _globals['_CALL']._serialized_end=1912
+  _globals['_SEND']._serialized_start=1914
+  _globals['_SEND']._serialized_end=1953
+  _globals['_FETCHBLOBREQUEST']._serialized_start=1955
+  _globals['_FETCHBLOBREQUEST']._serialized_end=2005
+  _globals['_BLOBCHUNK']._serialized_start=2007
+  _globals['_BLOBCHUNK']._serialized_end=2047
+  _globals['_FETCHTRUSTREQUEST']._serialized_start=2049
+  _globals['_FETCHTRUSTREQUEST']._serialized_end=2096
+  _globals['_TRUSTMETADATA']._serialized_start=2098
+  _globals['_TRUSTMETADATA']._serialized_end=2210
+  _globals['_TRUSTMETADATA_FILESENTRY']._serialized_start=2166
+  _globals['_TRUSTMETADATA_FILESENTRY']._serialized_end=2210
+  _globals['_NODESERVICE']._serialized_start=2213
+  _globals['_NODESERVICE']._serialized_end=2426
 # @@protoc_insertion_point(module_scope)

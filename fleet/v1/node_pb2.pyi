@@ -104,7 +104,7 @@ class CommandResult(_message.Message):
     def __init__(self, id: _Optional[str] = ..., output: _Optional[str] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., error_remedy: _Optional[str] = ..., delivered: _Optional[int] = ..., crashes: _Optional[_Iterable[_Union[_model_pb2.Crash, _Mapping]]] = ..., document: _Optional[bytes] = ...) -> None: ...
 
 class CoordinatorMessage(_message.Message):
-    __slots__ = ("welcome", "desired", "command", "go_away", "logs", "checkpoint", "secrets")
+    __slots__ = ("welcome", "desired", "command", "go_away", "logs", "checkpoint", "secrets", "release")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +112,7 @@ class CoordinatorMessage(_message.Message):
     LOGS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     SECRETS_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     desired: _model_pb2.DesiredState
     command: Command
@@ -119,7 +120,12 @@ class CoordinatorMessage(_message.Message):
     logs: LogSubscription
     checkpoint: CheckpointOffer
     secrets: SealedSecrets
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., desired: _Optional[_Union[_model_pb2.DesiredState, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., logs: _Optional[_Union[LogSubscription, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointOffer, _Mapping]] = ..., secrets: _Optional[_Union[SealedSecrets, _Mapping]] = ...) -> None: ...
+    release: ReleaseNews
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., desired: _Optional[_Union[_model_pb2.DesiredState, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., logs: _Optional[_Union[LogSubscription, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointOffer, _Mapping]] = ..., secrets: _Optional[_Union[SealedSecrets, _Mapping]] = ..., release: _Optional[_Union[ReleaseNews, _Mapping]] = ...) -> None: ...
+
+class ReleaseNews(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class CheckpointOffer(_message.Message):
     __slots__ = ("note", "old_size", "consistency")
