@@ -151,6 +151,15 @@ TOPICS = (
         "costs to cross into the guest and back.",
         "`onnxruntime` called directly",
     ),
+    Topic(
+        "audit",
+        "bench.audit",
+        "Audit log",
+        "A log of a million leaves of about 400 bytes on disk: appending in batches, proofs, and a check of the whole, "
+        "streamed from the store: every leaf parsed, projections and root rebuilt.",
+        "SHA-256 over the same bytes, for the check read from the same store",
+        limit_s=1_200.0,
+    ),
 )
 
 BY_GUEST = ", by a guest"

@@ -30,10 +30,15 @@ def log_size(connection: sa.Connection) -> int:
     return 0 if last is None else int(last) + 1
 
 
+_HASH = sa.select(audit_node.c.hash).where(
+    audit_node.c.level == sa.bindparam("level"), audit_node.c.position == sa.bindparam("position")
+)
+"""Made once: a proof asks it dozens of times."""
+
+
 def read_hash(connection: sa.Connection, level: int, index: int) -> bytes:
     """Return a tree hash that exists."""
-    statement = sa.select(audit_node.c.hash).where(audit_node.c.level == level, audit_node.c.position == index)
-    value: bytes = connection.execute(statement).scalar_one()
+    value: bytes = connection.execute(_HASH, {"level": level, "position": index}).scalar_one()
     return value
 
 
