@@ -135,7 +135,7 @@ class Tpm:
     def lock_file(self) -> BinaryIO:
         """Open the file over which users of the chip take turns."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return (self._folder / "tpm.lock").open("wb")
+        return os.fdopen(os.open(self._folder / "tpm.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb")
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.tpm"
