@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-stop demo-check test system sensors tpm simulation model check format lint types imports protos protos-check components components-check \
-        languages interop conformance fuzz soak coverage hammer bench lock clean
+        languages threats interop conformance fuzz soak coverage hammer bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ protos-check: setup
 
 languages: setup ## the language matrix: build the agent of each language and run it (needs Node.js, Go and Rust, and their registries)
 	@$(BIN)/pytest tests/languages -m slow
+
+threats: setup ## every test that docs/threats.md names: the 33 attacks and what the victim sees
+	@$(BIN)/pytest tests/threats -m "slow or not slow"
 
 interop: setup ## what this project writes, read by the tools of others (needs Node.js, Go and openssl, and their registries)
 	@$(BIN)/pytest tests/interop -m slow

@@ -85,7 +85,7 @@ def test_01_code_that_the_coordinator_lists_itself(fleet: ModelFleet) -> None:
     fleet.attack("n1", Attack(layers=frozenset({CODE, "snapshot", "timestamp"}), forged=frozenset({"bundle"})))
     fleet.settle()
     assert set(fleet.refused) == {Code.TRUST_INVALID}  # the release is refused, and then the order for what it lists
-    assert refusals(fleet) == {Code.TARGET_UNSIGNED}
+    assert len(fleet.runs) == 1
 
 
 def test_02_a_grant_that_nobody_approved(fleet: ModelFleet) -> None:
