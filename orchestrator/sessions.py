@@ -89,6 +89,11 @@ class CheckpointOut:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseOut:
+    """The node shall look at the newest release now."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogsOut:
     """Whether the node shall send log lines."""
 
@@ -103,7 +108,7 @@ class GoAwayOut:
     reason: str
 
 
-Outgoing = DesiredOut | SecretsOut | CheckpointOut | LogsOut | CommandOut | GoAwayOut
+Outgoing = ReleaseOut | DesiredOut | SecretsOut | CheckpointOut | LogsOut | CommandOut | GoAwayOut
 
 
 @dataclass(eq=False, slots=True)
@@ -122,6 +127,7 @@ class Session:
     seen: int = 0
     takes_secrets: bool = False
     _logs_told: bool = False
+    _release: bool = False
     _desired: bool = True
     _checkpoint: bool = False
     _secrets: bool = True
@@ -131,11 +137,17 @@ class Session:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def next(self) -> Outgoing:
-        """Wait for the next thing to tell: good-bye first, then checkpoint, secrets, desired state, logs, commands."""
+        """Wait for the next thing to tell.
+
+        Good-bye first, then release, checkpoint, secrets, desired state, logs, commands.
+        """
         while True:
             self._wake.clear()
             if self._farewell is not None:
                 return self._farewell
+            if self._release:  # it may say that something must stop
+                self._release = False
+                return ReleaseOut()
             if self._checkpoint:
                 self._checkpoint = False
                 return CheckpointOut()
@@ -153,6 +165,11 @@ class Session:
                 if command.id in self._answers:  # the caller may have given up meanwhile
                     return command
             await self._wake.wait()
+
+    def signal_release(self) -> None:
+        """Mark the release as changed."""
+        self._release = True
+        self._wake.set()
 
     def signal_secrets(self) -> None:
         """Mark the secrets as changed."""
@@ -244,6 +261,11 @@ class Sessions:
         session.end()
         if self._sessions.get(session.node) is session:
             del self._sessions[session.node]
+
+    def signal_release(self) -> None:
+        """Tell every session that a newer release is published: a node that looks once an hour looks now."""
+        for session in self._sessions.values():
+            session.signal_release()
 
     def signal_secrets(self, nodes: Iterable[str]) -> None:
         """Tell the sessions of some nodes that their secrets changed."""

@@ -18,6 +18,7 @@ import grpc
 
 from edge_agent.link.channel import to_fleet_error
 from edge_agent.link.commands import Commanded, failed, obey
+from edge_agent.link.refreshing import Refreshing
 from edge_agent.link.witnessing import Checkpoints, Witnessed
 from fleet import wire
 from fleet.errors import Code, FleetError
@@ -135,6 +136,13 @@ class Session:
         self._writing = asyncio.Lock()
         self._desired: DesiredState | None = None
         self._has_desired = asyncio.Event()
+        self._refreshing = Refreshing(
+            lambda: self._node.refresh(self._remote),
+            lambda error: self._tell_refused("trust:release:refused", error),
+            settings.trust_refresh_ms / 1000,
+            clock,
+            random,
+        )
         self._commands: set[asyncio.Task[None]] = set()
         self._sent_receipt: bytes | None = None
         self._checkpoints = Checkpoints(node, self._write, self._tell_refused)
@@ -224,6 +232,8 @@ class Session:
                     self._node.journal.listen(enabled=message.logs.enabled)
                 case "welcome":
                     self._set_interval(message.welcome.report_interval_ms)
+                case "release":
+                    self._refreshing.hear()
                 case "go_away":
                     return Ended(message.go_away.retry_after_ms, message.go_away.reason[:200])
                 case _:
@@ -335,14 +345,7 @@ class Session:
             await self._clock.sleep(self._random.uniform(0.5, 1) * _bound_s(tries))
 
     async def _refresh(self) -> Ended:
-        """Look for a newer release at the beginning and then now and again; leases count from the last success."""
-        while True:
-            try:
-                await self._node.refresh(self._remote)
-            except FleetError as error:
-                self._tell_refused("trust:release:refused", error)
-            interval_s = self._settings.trust_refresh_ms / 1000
-            await self._clock.sleep(interval_s * self._random.uniform(1 - JITTER, 1 + JITTER))
+        await self._refreshing.run()
 
     async def _witness(self) -> Ended:
         await self._checkpoints.run()

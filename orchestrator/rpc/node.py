@@ -29,6 +29,7 @@ from orchestrator.sessions import (
     DesiredOut,
     GoAwayOut,
     LogsOut,
+    ReleaseOut,
     SecretsOut,
     SendCommand,
 )
@@ -332,8 +333,10 @@ def _check_batch(count: int) -> None:
         raise FleetError(Code.LIMIT_EXCEEDED, f"{count} items in one message", limit=MAX_BATCH)
 
 
-def _encode(outgoing: LogsOut | CommandOut | GoAwayOut) -> node_pb2.CoordinatorMessage:
+def _encode(outgoing: ReleaseOut | LogsOut | CommandOut | GoAwayOut) -> node_pb2.CoordinatorMessage:
     match outgoing:
+        case ReleaseOut():
+            return node_pb2.CoordinatorMessage(release=node_pb2.ReleaseNews())
         case LogsOut():
             return node_pb2.CoordinatorMessage(logs=node_pb2.LogSubscription(enabled=outgoing.enabled))
         case GoAwayOut():
