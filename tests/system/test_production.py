@@ -178,3 +178,39 @@ def steal_coordinator(fleet: RealFleet, carried: Path) -> None:
     for name in ("grown", "strict"):
         fleet.ctl("node", "down", name)
         fleet.ctl("node", "up", name)
+
+
+def test_a_fleet_changes_every_key_and_a_node_without_network_follows(fleet: RealFleet, tmp_path: Path) -> None:
+    """In development too: an agent runs on while every key is replaced, and a medium brings its node what is new."""
+    fleet.join("n1")
+    fleet.publish("context-agent")
+    fleet.approve("climate/context", "context-agent@0.1.0")
+    fleet.ctl("deploy", str(fleet.manifest("climate", AGENT)))
+    before = {row["role"]: set(row["keys"]) for row in fleet.ask("trust", "status")}
+    for role in before:
+        fleet.ctl("trust", "rotate", role, "--yes")
+    fleet.ctl("trust", "rotate", "director", "--yes")
+    fleet.down()
+    fleet.up()  # it signs with the new key from now on
+    fleet.wait_online("n1")
+    fleet.ctl("trust", "rotate", "director", "--finish", "--yes")
+    after = {row["role"]: row for row in fleet.ask("trust", "status")}
+    assert all(before[role].isdisjoint(after[role]["keys"]) for role in before)
+    assert all(row["key_here"] for row in after.values())
+
+    usb = tmp_path / "usb"
+    fleet.ctl("trust", "export", str(usb), "--node", "n1")
+    assert (usb / "desired" / "n1.json").exists()
+    fleet.down()
+    fleet.ctl("node", "down", "n1")
+    command = [sys.executable, "-m", "edge_agent.agent", "trust", "import", "--data-dir", str(fleet.directory("n1"))]
+    done = subprocess.run([*command, str(usb)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    fleet.ctl("node", "up", "n1")
+    fleet.up()
+    fleet.wait_online("n1")
+
+    def running() -> bool:
+        return [agent["phase"] for agent in fleet.agents("climate")] == ["running"]
+
+    wait_for("the agent runs under the new keys", running)
