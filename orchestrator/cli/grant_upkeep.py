@@ -59,7 +59,7 @@ EXPIRING_COLUMNS = (
 
 
 @dataclass
-class _Use:
+class Use:
     """What receipts say of one agent under one grant."""
 
     nodes: set[str] = field(default_factory=set)
@@ -82,14 +82,14 @@ def newest_receipts(leaves: Iterable[tuple[int, bytes]]) -> dict[str, tuple[int,
     return newest
 
 
-def uses(receipts: Mapping[str, tuple[int, Receipt]]) -> dict[tuple[str, str], _Use]:
+def uses(receipts: Mapping[str, tuple[int, Receipt]]) -> dict[tuple[str, str], Use]:
     """Return (agent, grant digest) -> what is used of it, by all nodes that run it."""
-    result: dict[tuple[str, str], _Use] = {}
+    result: dict[tuple[str, str], Use] = {}
     for node, (index, receipt) in sorted(receipts.items()):
         for agent in receipt.agents:
             if agent.refusal:
                 continue
-            use = result.setdefault((agent.name, agent.grant_digest), _Use())
+            use = result.setdefault((agent.name, agent.grant_digest), Use())
             at = to_ms(receipt.at)
             use.since_ms = min(use.since_ms or at, at)
             use.nodes.add(node)
@@ -125,12 +125,13 @@ def unused(session: Session, agent: str) -> None:
             if bundle not in bundles:
                 opened = open_published(session, client, bundle).bundle
                 bundles[bundle] = frozenset(requested_interfaces(opened.imports, opened.exports))
-            use = seen.get((name, release.target(document.place).digest), _Use())
-            rows += _unused(document.grant.capabilities, bundles[bundle], use, {"agent": name, "grant": revision})
+            use = seen.get((name, release.target(document.place).digest), Use())
+            rows += rows_of(document.grant.capabilities, bundles[bundle], use, {"agent": name, "grant": revision})
     session.output.rows(UNUSED_COLUMNS, rows, "Everything that is granted is used, as far as is known.")
 
 
-def _unused(granted: Iterable[str], asked: frozenset[str], use: _Use, about: Mapping[str, object]) -> list[Row]:
+def rows_of(granted: Iterable[str], asked: frozenset[str], use: Use, about: Mapping[str, object]) -> list[Row]:
+    """Return one row for each granted interface that nobody uses."""
     rows = []
     for interface in sorted(granted):
         if interface not in asked:
