@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from grpc import aio
@@ -22,6 +23,7 @@ from orchestrator.rpc.crashes import CrashesDoor
 from orchestrator.rpc.deploying import DeployingDoor
 from orchestrator.rpc.live import LiveCalls
 from orchestrator.rpc.operating import OperatingDoor
+from orchestrator.rpc.sealing import SealingDoor
 from orchestrator.server import Coordinator
 from tests.fakes.fleet_fixture import CALL_S, FleetFixture, NodeClient, Operator, ShiftedClock, channel, error_of
 
@@ -33,7 +35,7 @@ def test_every_method_has_a_rule_and_no_rule_is_left_over() -> None:
 
 
 def test_every_method_is_implemented_in_exactly_one_topic() -> None:
-    topics = (ContentDoor, DeployingDoor, OperatingDoor, AdministrationDoor, CrashesDoor, AuditingDoor)
+    topics = (ContentDoor, DeployingDoor, OperatingDoor, AdministrationDoor, CrashesDoor, SealingDoor, AuditingDoor)
     owners = {name: [topic for topic in topics if name in vars(topic)] for name in METHODS}
     assert {name: len(found) for name, found in owners.items() if len(found) != 1} == {}
 
@@ -43,6 +45,7 @@ UNSIGNED = {
     "PutBlob",  # stores bytes under their own digest; what they count for is in Publish
     "GetCrash",  # reads what may be private
     "ListJoinTokens",  # the same
+    "ListSealingKeys",  # the same
 }
 """Methods that not every operator may call and that need no signed statement."""
 
@@ -172,6 +175,11 @@ async def test_health_is_open_to_the_fleet(operator: Operator) -> None:
     assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
 
+async def _drain(node: NodeClient) -> None:
+    while await node.stream.read() is not aio.EOF:
+        pass
+
+
 async def test_an_old_enrolment_is_turned_away(
     fleet: FleetFixture, coordinator: Coordinator, operator: Operator
 ) -> None:
@@ -180,7 +188,7 @@ async def test_an_old_enrolment_is_turned_away(
     await old.connect()
     await new.join(await operator.token("n1"))
     with pytest.raises(aio.AioRpcError) as caught:
-        await old.stream.read()
+        await _drain(old)
     assert error_of(caught.value).code == Code.CERTIFICATE_INVALID
     async with channel(fleet, coordinator, old.identity) as door:
         with pytest.raises(aio.AioRpcError) as caught:
@@ -204,3 +212,16 @@ async def test_an_unexpected_fault_tells_a_stranger_nothing(
     assert (detail.code, caught.value.code().name) == (Code.INTERNAL, "INTERNAL")
     assert "secret" not in str(detail)
     assert detail.request_id
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "identity.md"
+
+
+def test_the_page_shows_the_rules_as_they_are() -> None:
+    everybody = sorted(name for name, roles in OPERATOR_RULES.items() if roles == set(Role))
+    lines = [f"| every role | {', '.join(everybody)} |"]
+    for role in (Role.DEPLOYER, Role.APPROVER, Role.NODE_ADMIN, Role.ADMIN):
+        own = sorted(name for name, roles in OPERATOR_RULES.items() if role in roles and roles != set(Role))
+        lines.append(f"| {role} | {', '.join(own)} |")
+    shown = PAGE.read_text().partition("<!-- roles -->")[2].partition("<!-- /roles -->")[0]
+    assert shown.strip().splitlines()[2:] == lines, "\n".join(lines)
