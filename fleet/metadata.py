@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
+__all__ = ["MAX_FILES", "MAX_METADATA", "MAX_RELEASE", "Root", "Targets", "Timestamp", "Workflow", "check_caps"]
+
 MAX_FILES = 512
 """Files offered for one release."""
 

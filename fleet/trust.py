@@ -19,12 +19,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from tuf.api.metadata import Root, Targets, Timestamp
 
 from fleet.checkpoint import parse_vkey
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
-from fleet.metadata import Workflow, check_caps
+from fleet.metadata import Root, Targets, Timestamp, Workflow, check_caps
 from fleet.names import is_digest, is_name
 from fleet.semver import parse_version
 from fleet.signing import PublicKey
