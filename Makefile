@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-stop demo-check test system sensors tpm simulation model check format lint types imports protos protos-check components components-check \
-        languages threats interop conformance fuzz soak coverage hammer bench lock clean
+        languages threats interop conformance fuzz soak coverage hammer bench sbom lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -116,6 +116,9 @@ hammer: setup ## prove that calls leak nothing and threads share nothing: make h
 
 bench: setup ## run the benchmarks and rewrite bench/RESULTS.md
 	@$(BIN)/python -m bench.run
+
+sbom: setup ## what requirements.lock installs, as CycloneDX: build/sbom.cdx.json (its generator comes from PyPI, with hashes)
+	@PYTHONPATH=. $(BIN)/python sbom/generate.py build/sbom.cdx.json
 
 lock: setup ## resolve pyproject.toml again into requirements.lock
 	@$(BIN)/pip-compile --quiet --extra coordinator --extra node --extra dev --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \
