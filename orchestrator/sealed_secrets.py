@@ -125,7 +125,7 @@ class SealedSecrets:
             rows.put_key(connection, rows.SealingKeyRow(name, epoch, key, statement, position))
         self._journal(Event(now, name, "", "node:sealing-key:declared", key))
 
-    def keys(self) -> tuple[SealingKey, ...]:
+    def recipients(self) -> tuple[SealingKey, ...]:
         """Return every node that may run agents, by name, with the proof of what it said."""
         with self._store.control.read() as connection:
             said, desired = rows.list_keys(connection), node_rows.list_desired(connection)

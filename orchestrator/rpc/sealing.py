@@ -21,7 +21,7 @@ class SealingDoor(Door):
         _: Context,
     ) -> control_pb2.ListSealingKeysReply:
         """List the nodes that secrets can be sealed for, with the proof of each key."""
-        keys = await self._run(self._services.secrets.keys)
+        keys = await self._run(self._services.secrets.recipients)
         return control_pb2.ListSealingKeysReply(
             keys=[
                 control_pb2.SealingKey(
