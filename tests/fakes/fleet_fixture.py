@@ -341,6 +341,7 @@ class NodeClient:
         self.identity: pki.KeyPair | None = None
         self.epoch = self.sequence = 0
         self.generation, self.digest = 0, ""
+        self.news = 0
         self.accepted: VerifiedAssignment | None = None
         self.channel: aio.Channel | None = None
         self.boot_id, self.root_version, self.release_version = "boot", 0, 0
@@ -412,10 +413,12 @@ class NodeClient:
         return (await self.receive()).welcome
 
     async def receive(self) -> node_pb2.CoordinatorMessage:
-        """The next message; log subscriptions and checkpoints are skipped."""
+        """The next message; log subscriptions and checkpoints are skipped, and news of releases counted."""
         while True:
             message = await _read(self.stream)
-            if message.WhichOneof("message") not in {"logs", "checkpoint"}:
+            kind = message.WhichOneof("message")
+            self.news += kind == "release"
+            if kind not in {"logs", "checkpoint", "release"}:
                 return message
 
     async def accept(self) -> VerifiedAssignment:

@@ -148,3 +148,13 @@ async def test_a_team_without_a_grant_for_its_bundle_gets_none_of_another(
 @pytest.mark.parametrize("wrong", ["Vision/context@1.0.0", "/context@1.0.0", "a/b/context@1.0.0", "vision/@1.0.0"])
 async def test_a_team_is_named_by_its_name(operator: Operator, wrong: str) -> None:
     assert (await refusal(operator, MANIFEST.replace("context@1.0.0", wrong))).code == Code.MANIFEST_INVALID
+
+
+async def test_connected_nodes_hear_of_every_publish(fleet: FleetFixture, operator: Operator, node: NodeClient) -> None:
+    add_bundle(fleet)
+    await operator.push()
+    add_grant(fleet)
+    await operator.push()
+    await operator.deploy()
+    await node.accept()
+    assert node.news >= 1
