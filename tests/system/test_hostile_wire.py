@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from hypothesis import strategies as st
 from fleet.errors import Code, ExitCode
 from fleet.v1 import control_pb2, enrolment_pb2, node_pb2
 from orchestrator import pki
+from orchestrator.cli.signing import ActionSigner
+from orchestrator.rpc.auth import ACTION_METADATA
 from tests.fakes.fleet_fixture import CALL_S, SERVER_NAME, FleetFixture, NodeClient, Operator, error_of
 from tests.system.harness import wait_for
 
@@ -49,6 +52,7 @@ class Served:
     enrolment: str
     log: Path
     channels: dict[str, grpc.Channel]
+    signer: ActionSigner
 
     def call(self, method: str, requests: list[bytes]) -> grpc.RpcError | None:
         """Send raw bytes; return the error, or None when it was answered."""
@@ -65,7 +69,9 @@ class Served:
             elif found.server_streaming:
                 list(channel.unary_stream(path)(requests[0], timeout=timeout))
             else:
-                channel.unary_unary(path)(requests[0], timeout=timeout)
+                signed = self.signer.statement(path, requests[0]) if service.name == "ControlService" else b""
+                metadata = ((ACTION_METADATA, signed),) if signed else None
+                channel.unary_unary(path)(requests[0], timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
             return error
         return None
@@ -89,18 +95,21 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         wait_for("it serves", lambda: b"serving: session=" in log.read_bytes(), CALL_S)
         found = re.search(r"serving: session=(\S+) enrolment=(\S+)", log.read_text())
         assert found is not None
-        served = Served(found[1], found[2], log, {})
-        node = NodeClient(fleet, served, "n1")
+        alice = fleet.operator()
+        signer = ActionSigner(alice.certificate, alice.key, lambda: datetime.now(UTC))
+        served = Served(found[1], found[2], log, {}, signer)
+        node = NodeClient(fleet, served, "n2")  # the words of this test lock, revoke and reset n1
 
         async def join() -> None:
             operator = Operator(fleet, served)
             await operator.push()
-            await node.join(await operator.token("n1"))
+            for joining in (NodeClient(fleet, served, "n1"), node):
+                await joining.join(await operator.token(joining.name))
             await operator.channel.close()
 
         asyncio.run(join())
         served.channels = {
-            "ControlService": _channel(found[1], SERVER_NAME, fleet.node_ca.certificate, fleet.operator()),
+            "ControlService": _channel(found[1], SERVER_NAME, fleet.node_ca.certificate, alice),
             "NodeService": _channel(found[1], SERVER_NAME, fleet.node_ca.certificate, node.identity),
             "EnrolmentService": _channel(
                 found[2], pki.ENROLMENT_NAME, (folder / "tls/enrolment.crt").read_bytes(), None
