@@ -184,11 +184,11 @@ def test_a_rewritten_audit_log_is_found_out(fleet: RealFleet) -> None:
     log_key = SigningKey.from_pem(files.log_key.read_bytes())
     seen = open_checkpoint(note, AuditLog("test", log_key).vkey)
     remembered.write_bytes(sign_checkpoint(seen.origin, seen.size, b"x" * 32, log_key))
-    assert "PROOF_INVALID" in fleet.ctl("audit", "verify", expect=7).stderr
+    assert "LOG_FORKED" in fleet.ctl("audit", "verify", expect=7).stderr
     remembered.write_bytes(note)
     # A leaf is exchanged in the database, past the triggers that keep accidents away.
     with edited_leaf(files.database / "control.db"):
-        assert "PROOF_INVALID" in fleet.ctl("audit", "verify", expect=7).stderr
+        assert "AUDIT_INVALID" in fleet.ctl("audit", "verify", expect=7).stderr
     assert fleet.ask("audit", "verify")["verified"]
 
 
