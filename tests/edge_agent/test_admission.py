@@ -45,6 +45,7 @@ class Case:
     fleet_ceilings: tuple[Ceiling, ...] = ()
     runtime: ScriptedRuntime | None = None
     volumes: dict[str, VolumeFolder] = field(default_factory=dict)
+    secrets: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def blobs(self) -> Blobs:
@@ -63,6 +64,11 @@ class Case:
             state_root=self.folder / "state",
             now=self.now,
             volumes=self.volumes,
+            secrets=lambda agent, authority: {
+                name: version
+                for name, version in self.secrets.get(agent, {}).items()
+                if authority.allows("fleet:secrets/store", name=name)
+            },
         )
         return await admit(self.spec, context, self.runtime or ScriptedRuntime())
 
@@ -451,3 +457,22 @@ async def test_4_an_assignment_narrows_and_never_widens(make: Make) -> None:
     assert not denied.allows("wasi:keyvalue/store", bucket="context", op="get")
     case.spec = replace(case.spec, narrow='{"caps": {}}')
     assert (await refusal(case)).code is Code.ASSIGNMENT_INVALID
+
+
+async def test_an_agent_starts_with_the_secrets_that_it_may_hold(make: Make) -> None:
+    caps = "{'fleet:secrets/store': [{names: [api-*]}]}"
+    case = make("fleet:secrets/store@0.1.0", caps=caps)
+    case.secrets = {NAME: {"api-token": 3, "other": 1}, "app/two": {"api-key": 1}}
+    assert (await case.admit()).start.secrets == {"api-token": f"{NAME}#3"}
+    case.ceiling = parse_ceiling(b"schema: fleet.ceiling/v1\ncaps: {}\n", "ceiling.yaml")
+    assert (await refusal(case)).code is Code.IMPORT_NOT_GRANTED
+
+
+async def test_a_newer_version_is_another_start(make: Make) -> None:
+    """So the supervisor, which compares starts, lets the agent begin again with it."""
+    case = make("fleet:secrets/store@0.1.0", caps="{'fleet:secrets/store': [{names: [api-*]}]}")
+    case.secrets = {NAME: {"api-token": 1}}
+    before = (await case.admit()).start
+    assert (await case.admit()).start == before
+    case.secrets = {NAME: {"api-token": 2}}
+    assert (await case.admit()).start != before

@@ -12,7 +12,9 @@ import pytest
 
 from edge_agent.agent import main
 from edge_agent.data_dir import prepare_data_dir
+from edge_agent.vault import FileVault
 from fleet.errors import ExitCode
+from fleet.sealing import fingerprint, public_of
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +64,17 @@ def test_a_missing_root_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     arguments = ["--coordinator", "127.0.0.1:1", "--token", token, "--root", str(tmp_path / "absent.json")]
     assert main(["join", "--data-dir", str(tmp_path), *arguments]) == ExitCode.USAGE
     assert "absent.json" in caplog.text
+
+
+def test_a_node_says_who_it_is_without_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["identity", "--data-dir", str(tmp_path)]) == ExitCode.USAGE
+    (tmp_path / "node.json").write_text(
+        '{"enrolment_address":"a:1","enrolment_pin":"","epoch":3,"fleet":"demo","labels":{},"node":"n1",'
+        '"schema":"fleet.node/v1","sequence":1,"session_address":"a:2"}'
+    )
+    assert main(["identity", "--data-dir", str(tmp_path)]) == ExitCode.OK
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[:3] == ["node         n1", "fleet        demo", "epoch        3"]
+    assert fingerprint(public_of(FileVault(tmp_path / "keys").key("sealing"))) in shown
+    assert main(["identity", "--data-dir", str(tmp_path)]) == ExitCode.OK
+    assert capsys.readouterr().out == shown
