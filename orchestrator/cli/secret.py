@@ -150,7 +150,7 @@ class _Sealer:
 
 @click.group()
 def secret() -> None:
-    """Give agents secrets that nobody between you and their nodes can read."""
+    """Give secrets to agents, sealed for their nodes."""
 
 
 @secret.command("set")
@@ -252,7 +252,10 @@ def list_secrets(session: Session, agent: str) -> None:
 @YES
 @click.pass_obj
 def remove(session: Session, name: str, agent: str, yes: bool) -> None:  # noqa: FBT001
-    """Take a secret from every node; those that are offline drop it when they connect."""
+    """Take a secret from every node.
+
+    A node that is offline drops it when it connects.
+    """
     confirm(session, f"Take {name} from {agent} everywhere?", yes=yes)
     with session.connect() as client:
         nodes = client.call(client.stub.RemoveSecret, pb.RemoveSecretRequest(agent=agent, name=name)).nodes

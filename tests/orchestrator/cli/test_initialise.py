@@ -61,7 +61,7 @@ def test_the_coordinator_gets_no_key_that_signs_code_or_grants(home: Path) -> No
 def test_secret_files_are_readable_by_their_owner_only(home: Path) -> None:
     _init()
     private = [f for f in home.rglob("*") if f.is_file() and b"PRIVATE KEY" in f.read_bytes()]
-    assert len(private) == len(ROLES) + 8
+    assert len(private) == len(ROLES) + 9
     assert {stat.S_IMODE(f.stat().st_mode) for f in private} == {0o600}
 
 
