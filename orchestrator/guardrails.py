@@ -137,7 +137,8 @@ class Guardrails:
         if not refusals:
             return
         first = refusals[0]
-        others = f" (and {', '.join(sorted({r.id for r in refusals[1:]} - {first.id}))})" if len(refusals) > 1 else ""
+        more = sorted({refusal.id for refusal in refusals} - {first.id})
+        others = f" (and {', '.join(more)})" if more else ""
         raise FleetError(
             Code.GUARDRAIL_REFUSED,
             f"{first.id}{others} refuses {grant.agent} revision {grant.revision} for {first.subject}: {first.reason}",

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fleet.errors import Code, FleetError
 from fleet.grants import parse_ceilings, parse_grant
-from fleet.targets import CEILINGS_PATH, GUARDRAILS_PATH
+from fleet.release.metadata_files import role_of_file
+from fleet.targets import CEILINGS_PATH, GUARDRAILS_PATH, role_of
 from orchestrator.guardrails import circumstances_of, default_guardrails, load_guardrails
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from fleet.grants import Ceilings
+    from fleet.release import StagedChange
     from fleet.trust import Release, Target
     from orchestrator.guardrails import Guardrails
 
@@ -77,3 +80,40 @@ def check_grants(release: Release, known: Mapping[str, Target], read: Read, publ
     for target in new:
         grant = parse_grant(read(target), target.path)
         guardrails.check(grant, circumstances_of(release, grant, target.approvers, publisher))
+
+
+def check_staged(staged: StagedChange, keys: Iterable[str]) -> None:
+    """Check that no guardrail keeps somebody from signing a staged change; needs no network.
+
+    Who has signed already is asked about too. How many approve is counted when the change is published.
+
+    Args:
+        staged: the change; guardrails that its base lists are among the documents that it carries.
+        keys: ids of the keys that are about to sign it.
+
+    Raises:
+        FleetError: GUARDRAIL_REFUSED for the first grant that is refused, by path; NOT_FOUND for a change that does not
+            carry the guardrails.
+    """
+    grants = {path: data for path, data in staged.documents.items() if path.startswith("grants/")}
+    if not grants:
+        return
+
+    def read(target: Target) -> bytes:
+        if target.path not in staged.context:
+            raise FleetError(
+                Code.NOT_FOUND,
+                "the change does not carry the fleet's guardrails",
+                place=target.path,
+                remedy="Stage it again where they can be read.",
+            )
+        return staged.context[target.path]
+
+    guardrails = fleet_guardrails(staged.base, read)
+    signing = frozenset(keys)
+    for path, data in sorted(grants.items()):
+        role = role_of(path) or ""
+        may_sign = {key.key_id for key in staged.base.role_keys.get(role, ())}
+        signed = {k.key_id for r in staged.requirements if role_of_file(r.file) == role for k in r.signed}
+        grant = parse_grant(data, path)
+        guardrails.check(grant, circumstances_of(staged.base, grant, (signing | signed) & may_sign))

@@ -40,6 +40,7 @@ from orchestrator.cli.trust_change import (
     tell_change,
     tell_staged,
 )
+from orchestrator.policies import check_staged
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -167,8 +168,8 @@ def renew(session: Session, role: str, offline: bool, yes: bool) -> None:  # noq
 def sign(session: Session, file: Path, other: Path | None, yes: bool) -> None:  # noqa: FBT001 - click's own convention
     """Show a staged change, and sign it.
 
-    Signs exactly what is shown, with the keys on this machine. Needs no network, and of the trust directory only
-    root.json and keys/. The file is written in its place.
+    Signs exactly what is shown, with the keys on this machine, unless a guardrail refuses a grant of it. Needs no
+    network, and of the trust directory only root.json and keys/. The file is written in its place.
     """
     directory = TrustDirectory(session.trust_folder())
     staged = read_staged(directory, file)
@@ -186,6 +187,7 @@ def sign(session: Session, file: Path, other: Path | None, yes: bool) -> None:  
             remedy="Carry the file to somebody who is named above.",
         )
     if signers:
+        check_staged(staged, [signer.public.key_id for signer in signers])
         confirm(session, "Sign exactly this?", yes=yes)
         staged = sign_staged(staged, signers)
     _replace(file, encode_staged(staged))
