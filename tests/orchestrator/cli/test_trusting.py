@@ -48,7 +48,7 @@ def test_an_expired_repository_is_adopted_again_once_it_is_signed_again(director
 
 
 def test_a_machine_signs_only_the_roles_that_it_plays(directory: TrustDirectory) -> None:
-    for role in ("root", "targets", "code-default", "grants-default"):
+    for role in sorted({*ROLES} - {"snapshot", "timestamp"}):
         (directory.path / "keys" / f"{role}.pem").unlink()
     files, roles = signed_again(directory, datetime.now(UTC))
     assert roles == ["snapshot", "timestamp"]
