@@ -78,7 +78,7 @@ def up(session: Session, foreground: bool) -> int:  # noqa: FBT001 - click's own
         raise FleetError(
             Code.NOT_FOUND, "no coordinator is set up here", place=str(config), remedy="Run `fleetctl init` first."
         )
-    command = [sys.executable, "-m", "orchestrator.server", "serve", "--config", str(config)]
+    command = [sys.executable, "-P", "-m", "orchestrator.server", "serve", "--config", str(config)]
     if foreground:
         return subprocess.call(command)  # noqa: S603 - our own program, no shell
     if background.running(pid_file) is not None:

@@ -184,7 +184,8 @@ def _run(report: CrashReport, wasm: bytes) -> dict[str, Value]:
         files = Path(scratch, "report.json"), Path(scratch, "component.wasm")
         for file, data in zip(files, (encode_report(report), wasm), strict=True):
             file.write_bytes(data)
-        command = [sys.executable, "-m", "edge_agent.agent", "replay", str(files[0]), "--component", str(files[1])]
+        program = (sys.executable, "-P", "-m", "edge_agent.agent")
+        command = [*program, "replay", str(files[0]), "--component", str(files[1])]
         try:
             done = subprocess.run(command, capture_output=True, timeout=REPLAY_TIMEOUT_S, check=False)  # noqa: S603 - our own program
         except subprocess.TimeoutExpired as error:

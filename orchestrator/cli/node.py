@@ -21,7 +21,7 @@ from orchestrator.cli.trust import TrustDirectory
 if TYPE_CHECKING:
     from orchestrator.cli.session import Session
 
-AGENT = (sys.executable, "-m", "edge_agent.agent")
+AGENT = (sys.executable, "-P", "-m", "edge_agent.agent")
 JOIN_TIMEOUT_S = 60.0
 
 TOKEN_COLUMNS = (
