@@ -24,6 +24,7 @@ from fleet.release import RoleKeys, add_target, publish, renew, rotate_root
 from fleet.targets import TRUST_PATH, bundle_path, grant_path
 from fleet.trust import (
     MAX_TARGET,
+    SIGNED_AT_FIELD,
     Profile,
     Release,
     encode_fleet_trust,
@@ -732,4 +733,28 @@ def test_a_fleet_without_keys_for_secrets_says_nothing_of_them() -> None:
 
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_no_trust_document_raises_anything_but_a_fleet_error(data: bytes) -> None:
+    assert code_of(parse_fleet_trust, data) is Code.TRUST_INVALID
+
+
+def test_a_release_says_when_its_timestamp_was_signed(repository: Publisher) -> None:
+    assert opened(repository).signed_at == NOW
+    edit(repository, "timestamp.json", lambda timestamp: timestamp.unrecognized_fields.pop(SIGNED_AT_FIELD))
+    assert opened(repository).signed_at is None
+
+
+@pytest.mark.parametrize("noted", ["2026-06-01", -1, True, 10**18])
+def test_a_signing_time_that_cannot_be_read_is_refused(repository: Publisher, noted: object) -> None:
+    edit(repository, "timestamp.json", lambda timestamp: timestamp.unrecognized_fields.update({SIGNED_AT_FIELD: noted}))
+    refused(Code.TRUST_INVALID, repository)
+
+
+def test_the_smallest_version_of_nodes_is_read_as_it_was_written() -> None:
+    trust = replace(fleet_trust(), min_node_version="1.4.0-rc.1")
+    assert parse_fleet_trust(encode_fleet_trust(trust)) == trust
+    assert b"min_node_version" not in encode_fleet_trust(fleet_trust())
+
+
+@pytest.mark.parametrize("version", ["1", "1.4", "new", "1.4.0.0"])
+def test_a_smallest_version_that_is_no_version_is_refused(version: str) -> None:
+    data = encode_fleet_trust(replace(fleet_trust(), min_node_version=version))
     assert code_of(parse_fleet_trust, data) is Code.TRUST_INVALID
