@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-stop demo-check test system sensors tpm simulation model check format lint types imports protos protos-check components components-check \
-        languages threats interop conformance fuzz soak coverage hammer bench sbom lock clean
+        languages threats interop conformance fuzz fuzz-parsers soak coverage hammer bench sbom lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -58,6 +58,11 @@ SEED ?= 1
 
 fuzz: setup ## strange components against a real node's admission: make fuzz CASES=100000 SEED=7 PUBLISH=1
 	@CASES=$(CASES) SEED=$(SEED) PUBLISH=$(PUBLISH) $(BIN)/pytest tests/endurance/test_admission_fuzz.py -m slow -s
+
+SECONDS_EACH ?= 5
+
+fuzz-parsers: setup ## each parser of bytes from outside, guided by coverage: make fuzz-parsers SECONDS_EACH=60 PUBLISH=1
+	@SECONDS_EACH=$(SECONDS_EACH) PUBLISH=$(PUBLISH) $(BIN)/pytest tests/endurance/test_parser_fuzz.py -m slow -s
 
 SOAK_SECONDS ?= 180
 
@@ -118,7 +123,7 @@ bench: setup ## run the benchmarks and rewrite bench/RESULTS.md
 	@$(BIN)/python -m bench.run
 
 sbom: setup ## what requirements.lock installs, as CycloneDX: build/sbom.cdx.json (its generator comes from PyPI, with hashes)
-	@PYTHONPATH=. $(BIN)/python sbom/generate.py build/sbom.cdx.json
+	@$(BIN)/python sbom/generate.py build/sbom.cdx.json
 
 lock: setup ## resolve pyproject.toml again into requirements.lock
 	@$(BIN)/pip-compile --quiet --extra coordinator --extra node --extra dev --allow-unsafe --generate-hashes --strip-extras --no-emit-index-url \

@@ -22,6 +22,7 @@ from orchestrator.cli.layout import write_layout
 from orchestrator.cli.render import size
 from orchestrator.cli.session import BUNDLE_NAME, NODE_NAME
 from orchestrator.cli.sources import (
+    SCHEME,
     Access,
     Opened,
     open_component,
@@ -64,11 +65,14 @@ def push(session: Session, /, source: str, target: str | None, access: Access, *
     """
     path = Path(source)
     with ExitStack() as stack:
+        scratch = Path(stack.enter_context(TemporaryDirectory())) / "bundle"
         if path.is_file() or (path / "bundle.yaml").exists():
-            scratch = Path(stack.enter_context(TemporaryDirectory()))
-            opened = open_layout(build_from(path, scratch / "bundle", Tools(session.output.note)))
+            opened = open_layout(build_from(path, scratch, Tools(session.output.note)))
         else:
             opened = stack.enter_context(open_source(session, source, access))
+            if source.startswith(SCHEME):  # fetched once: every byte is read before the signature, and again to be sent
+                write_layout(scratch, opened.index, opened.blobs(), opened.bundle.version)
+                opened = open_layout(scratch)
         if target is None:
             _publish(session, opened, how["team"], how["min_release"])
             result = describe(opened.bundle)

@@ -22,7 +22,10 @@ def test_what_comes_through_a_registry_is_worth_something_once_it_is_signed(flee
         place = f"oci://{registry.host}/team/thing:1.0.0"
         fleet.ctl("bundle", "push", imported, "--to", place, "--insecure-no-tls")
         assert fleet.ask("bundle", "list") == []  # a registry is only a place
+        registry.seen.clear()
         published = fleet.ask("bundle", "push", place, "--insecure-no-tls")
+        place = f"/v2/team/thing/blobs/{made['component']['digest']}"
+        assert [path for _, path, _ in registry.seen].count(place) == 1  # read three times, fetched once
     assert published["digest"] == made["digest"]
     listed = fleet.ask("bundle", "list")
     assert [(row["bundle"], row["team"], row["release"], row["refused"]) for row in listed] == [
