@@ -24,7 +24,7 @@ from edge_agent.blobs import Blobs
 from edge_agent.clock import SystemClock
 from edge_agent.config import Settings, load_settings
 from edge_agent.crashes import Crashes, CrashKeeper, engine_name
-from edge_agent.data_dir import lock_data_dir, prepare_data_dir
+from edge_agent.data_dir import lock_data_dir, prepare_data_dir, read_ceiling, read_placed
 from edge_agent.disk import LocalDisk, read_named, replace_file
 from edge_agent.evidence import evidence_text, forget, held_note
 from edge_agent.identity import Identity, IdentityStore, agent_version
@@ -49,7 +49,6 @@ from edge_agent.vault import CACHE
 from edge_agent.whoami import describe
 from edge_agent.witness import Witness
 from fleet.errors import Code, ExitCode, FleetError
-from fleet.grants import parse_ceiling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,9 +62,6 @@ if TYPE_CHECKING:
     from fleet.grants import Authority
     from fleet.model import AssignedAgent
     from fleet.signing import PublicKey
-
-MAX_DOCUMENT = 256 * 1024
-"""Bytes of `ceiling.yaml` and of `sensors.yaml`."""
 
 HTTP_AUTHORITIES = "http-authorities.pem"
 """File in the data directory with certificates that requests of agents trust beside the system's; may be absent."""
@@ -101,7 +97,7 @@ class Node:
         self._identity = identity
         self._runtime = runtime
         self._random = rng
-        self._ceiling = _read_ceiling(disk, data / "ceiling.yaml")
+        self._ceiling = read_ceiling(disk, data / "ceiling.yaml")
         self._store = keys.identity
         self._trust = TrustStore(disk, data / "trust", allow_dev_profile=settings.allow_dev_profile)
         self._blobs = Blobs(disk, data / "blobs", settings.max_blob_bytes)
@@ -228,23 +224,9 @@ class Node:
         return Link(node, self._store, numbers, self._clock, self._random)
 
 
-def _read_ceiling(disk: Disk, path: Path) -> Authority | None:
-    document = _read_document(disk, path)
-    return None if document is None else parse_ceiling(document, path.name)
-
-
 def _read_sources(disk: Disk, path: Path) -> tuple[Source, ...]:
-    document = _read_document(disk, path)
+    document = read_placed(disk, path)
     return () if document is None else parse_sources(document, path.name)
-
-
-def _read_document(disk: Disk, path: Path) -> bytes | None:
-    size = disk.size(path)
-    if size is None:
-        return None
-    if size > MAX_DOCUMENT:
-        raise FleetError(Code.LIMIT_EXCEEDED, f"{size} bytes, the limit is {MAX_DOCUMENT}", place=str(path))
-    return disk.read(path, 0, MAX_DOCUMENT)
 
 
 async def run(settings: Settings) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from edge_agent.agent import main
-from edge_agent.data_dir import prepare_data_dir
+from edge_agent.data_dir import MAX_DOCUMENT, prepare_data_dir, read_ceiling
+from edge_agent.disk import LocalDisk
 from edge_agent.vault import FileVault
-from fleet.errors import ExitCode
+from fleet.errors import Code, ExitCode
 from fleet.sealing import fingerprint, public_of
+from tests.fakes.refusals import code_of
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +80,25 @@ def test_a_node_says_who_it_is_without_running(tmp_path: Path, capsys: pytest.Ca
     assert fingerprint(public_of(FileVault(tmp_path / "keys").key("sealing"))) in shown
     assert main(["identity", "--data-dir", str(tmp_path)]) == ExitCode.OK
     assert capsys.readouterr().out == shown
+
+
+def test_a_ceiling_that_cannot_be_read_is_never_taken_for_none(tmp_path: Path) -> None:
+    file, disk = tmp_path / "ceiling.yaml", LocalDisk()
+    assert read_ceiling(disk, file) is None
+    file.symlink_to(tmp_path / "nowhere")
+    assert code_of(read_ceiling, disk, file) is Code.CONFIG_INVALID
+    file.unlink()
+    file.mkdir()
+    assert code_of(read_ceiling, disk, file) is Code.CONFIG_INVALID
+    file.rmdir()
+    for data, code in (
+        (b"", Code.GRANT_INVALID),
+        (b"schema: fleet.ceiling/v1\n", Code.GRANT_INVALID),
+        (b"#" * (MAX_DOCUMENT + 1), Code.LIMIT_EXCEEDED),
+    ):
+        file.write_bytes(data)
+        assert code_of(read_ceiling, disk, file) is code
+    file.write_bytes(b"schema: fleet.ceiling/v1\ncaps: {}\n")
+    ceiling = read_ceiling(disk, file)
+    assert ceiling is not None
+    assert ceiling.capabilities == {}
