@@ -112,7 +112,7 @@ def key(session: Session, name: str, passphrase: bool, uri: str | None, public_f
 
 
 @click.command()
-@click.argument("role", metavar="ROLE|director|node-ca|secrets")
+@click.argument("roles", nargs=-1, required=True, metavar="ROLE...|director|node-ca|secrets")
 @click.option("--add", "added", type=FILE, multiple=True, metavar="PUBLIC-KEY", help="A key that may sign from now on.")
 @click.option("--remove", "removed", multiple=True, metavar="KEY", help="Name or id of a key that may not any more.")
 @THRESHOLD
@@ -122,41 +122,41 @@ def key(session: Session, name: str, passphrase: bool, uri: str | None, public_f
 @OFFLINE
 @YES
 @click.pass_obj
-def rotate(session: Session, /, role: str, **options: object) -> None:
+def rotate(session: Session, /, roles: tuple[str, ...], **options: object) -> None:
     """Replace keys of a role, or of the fleet.
 
     With neither --add nor --remove, one key of the role that is on this machine is replaced by a new one made here. The
-    root takes the signatures of its old and of its new keys. Keys of the fleet (director, node-ca, secrets) are listed
-    early and withdrawn later: the old ones stay until --remove or --finish.
+    root takes the signatures of its old and of its new keys. Several roles change at once: snapshot and timestamp
+    together, so that nodes forget the versions that a thief of both made.
+
+    Keys of the fleet (director, node-ca, secrets) are listed early and withdrawn later: the old ones stay until --remove
+    or --finish.
     """
     offline, yes = bool(options["offline"]), bool(options["yes"])
     added, removed = _paths(options["added"]), _words(options["removed"])
-    if role in FLEET_KEYS:
-        rotation = Rotation(role, added, removed, bool(options["finish"]))
+    if not FLEET_KEYS.isdisjoint(roles):
+        if len(roles) > 1:
+            raise click.UsageError("keys of the fleet are changed one kind at a time")
+        rotation = Rotation(roles[0], added, removed, bool(options["finish"]))
         rotate_fleet_key(session, rotation, offline=offline, yes=yes)
         return
     directory = TrustDirectory(session.trust_folder())
-    threshold = options["threshold"]
+    threshold = options["threshold"] if isinstance(options["threshold"], int) else None
     replaced: list[NamedKey] = []
 
-    def operations(release: Release) -> tuple[Operation, ...]:
-        state = state_of(release, role)
-        remove = [find_key(state, word) for word in removed]
-        add = [read_public(file) for file in added]
-        if not add and not remove:
-            remove = [_only_key_here(directory, state)]
-            add = [directory.keys.make(free_name(directory, role))]
-            replaced.extend(remove)
-        return (
-            ChangeKeys(
-                role,
-                tuple(add),
-                tuple(key.public for key in remove),
-                threshold if isinstance(threshold, int) else None,
-            ),
-        )
+    def change(state: RoleState) -> ChangeKeys:
+        if added or removed:
+            found = tuple(find_key(state, word).public for word in removed)
+            return ChangeKeys(state.role, tuple(read_public(file) for file in added), found, threshold)
+        old = _only_key_here(directory, state)
+        replaced.append(old)
+        new = directory.keys.make(free_name(directory, state.role))
+        return ChangeKeys(state.role, (new,), (old.public,), threshold)
 
-    perform(session, operations, f"rotate {role}", offline=offline, yes=yes)
+    def operations(release: Release) -> tuple[Operation, ...]:
+        return tuple(change(state) for state in [state_of(release, role) for role in roles])
+
+    perform(session, operations, f"rotate {', '.join(roles)}", offline=offline, yes=yes)
     _put_away(directory, replaced)
 
 

@@ -12,6 +12,7 @@ Nothing on a medium is believed: whoever reads it verifies it from the pinned ro
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.client import Client
     from orchestrator.cli.session import Session
 
+ROOT_FILE = re.compile(r"[1-9][0-9]{0,8}\.root\.json")
 DESIRED_SCHEMA = "fleet.desired/v1"
 MAX_FILES = 1_024
 MAX_METADATA = 1024 * 1024
@@ -62,16 +64,23 @@ def export_media(session: Session, folder: Path, blobs: bool, nodes: tuple[str, 
             written = sum(_export_bundle(target, client, release, path.path) for path in release.targets("bundles/"))
         for name in nodes:
             target.write(f"desired/{name}.json", _order_of(client, name))
-        for name, data in release.files.items():  # last: a medium that was pulled out early has no new release on it
+        files = {**_earlier_roots(client), **release.files}
+        for name, data in files.items():  # last: a medium that was pulled out early has no new release on it
             target.write(f"metadata/{name}", data)
     for file in (folder / "metadata").glob("*.json"):
-        if file.name not in release.files:
+        if file.name not in files:
             file.unlink()
-    summary = {"metadata": len(release.files), "documents": len(release.documents), "blobs_written": written}
+    summary = {"metadata": len(files), "documents": len(release.documents), "blobs_written": written}
     if session.output.machine:
         session.output.value({"folder": str(folder), **summary})
     else:
         session.output.note(f"{folder}: {', '.join(f'{count} {what}' for what, count in summary.items())}.")
+
+
+def _earlier_roots(client: Client) -> dict[str, bytes]:
+    """Return every root that the coordinator has: a node may have been given an older one than this machine."""
+    offered = client.call(client.stub.GetTrust, pb.GetTrustRequest()).files
+    return {name: data for name, data in offered.items() if ROOT_FILE.fullmatch(name)}
 
 
 def _order_of(client: Client, node: str) -> bytes:

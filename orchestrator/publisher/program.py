@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--once", action="store_true", help="look at everything once, then end")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("tuf").setLevel(logging.WARNING)  # it tells of every key that need not have signed
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:

@@ -122,6 +122,7 @@ def test_people_publish_together_and_a_stolen_coordinator_cannot(
 
     usb = tmp_path / "usb"
     fleet.ctl("trust", "export", str(usb))
+    assert (usb / "metadata" / "1.root.json").exists()  # for nodes that were given the development root
     fleet.ctl("grant", "propose", "climate/context", "--bundle", str(bundle), "--file", str(usb / "grant.yaml"))
     first, second = (Machine(carried / f"grants-default-{number}") for number in (1, 3))
     for approver in (first, second):

@@ -198,6 +198,16 @@ def test_rotation_makes_the_successor_here_and_keeps_the_old_one_until_it_is_pub
     assert any("code-default-2" in entry["text"] for entry in change["changes"])
 
 
+def test_both_keys_of_the_publisher_change_at_once(machine: Machine) -> None:
+    """Changed together, nodes compare with neither of the old versions, so those of a thief are forgotten."""
+    change = machine.change("rotate", "snapshot", "timestamp")
+    texts = [entry["text"] for entry in change["changes"]]
+    assert [s["file"] for s in change["signatures"]] == ["2.root.json", "2.root.json"]
+    assert any("snapshot-2" in text for text in texts)
+    assert any("timestamp-2" in text for text in texts)
+    machine.run("trust", "rotate", "director", "root", "--offline", "--yes", expect=2)
+
+
 def test_named_keys_are_replaced_by_others(machine: Machine) -> None:
     old = {state.role: state for state in role_states(local_release(machine.directory))}["root"].keys[0]
     change = machine.change(
