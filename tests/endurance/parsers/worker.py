@@ -1,0 +1,32 @@
+"""Fuzzes one parser, guided by the coverage of `fleet`: a process of its own, which libFuzzer ends.
+
+    main(): NAME SECONDS CORPUS from the command line
+
+CORPUS is a folder; the seeds are written into it first. Whatever escapes that is no `FleetError`, takes longer than ten
+seconds or needs more than a GiB ends the process with an exit code, and its input stays in CORPUS.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["fleet", "edge_agent.link.enrolment"]):
+    from tests.endurance.parsers.targets import PARSERS, holds
+
+LONGEST_S = 10
+MOST_MIB = 1024
+
+
+def main() -> None:
+    name, seconds, corpus = sys.argv[1:]
+    parser, folder = PARSERS[name], Path(corpus)
+    for number, seed in enumerate(parser.seeds):
+        (folder / f"seed-{number}").write_bytes(seed)
+    limits = [f"-timeout={LONGEST_S}", f"-rss_limit_mb={MOST_MIB}", f"-max_len={parser.longest}"]
+    shown = ["-print_final_stats=1", f"-artifact_prefix={folder}/fault-"]
+    arguments = [sys.argv[0], f"-max_total_time={seconds}", "-seed=1", *limits, *shown, str(folder)]
+    atheris.Setup(arguments, lambda data: holds(parser, data) or None)
+    atheris.Fuzz()
