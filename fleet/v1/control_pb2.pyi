@@ -906,8 +906,10 @@ class AuditCosignReply(_message.Message):
     def __init__(self, met: _Optional[bool] = ...) -> None: ...
 
 class ListSealingKeysRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("after",)
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    after: str
+    def __init__(self, after: _Optional[str] = ...) -> None: ...
 
 class ListSealingKeysReply(_message.Message):
     __slots__ = ("keys",)
