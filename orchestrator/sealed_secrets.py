@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 MAX_SECRETS = 64
 """Secrets of one node; nodes take no more."""
 
+MAX_RECIPIENTS = 500
+"""Nodes in one reply."""
+
 MAX_NODE_BYTES = 1 << 20
 """Bytes of all envelopes of one node: they travel in one message."""
 
@@ -125,15 +128,13 @@ class SealedSecrets:
             rows.put_key(connection, rows.SealingKeyRow(name, epoch, key, statement, position))
         self._journal(Event(now, name, "", "node:sealing-key:declared", key))
 
-    def recipients(self) -> tuple[SealingKey, ...]:
-        """Return every node that may run agents, by name, with the proof of what it said."""
+    def recipients(self, after: str = "", limit: int = MAX_RECIPIENTS) -> tuple[SealingKey, ...]:
+        """Return the nodes that may run agents, by name and from a name on, with the proof of what each said."""
         with self._store.control.read() as connection:
-            said, desired = rows.list_keys(connection), node_rows.list_desired(connection)
-            return tuple(
-                self._key(connection, node, said.get(node.name), desired.get(node.name))
-                for node in node_rows.list_nodes(connection)
-                if not node.locked
-            )
+            said = rows.list_keys(connection)
+            nodes = [node for node in node_rows.list_nodes(connection) if not node.locked and node.name > after][:limit]
+            desired = node_rows.list_desired(connection, {node.name for node in nodes})
+            return tuple(self._key(connection, node, said.get(node.name), desired.get(node.name)) for node in nodes)
 
     def put(self, agent: str, name: str, version: int, envelopes: Sequence[bytes], operator: str) -> tuple[str, ...]:
         """Keep a secret for its recipients and send it to them; returns the nodes that have this version.

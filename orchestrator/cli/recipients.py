@@ -92,6 +92,23 @@ def check_recipient(client: Client, offered: pb.SealingKey, trust: FleetTrust) -
     return Recipient(offered.node, offered.epoch, bound_key.key_id, statement.key, tuple(offered.agents))
 
 
+def list_offered(client: Client) -> list[pb.SealingKey]:
+    """Return what the coordinator says about every node, by name.
+
+    Raises:
+        FleetError: MESSAGE_INVALID when its parts do not go on.
+    """
+    found: list[pb.SealingKey] = []
+    while True:
+        after = found[-1].node if found else ""
+        part = client.call(client.stub.ListSealingKeys, pb.ListSealingKeysRequest(after=after)).keys
+        if not part:
+            return found
+        if part[0].node <= after or len(found) > MAX_RECIPIENTS:
+            raise FleetError(Code.MESSAGE_INVALID, "the coordinator's list of nodes has no end")
+        found += part
+
+
 def load_accepted(directory: TrustDirectory) -> dict[str, Accepted]:
     """Read what was accepted before, by node.
 

@@ -34,7 +34,14 @@ from fleet.sealing import (
     unseal,
 )
 from fleet.v1 import control_pb2 as pb
-from orchestrator.cli.recipients import Accepted, check_recipient, compare, load_accepted, save_accepted
+from orchestrator.cli.recipients import (
+    Accepted,
+    check_recipient,
+    compare,
+    list_offered,
+    load_accepted,
+    save_accepted,
+)
 from orchestrator.cli.render import Column, Row, exact, short_digest, when
 from orchestrator.cli.session import AGENT_NAME, NODE_NAME
 from orchestrator.cli.trust import TrustDirectory, synchronise
@@ -278,7 +285,7 @@ def recipients(session: Session, accept: tuple[str, ...], yes: bool) -> None:  #
         directory = TrustDirectory(session.context().trust)
         synchronise(directory, client, session.now())
         trust, known = directory.fleet_trust(session.now()), load_accepted(directory)
-        offered = client.call(client.stub.ListSealingKeys, pb.ListSealingKeysRequest()).keys
+        offered = list_offered(client)
         checked = [check_recipient(client, one, trust) for one in offered if one.statement]
     for node in accept:
         found = next((one for one in checked if one.node == node), None)
@@ -316,7 +323,7 @@ def _recipients(
     session: Session, client: Client, sealer: _Sealer, agent: str, nodes: tuple[str, ...], *, yes: bool
 ) -> list[Recipient]:
     """The nodes to seal for, each checked; a person accepts the ones that were never seen here."""
-    offered = {key.node: key for key in client.call(client.stub.ListSealingKeys, pb.ListSealingKeysRequest()).keys}
+    offered = {key.node: key for key in list_offered(client)}
     missing = [node for node in nodes if node not in offered or not offered[node].statement]
     if missing:
         raise FleetError(

@@ -17,11 +17,11 @@ class SealingDoor(Door):
 
     async def ListSealingKeys(  # noqa: N802
         self,
-        request: control_pb2.ListSealingKeysRequest,  # noqa: ARG002 - it has no fields
+        request: control_pb2.ListSealingKeysRequest,
         _: Context,
     ) -> control_pb2.ListSealingKeysReply:
-        """List the nodes that secrets can be sealed for, with the proof of each key."""
-        keys = await self._run(self._services.secrets.recipients)
+        """List the nodes that secrets can be sealed for, with the proof of each key, a part at a time."""
+        keys = await self._run(self._services.secrets.recipients, request.after)
         return control_pb2.ListSealingKeysReply(
             keys=[
                 control_pb2.SealingKey(

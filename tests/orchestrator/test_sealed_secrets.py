@@ -131,6 +131,13 @@ def test_a_nodes_key_comes_with_the_proof_that_the_log_has_it(desk: Desk) -> Non
     assert len(desk.leaves()) == 2, "the same again is no news"
 
 
+def test_nodes_are_listed_part_by_part(desk: Desk) -> None:
+    (first,) = desk.secrets.recipients(limit=1)
+    (second,) = desk.secrets.recipients(first.node, limit=1)
+    assert (first.node, second.node) == ("n1", "n2")
+    assert desk.secrets.recipients(second.node) == ()
+
+
 @pytest.mark.parametrize(
     ("said", "code"),
     [

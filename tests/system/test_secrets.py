@@ -89,6 +89,25 @@ def identity(fleet: RealFleet, node: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
+def check_refusals(fleet: RealFleet) -> None:
+    """What is refused before anything is sealed."""
+    outside = fleet.ctl(
+        "secret", "set", "other", "--agent", AGENT, "--from-file", __file__, "--yes", expect=ExitCode.REFUSED
+    ).stderr
+    assert "fleet:secrets/store" in outside
+    accepted = fleet.home / "trust" / "recipients.json"
+    before = json.loads(accepted.read_text())
+    before["nodes"][0]["key"] = f"sha256:{'0' * 64}"
+    accepted.write_text(json.dumps(before))
+    command = ("secret", "set", "api-token", "--agent", AGENT, "--from-file", __file__, "--yes")
+    changed = fleet.ctl(*command, expect=ExitCode.VERIFICATION_FAILED).stderr
+    assert "edge-agent identity" in changed
+    assert fleet.ask("secret", "recipients")[0]["accepted"] == "changed"
+    fleet.ctl("secret", "recipients", "--accept", "n1", "--yes")
+    unknown = fleet.ctl(*command, "--node", "nobody", expect=ExitCode.ERROR).stderr
+    assert "nobody" in unknown
+
+
 def test_a_secret_reaches_its_agent_and_the_coordinator_never_sees_it(fleet: RealFleet) -> None:
     fleet.join("n1")
     publish(fleet)
@@ -117,6 +136,8 @@ def test_a_secret_reaches_its_agent_and_the_coordinator_never_sees_it(fleet: Rea
     assert VALUE.encode() not in memory
     assert "<confidential>" in told, "the positive control: the guest's line and call are in it"
 
+    check_refusals(fleet)
+
     # The next version takes the place of the first, without a deploy.
     assert set_secret(fleet, NEWER)["version"] == 2
     wait_for("the agent has the newer value", lambda: knows(fleet, NEWER))
@@ -144,27 +165,3 @@ def test_a_secret_reaches_its_agent_and_the_coordinator_never_sees_it(fleet: Rea
     wait_for("it is gone", lambda: call(fleet, 'sum("api-token")', "--node", "n1") == NOT_FOUND)
     assert fleet.ask("secret", "list") == []
     assert set_secret(fleet, VALUE)["version"] == 3
-
-
-def test_what_is_refused_before_anything_is_sealed(fleet: RealFleet) -> None:
-    fleet.join("n1")
-    publish(fleet)
-    outside = fleet.ctl(
-        "secret", "set", "other", "--agent", AGENT, "--from-file", __file__, "--yes", expect=ExitCode.REFUSED
-    ).stderr
-    assert "fleet:secrets/store" in outside
-    set_secret(fleet, VALUE)
-    accepted = fleet.home / "trust" / "recipients.json"
-    before = json.loads(accepted.read_text())
-    before["nodes"][0]["key"] = f"sha256:{'0' * 64}"
-    accepted.write_text(json.dumps(before))
-    file = fleet.home / "value"
-    file.write_text(NEWER)
-    command = ("secret", "set", "api-token", "--agent", AGENT, "--from-file", str(file), "--yes")
-    changed = fleet.ctl(*command, expect=ExitCode.VERIFICATION_FAILED).stderr
-    assert "edge-agent identity" in changed
-    assert fleet.ask("secret", "recipients")[0]["accepted"] == "changed"
-    fleet.ctl("secret", "recipients", "--accept", "n1", "--yes")
-    fleet.ctl(*command)
-    unknown = fleet.ctl(*command, "--node", "nobody", expect=ExitCode.ERROR).stderr
-    assert "nobody" in unknown

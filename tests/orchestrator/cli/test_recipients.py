@@ -21,6 +21,7 @@ from orchestrator.cli.recipients import (
     Recipient,
     check_recipient,
     compare,
+    list_offered,
     load_accepted,
     save_accepted,
 )
@@ -121,3 +122,22 @@ def test_another_key_than_the_accepted_one_is_refused(change: dict[str, object])
 def test_a_spoiled_list_is_for_a_person_to_look_at(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE).write_text(content)
     assert code_of(load_accepted, TrustDirectory(tmp_path)) is Code.CONFIG_INVALID
+
+
+class Paging(Coordinator):
+    """A coordinator that lists so many nodes at a time."""
+
+    def __init__(self, *names: str, forever: bool = False) -> None:
+        super().__init__()
+        self.names = names
+        self.forever = forever
+        self.stub = SimpleNamespace(ListSealingKeys=None)
+
+    def call(self, _method: object, request: pb.ListSealingKeysRequest) -> pb.ListSealingKeysReply:
+        part = [name for name in self.names if self.forever or name > request.after][:2]
+        return pb.ListSealingKeysReply(keys=[pb.SealingKey(node=name) for name in part])
+
+
+def test_every_part_of_the_list_is_asked_for() -> None:
+    assert [key.node for key in list_offered(Paging("a", "b", "c", "d", "e"))] == ["a", "b", "c", "d", "e"]
+    assert code_of(list_offered, Paging("a", "b", forever=True)) is Code.MESSAGE_INVALID
