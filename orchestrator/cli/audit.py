@@ -265,7 +265,7 @@ def diff(session: Session, /, old: int, new: int, offline: Path | None, **names:
 @_OFFLINE
 @click.pass_obj
 def history(session: Session, agent: str, offline: Path | None) -> None:
-    """Show everything that happened to an agent's authority, the oldest first.
+    """Show what happened to an agent's authority, the oldest first.
 
     TIME is when it was so; KNOWN, when it differs, is when the coordinator learnt of it.
     """
@@ -299,7 +299,7 @@ def history(session: Session, agent: str, offline: Path | None) -> None:
 @_OFFLINE
 @click.pass_obj
 def drift(session: Session, /, at_ms: int | None, known_ms: int, offline: Path | None, **names: str) -> None:
-    """Show where nodes differ from what is ordered and approved, and since when.
+    """Show where nodes differ from their orders, and since when.
 
     \b
     not confirmed   ordered, and no receipt of the node says that it was applied

@@ -135,7 +135,7 @@ def _show(session: Session, report: Report, earlier: int) -> None:
 @click.option("--folder", is_flag=True, help="Write a folder instead of one tar.")
 @click.pass_obj
 def export(session: Session, /, target: Path, folder: bool) -> None:  # noqa: FBT001 - click passes options by value
-    """Write the whole log into one file, to be checked without a coordinator.
+    """Write the whole log into a file, to be checked elsewhere.
 
     It holds the leaves, the signed checkpoint, the checkpoints with the cosignatures of witnesses, the coordinator's
     answers, and the release repository's metadata. `fleetctl audit verify --offline FILE` checks it. The same log gives

@@ -129,7 +129,7 @@ class _Folder:
 @click.option("--every", "every_s", type=click.IntRange(1, 86_400), default=10, show_default=True, help="Seconds.")
 @click.pass_obj
 def witness(session: Session, /, state: Path | None, name: str | None, every_s: int, **how: bool) -> None:
-    """Verify the log's newest checkpoint and cosign it, as a witness outside of the fleet.
+    """Cosign the log's newest checkpoint, from outside of the fleet.
 
     For the security team's machine: it remembers what it saw, and refuses a log that shows two histories or lost its
     end; it keeps both notes then and exits with 7. The policy `policy/witness.policy` must name its verifier key for
@@ -187,7 +187,7 @@ def _cosign_once(session: Session, folder: _Folder) -> None:
 @click.option("--policy", "as_policy", is_flag=True, help="Print a draft of policy/witness.policy with these keys.")
 @click.pass_obj
 def witnesses(session: Session, /, as_policy: bool) -> None:  # noqa: FBT001 - click passes options by value
-    """Show who cosigns the audit log, how far, and which nodes wait for a quorum."""
+    """Show who cosigns the log, how far, and who waits for a quorum."""
     with session.connect() as client:
         reply = client.call(client.stub.AuditWitnesses, pb.AuditWitnessesRequest())
     if as_policy:
@@ -236,7 +236,7 @@ def witnesses(session: Session, /, as_policy: bool) -> None:  # noqa: FBT001 - c
 @YES
 @click.pass_obj
 def policy(session: Session, /, file: Path, **how: bool) -> None:
-    """Sign and publish FILE as the fleet's witness policy (policy/witness.policy).
+    """Sign and publish a witness policy: who must cosign the log.
 
     The policy role signs it; where that takes more than one person, the change is staged as any other. From its
     publication on, nodes take no order that this quorum has not seen in the log. `fleetctl audit witnesses --policy`
