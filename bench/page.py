@@ -128,6 +128,14 @@ TOPICS = (
         limit_s=240.0,
     ),
     Topic(
+        "trust",
+        "bench.trust",
+        "Release and orders",
+        "What a publisher and a node pay for trust: signing and publishing; verifying a release, an order with its "
+        "proof, a bundle and a grant, from nothing and again; orders for ten thousand nodes.",
+        "as many raw Ed25519 signatures; for nodes, the release alone through python-tuf's public interface",
+    ),
+    Topic(
         "grants",
         "bench.grants",
         "Grant decisions",

@@ -38,6 +38,7 @@ GOOD = {
     "memory": Result((Row("100 agents: sum", "MiB", 99.5),)),
     "idle": Result((Row("the runner with one agent", "MiB", 90.0), Row("1,000 agents more", "MiB", 60.0))),
     "languages": Result((Row("python: start", "ms", 21.0),), notes=("Not measured: go.",)),
+    "trust": Result((Row("publish", "us", 500.0, 60.0), Row("10,000 orders encoded and signed", "s", 1.0, 0.4))),
     "keyvalue": Result(
         (
             Row("get 100B", "us", 6.0, 4.0),
