@@ -101,6 +101,11 @@ class StagedChange:
         return requirements(self.base.files, self.files)
 
     @property
+    def roles(self) -> frozenset[str]:
+        """The roles that it makes new versions of."""
+        return frozenset(map(role_of_file, self.files))
+
+    @property
     def complete(self) -> bool:
         """Whether every file has the signatures that it takes."""
         return not any(requirement.missing for requirement in self.requirements)

@@ -220,9 +220,18 @@ def conclude(
         if keys is not None:
             publish(directory, client, sign_release(files, keys, now), staged.documents, now)
             return None
-    name = "+".join(sorted(file.removesuffix(".json") for file in staged.files))
-    directory.write(f"staged/{name}.json", encode_staged(staged))
-    return directory.path / "staged" / f"{name}.json"
+    file = _free_file(directory, "+".join(sorted(file.removesuffix(".json") for file in staged.files)))
+    directory.write(f"staged/{file.name}", encode_staged(staged))
+    return file
+
+
+def _free_file(directory: TrustDirectory, name: str) -> Path:
+    """Return a file for a staged change that no other one has; what somebody signed is not written over."""
+    folder = directory.path / "staged"
+    file, number = folder / f"{name}.json", 2
+    while file.exists():
+        file, number = folder / f"{name}-{number}.json", number + 1
+    return file
 
 
 def publisher_keys(directory: TrustDirectory, files: Mapping[str, bytes]) -> RoleKeys | None:

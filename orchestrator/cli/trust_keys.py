@@ -129,7 +129,7 @@ def rotate(session: Session, /, roles: tuple[str, ...], **options: object) -> No
     root takes the signatures of its old and of its new keys. Several roles change at once: snapshot and timestamp
     together, so that nodes forget the versions that a thief of both made.
 
-    Keys of the fleet (director, node-ca, secrets) are listed early and withdrawn later: the old ones stay until --remove
+    Keys of the fleet (director, node-ca, secrets) are listed early and withdrawn later: old ones stay until --remove
     or --finish.
     """
     offline, yes = bool(options["offline"]), bool(options["yes"])

@@ -129,6 +129,8 @@ def status(session: Session) -> None:
         staged = read_staged(directory, file)
         missing = sum(requirement.missing for requirement in staged.requirements)
         waits = f"lacks {missing} signatures" if missing else "is complete, not published"
+        if any(release.versions.get(role, 0) != staged.base.versions.get(role, 0) for role in staged.roles):
+            waits = "is published, or overtaken: remove it, or `fleetctl trust rebase` it"
         session.output.note(f"Staged: {file} ({staged.title}) {waits}.")
 
 

@@ -147,6 +147,22 @@ def test_status_shows_people_and_what_waits(machine: Machine) -> None:
     assert rows["policy"]["key_here"]
 
 
+def test_one_staged_change_does_not_write_over_another(machine: Machine) -> None:
+    machine.change("add-approver", machine.public("bob"), "--threshold", "2")
+    first = machine.staged().read_bytes()
+    machine.change("add-approver", machine.public("ann"), "--threshold", "2")
+    one, other = machine.directory.staged()
+    assert first in {one.read_bytes(), other.read_bytes()}
+    assert one.read_bytes() != other.read_bytes()
+
+
+def test_what_was_overtaken_is_said_to_be(machine: Machine) -> None:
+    machine.change("renew", "policy")
+    files, _ = signed_again(machine.directory, datetime.now(UTC))
+    machine.directory.save(files)
+    assert "published, or overtaken" in machine.run("trust", "status")
+
+
 def test_a_change_is_made_anew_on_a_newer_release(machine: Machine) -> None:
     machine.change("renew", "code-default")
     file = machine.staged()
@@ -245,7 +261,10 @@ def test_a_change_that_cannot_be_is_refused(machine: Machine, arguments: tuple[s
 
 
 def document_of(machine: Machine, path: str) -> bytes:
-    staged = json.loads(machine.staged().read_bytes())
+    """Take the one staged change away and return the document that it adds."""
+    file = machine.staged()
+    staged = json.loads(file.read_bytes())
+    file.unlink()
     (operation,) = [o for o in staged["operations"] if o.get("path") == path]
     return base64.b64decode(operation["data"])
 
