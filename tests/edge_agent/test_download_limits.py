@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent import agent, config, identity, ledger, time_store, trust_store
+from edge_agent import config, data_dir, identity, ledger, time_store, trust_store
 from edge_agent.config import load_settings
 from edge_agent.disk import LocalDisk, read_named
 from edge_agent.identity import IdentityStore
@@ -146,13 +146,13 @@ ON_DISK: dict[str, tuple[str, int, Callable[[Path], Any]]] = {
     "settings": ("agent.toml", config.MAX_FILE, lambda data: load_settings(data, {}, {})),
     "a ceiling": (
         "ceiling.yaml",
-        agent.MAX_DOCUMENT,
-        lambda data: agent._read_ceiling(LocalDisk(), data / "ceiling.yaml"),
+        data_dir.MAX_DOCUMENT,
+        lambda data: data_dir.read_ceiling(LocalDisk(), data / "ceiling.yaml"),
     ),
     "sensors": (
         "sensors.yaml",
-        agent.MAX_DOCUMENT,
-        lambda data: agent._read_sources(LocalDisk(), data / "sensors.yaml"),
+        data_dir.MAX_DOCUMENT,
+        lambda data: data_dir.read_placed(LocalDisk(), data / "sensors.yaml"),
     ),
     "a file that somebody named": ("x.json", 10, lambda data: read_named(data / "x.json", 10)),
 }
