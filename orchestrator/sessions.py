@@ -135,6 +135,8 @@ class Session:
     _waiting: deque[CommandOut] = field(default_factory=deque)
     _answers: dict[str, asyncio.Future[CommandAnswer]] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a message is on its way to the node."""
 
     async def next(self) -> Outgoing:
         """Wait for the next thing to tell.

@@ -182,6 +182,8 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         writer = asyncio.create_task(self._write(session, context, told))
         try:
             await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            async with session.writing:  # gRPC sends no status while a message is on its way; its deadline bounds this
+                writer.cancel()
         finally:
             for task in (reader, writer):
                 task.cancel()
@@ -281,7 +283,8 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         session.seen = max(session.seen, offer.size)  # the node takes messages in order, and says where it differs
 
     async def _send(self, session: NodeSession, context: Context, message: node_pb2.CoordinatorMessage) -> None:
-        await _write_in_time(context, message, self._limits.write_deadline_ms / 1000, session.node)
+        async with session.writing:
+            await _write_in_time(context, message, self._limits.write_deadline_ms / 1000, session.node)
 
 
 async def _write_in_time(context: Context, message: object, timeout_s: float, node: str) -> None:
