@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from fleet.bundle import MAX_COMPONENT, open_bundle
-from fleet.component import read_component
 from fleet.errors import Code, FleetError
 from fleet.oci import MAX_INDEX, digest_of, open_index
 from fleet.targets import DEFAULT_TEAM, bundle_path
@@ -217,7 +216,8 @@ def open_component(source: str, access: Access) -> Component:
     Checks, in this order:
         1. The file or the artifact is there and within its limits (`fleet.wasm_artifact`).
         2. What comes from an artifact has the size and the digest that its manifest names.
-        3. It is a component; a core module is refused.
+
+    That it is a component, and no core module, whoever reads its imports finds out (`fleet.component`).
 
     Raises:
         FleetError: BUNDLE_INVALID, COMPONENT_INVALID, DIGEST_MISMATCH, LIMIT_EXCEEDED, and as `Registry`.
@@ -238,7 +238,6 @@ def open_component(source: str, access: Access) -> Component:
                 place=source,
                 remedy="Name a .wasm file, a folder with an OCI image layout, or oci://HOST/REPOSITORY:TAG.",
             ) from error
-    read_component(component.data)  # 3
     return component
 
 

@@ -189,6 +189,11 @@ def test_other_bytes_are_refused(server: FakeRegistry, registry: Registry, body:
     assert code_of(registry.manifest, DIGEST, len(DATA)) is code
 
 
+def test_the_size_that_was_announced_is_the_size(server: FakeRegistry, registry: Registry) -> None:
+    server.put("blobs", DATA)
+    assert code_of(registry.blob, DIGEST, len(DATA) + 1) is Code.DIGEST_MISMATCH
+
+
 def test_bytes_are_not_unpacked(server: FakeRegistry, registry: Registry) -> None:
     server.misbehave = always(DATA, Content_Encoding="gzip")
     assert registry.blob(DIGEST, len(DATA)) == DATA
@@ -344,4 +349,12 @@ def test_content_may_lie_elsewhere_and_credentials_do_not_follow(
             with Registry(Reference(secure.host, "any", "1.0.0"), trusted) as registry:
                 assert code_of(registry.blob, DIGEST, len(DATA)) is code
         assert [said for *_, said in storage.seen] == [""]
+        # What is pushed goes nowhere else, encrypted or not.
+        elsewhere = f"https://localhost:{storage.server_port}/v2/any/blobs/uploads/1"
+        secure.misbehave = lambda exchange: (
+            exchange.command == "POST" and LOGIN in str(exchange.headers) and exchange.reply(202, Location=elsewhere)
+        )
+        with Registry(Reference(secure.host, "any", "1.0.0"), trusted) as registry:
+            assert code_of(registry.push_blob, DIGEST, DATA) is Code.PERMISSION_DENIED
+        assert len(storage.seen) == 1
         assert not clear.seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,6 +206,22 @@ def test_a_file_that_grows_while_it_is_read_is_refused(built: Path, tmp_path: Pa
     with (tmp_path / "layout" / "blobs" / "sha256" / name.removeprefix("sha256:")).open("ab") as file:
         file.write(b"!")
     assert code_of(open_layout(tmp_path / "layout").check) is Code.LIMIT_EXCEEDED
+
+
+def test_a_changed_blob_is_never_returned(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built, tmp_path / "layout")
+    file = tmp_path / "layout" / "blobs" / "sha256" / digest_of(COMPONENT).removeprefix("sha256:")
+    for changed, code in ((COMPONENT[:-1] + b"!", Code.DIGEST_MISMATCH), (COMPONENT[:-1], Code.DIGEST_MISMATCH)):
+        file.write_bytes(changed)
+        assert code_of(Layout(tmp_path / "layout").read, digest_of(COMPONENT), len(COMPONENT)) is code
+
+
+def test_whoever_lies_about_a_blob_is_not_believed(built: Path) -> None:
+    """As a captured coordinator could, from which a published bundle is pulled."""
+    opened = open_layout(built)
+    for lie in (lambda data: data[:-1] + b"!", lambda data: data[:-1]):
+        lying = replace(opened, read=lambda digest, size, lie=lie: lie(opened.read(digest, size)))
+        assert code_of(lying.check) is Code.DIGEST_MISMATCH
 
 
 # Import
