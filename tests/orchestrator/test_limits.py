@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import grpc
 import pytest
@@ -15,7 +16,7 @@ from orchestrator import pki
 from orchestrator.rpc.enrolment import MAX_CHALLENGES_OF_ONE
 from orchestrator.rpc.limiting import MAX_CALLERS, Rates, Slots, network_of
 from orchestrator.rpc.node import STREAMS_PER_NODE
-from orchestrator.server import MAX_RECEIVE_OF_STRANGERS, Coordinator
+from orchestrator.server import MAX_RECEIVE_OF_STRANGERS, STRANGERS, Coordinator
 from tests.fakes.fleet_fixture import CALL_S, MANIFEST, FleetFixture, NodeClient, Operator, error_of, serving
 
 MODEL = bytes(range(256)) * 8192
@@ -166,9 +167,15 @@ async def test_enrolments_of_one_address_may_not_come_too_fast(fleet: FleetFixtu
 
 
 async def test_unanswered_challenges_of_one_address_are_few(fleet: FleetFixture) -> None:
-    async with serving(fleet, enrolments_per_minute=1_000) as coordinator, door(fleet, coordinator) as channel:
-        stub = enrolment_pb2_grpc.EnrolmentServiceStub(channel)
-        held = [await challenge(stub) for _ in range(MAX_CHALLENGES_OF_ONE)]
+    per_connection = dict(STRANGERS)["grpc.max_concurrent_streams"]
+    async with AsyncExitStack() as stack:
+        coordinator = await stack.enter_async_context(serving(fleet, enrolments_per_minute=1_000))
+        held = []
+        for number in range(MAX_CHALLENGES_OF_ONE):
+            if number % per_connection == 0:
+                channel = await stack.enter_async_context(door(fleet, coordinator))
+            held.append(await challenge(enrolment_pb2_grpc.EnrolmentServiceStub(channel)))
+        stub = enrolment_pb2_grpc.EnrolmentServiceStub(await stack.enter_async_context(door(fleet, coordinator)))
         assert (await refusal(challenge(stub)))[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, Code.LIMIT_EXCEEDED)
         for stream in held:
             stream.cancel()
