@@ -22,6 +22,7 @@ from tempfile import mkdtemp
 from edge_agent.identity import Identity
 from fleet.errors import FleetError
 from fleet.targets import grant_path
+from orchestrator.rpc.live import LiveCalls
 from orchestrator.server import build
 from tests.fakes.fleet_fixture import FleetFixture
 from tests.fakes.network import Network
@@ -301,7 +302,7 @@ def _template() -> FleetFixture:
     atexit.register(shutil.rmtree, folder)
     fixture = FleetFixture(folder, clock=lambda: START)
     loop = asyncio.new_event_loop()
-    services, _ = build(fixture.settings(), fixture.clock, loop)
+    services, _ = build(fixture.settings(), fixture.clock, loop, LiveCalls())
     services.store.close()
     loop.close()
     return fixture
