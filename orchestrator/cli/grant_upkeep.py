@@ -160,9 +160,10 @@ def rows_of(granted: Iterable[str], asked: frozenset[str], use: Use, about: Mapp
 @click.option("--within", default="30d", metavar="DURATION", help="How far to look ahead, such as 30d; default 30d.")
 @click.pass_obj
 def expiring(session: Session, within: str) -> None:
-    """List grants that end soon, or have ended, and are the newest of their agent.
+    """List grants that end soon, or have ended.
 
-    A running agent stops when its grant ends, and so does one whose node has heard nothing for longer than the lease.
+    Those that agents run under, and the newest of each agent. An agent stops when its grant ends; what a lease does
+    before, on nodes that hear nothing, is under `on_lapse` of `-o json`.
     """
     ahead = timedelta(milliseconds=parse_duration(within, Code.CONFIG_INVALID, "--within"))
     directory = TrustDirectory(session.context().trust)

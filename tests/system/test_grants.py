@@ -100,6 +100,14 @@ def test_a_grant_from_its_draft_to_its_end(fleet: RealFleet) -> None:
     assert (ending["agent"], ending["nodes"]) == (AGENT, ["n1"])
     assert fleet.ask("grant", "expiring") == []
 
+    # A ceiling that is lowered ends what runs above it; raised again, the agent is back.
+    lower = fleet.home / "lower.yaml"
+    lower.write_text(CEILINGS.replace('      wasi:nn/graph: [{models: ["*"], devices: [cpu]}]\n', ""))
+    fleet.ctl("grant", "ceilings", str(lower), "--yes")
+    wait_for("the agent is refused", lambda: fleet.agents()[0]["phase"] != "running")
+    fleet.ctl("grant", "ceilings", str(bounds), "--yes")
+    wait_for("the agent is back", lambda: fleet.agents()[0]["phase"] == "running")
+
     # Revoked, it is gone from the release for good, and the agent stops.
     fleet.ctl("grant", "revoke", AGENT, "--reason", "it misbehaves", "--yes")
     assert fleet.ask("grant", "list", AGENT) == []
