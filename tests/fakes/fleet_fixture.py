@@ -345,6 +345,7 @@ class NodeClient:
         self.accepted: VerifiedAssignment | None = None
         self.channel: aio.Channel | None = None
         self.boot_id, self.root_version, self.release_version = "boot", 0, 0
+        self.sealing_key = b""
 
     async def join(self, token: str) -> enrolment_pb2.Issued:
         """Enrol as a node does: compare the pin before anything is sent."""
@@ -403,6 +404,7 @@ class NodeClient:
             boot_id=self.boot_id,
             root_version=self.root_version,
             release_version=self.release_version,
+            sealing_key=self.sealing_key,
             agent_version="1.2.3",
             architecture="x86_64",
             accepted_generation=self.generation,
