@@ -17,6 +17,7 @@ from orchestrator.conductor import conduct
 from orchestrator.deployments import Deployments
 from orchestrator.director import Director, agents_of
 from orchestrator.rollouts import Rollouts
+from orchestrator.rpc.live import LiveCalls
 from orchestrator.rpc.services import Services
 from orchestrator.server import build
 from orchestrator.store import nodes as node_rows
@@ -113,7 +114,7 @@ class Life:
     """One life of the coordinator over the fleet's files, from its start to a power cut."""
 
     def __init__(self, fleet: FleetFixture) -> None:
-        self.services, _ = build(fleet.settings(), ShiftedClock(), asyncio.get_running_loop())
+        self.services, _ = build(fleet.settings(), ShiftedClock(), asyncio.get_running_loop(), LiveCalls())
         self.director = ErringDirector.over(self.services)
         self.cut_after_commit = False
         self.shared: dict[str, Any] = {
@@ -171,7 +172,7 @@ async def test_a_coordinator_that_dies_at_every_step_still_finishes(fleet: Fleet
                 # What was committed is what a node's session is told first, whether or not it was ever signalled.
                 ordered = [node for node in NODES if order_of(life.services, node)[0]]
                 for node in ordered:
-                    pushed = life.services.nodes.order(node)
+                    pushed = life.services.witnessing.order(node, 0)
                     assert pushed is not None
                     assert pushed.generation == 1
                 report(life.services, ordered)
