@@ -297,7 +297,7 @@ def test_an_edited_ledger_is_set_aside_and_sent_again(fleet: RealFleet, theft: b
     assert generation(fleet, "n1") >= before
     assert (file.parent / "desired.corrupt").exists()
     (file.parent / "desired.corrupt").unlink()
-    assert json.loads((folder / "trust" / "metadata.json").read_bytes())["schema"] == "fleet.adopted/v1"
+    assert json.loads((folder / "trust" / "metadata.json").read_bytes())["schema"] == "fleet.adopted/v2"
 
 
 def test_edited_machine_code_is_never_run(fleet: RealFleet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,14 @@ SICKLY = {"name": "other", "bundle": "sickly-agent@0.1.0"}
 
 def running(fleet: RealFleet) -> dict[str, Any]:
     return {row["agent"]: row["phase"] for row in fleet.agents()}
+
+
+def signed_counters(fleet: RealFleet) -> dict[str, int]:
+    """What the code role has noted beside each bundle."""
+    files = (fleet.home / "trust" / "repository").glob("*.code-default.json")
+    (newest,) = files
+    targets = json.loads(newest.read_bytes())["signed"]["targets"]
+    return {path: target["custom"]["release"] for path, target in targets.items()}
 
 
 def edge_agent(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -43,6 +52,11 @@ def test_what_is_revoked_stops_within_seconds_stays_stopped_and_cannot_be_deploy
     fleet.ctl("deploy", manifest)
     wait_for("both run", lambda: running(fleet) == {"app/counter": "running", "app/other": "running"})
 
+    counters = signed_counters(fleet)
+    assert counters == {"bundles/default/restless-agent/0.1.0.json": 1, "bundles/default/sickly-agent/0.1.0.json": 1}
+    source = fleet.home / "bundles" / "sickly-agent"
+    newer = fleet.ctl("bundle", "push", str(source), "--team", "nobody", expect=None)
+    assert newer.returncode != ExitCode.OK  # there is no such team
     digests = {row["bundle"]: row["digest"] for row in fleet.ask("bundle", "list")}
     fleet.ctl("trust", "revoke", "bundle", digests["restless-agent@0.1.0"], "--reason", "the key leaked", "--yes")
     wait_for("it is stopped", lambda: running(fleet) == {"app/counter": "failed", "app/other": "running"}, 20)
