@@ -52,6 +52,7 @@ def staged_grant() -> bytes:
 
 def test_two_people_sign_on_two_machines_and_the_third_need_not() -> None:
     first = parse_staged(staged_grant(), PUBLISHER.root, "grant.json")
+    assert first.roles == {"grants-default"}
     assert [len(r.signed) for r in first.requirements] == [1]
     assert [(r.missing, r.authority, len(r.unsigned)) for r in first.requirements] == [(1, "targets 2", 2)]
     assert code_of(completed, first, current()) is Code.SIGNATURES_MISSING

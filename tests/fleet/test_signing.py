@@ -195,3 +195,13 @@ def test_wycheproof_ed25519() -> None:
             failed = code_of(public.verify, bytes.fromhex(case["sig"]), bytes.fromhex(case["msg"]))
             assert (failed is None) == (case["result"] == "valid"), case["tcId"]
     assert count == 151
+
+
+def test_an_encrypted_file_opens_with_its_passphrase_only() -> None:
+    made = key("ann")
+    pem = made.to_pem(b"correct horse")
+    assert b"ENCRYPTED" in pem
+    assert SigningKey.from_pem(pem, b"correct horse").public == made.public
+    for passphrase in (None, b"wrong"):
+        assert code_of(SigningKey.from_pem, pem, passphrase) is Code.CONFIG_INVALID
+    assert code_of(SigningKey.from_pem, made.to_pem(), b"needless") is Code.CONFIG_INVALID
