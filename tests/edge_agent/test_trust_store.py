@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -200,3 +201,23 @@ def test_3_a_ceiling_that_cannot_be_read_is_never_taken_for_none(policed: Publis
     assert trust.adopted == adopted
     kept = {TRUST_PATH: policed.document}
     assert code_of(trust.adopt, policed.files, kept, NOW) is Code.BLOB_MISSING
+
+
+def test_a_file_from_before_there_were_policies_opens(publisher: Publisher) -> None:
+    disk = pinned(publisher)
+    adopted = store(disk).adopt(publisher.files, publisher.documents, NOW)
+    path = FOLDER / "metadata.json"
+    kept = json.loads(disk.read(path, 0, 10**6))
+    first = {
+        "schema": "fleet.adopted/v1",
+        "adopted_at_ms": kept["adopted_at_ms"],
+        "fleet": kept["documents"][TRUST_PATH],
+        "files": kept["files"],
+    }
+    replace_file(disk, path, json.dumps(first).encode())
+    assert store(disk).load() == adopted
+
+
+def test_a_release_without_the_document_that_every_node_needs_is_refused(publisher: Publisher) -> None:
+    trust = store(pinned(publisher))
+    assert code_of(trust.adopt, publisher.files, {}, NOW) is Code.BLOB_MISSING
