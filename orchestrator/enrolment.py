@@ -172,9 +172,7 @@ class Enrolment:
         with self._store.control.write() as connection:
             token = rows.get_token(connection, identifier)
             if token is None:
-                raise FleetError(
-                    Code.NOT_FOUND, "no such join token", remedy="List them with `fleetctl node tokens`."
-                )
+                raise FleetError(Code.NOT_FOUND, "no such join token", remedy="List them with `fleetctl node tokens`.")
             rows.drop_token(connection, identifier)
             leaf = event_leaf(
                 "node:token:revoked", self._clock(), f"user/{operator}", node=token.node, token=identifier
