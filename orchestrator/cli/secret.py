@@ -7,11 +7,8 @@ never printed.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import secrets
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,15 +19,12 @@ from fleet.grants import parse_grant
 from fleet.names import is_name
 from fleet.sealing import (
     ESCROW,
-    KEY_BYTES,
     MAX_SECRET,
     Label,
     SecretKind,
     SecretValue,
     open_sealed,
     public_of,
-    seal,
-    sign_sealed,
     unseal,
 )
 from fleet.v1 import control_pb2 as pb
@@ -43,24 +37,20 @@ from orchestrator.cli.recipients import (
     save_accepted,
 )
 from orchestrator.cli.render import Column, Row, exact, short_digest, when
+from orchestrator.cli.sealer import Sealer
 from orchestrator.cli.session import AGENT_NAME, NODE_NAME
 from orchestrator.cli.trust import TrustDirectory, synchronise
 from orchestrator.cli.trust_change import YES, confirm
-from orchestrator.files import read_bounded, read_named
+from orchestrator.files import read_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fleet.signing import PublicKey, Signer
-    from fleet.trust import FleetTrust
     from orchestrator.cli.client import Client
     from orchestrator.cli.recipients import Recipient
     from orchestrator.cli.session import Session
 
 STORE = "fleet:secrets/store"
-ESCROW_FILE = "escrow/secrets.key"
-"""Where the operator's own sealing key is, below the trust directory."""
-
 COLUMNS = (
     Column("AGENT", "agent"),
     Column("SECRET", "secret"),
@@ -98,63 +88,6 @@ class _SecretName(click.ParamType[str]):
 SECRET_NAME = _SecretName()
 
 
-@dataclass(frozen=True, slots=True)
-class _KeySigner:
-    """A key for secrets, wherever its private half is."""
-
-    public: PublicKey
-    signer: Signer
-
-    @property
-    def key_id(self) -> str:
-        return self.public.key_id
-
-    def sign(self, data: bytes) -> bytes:
-        return self.signer.sign(data)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sealer:
-    """What this machine seals with."""
-
-    directory: TrustDirectory
-    trust: FleetTrust
-    signer: _KeySigner
-
-    @classmethod
-    def open(cls, session: Session, client: Client) -> _Sealer:
-        directory = TrustDirectory(session.context().trust)
-        synchronise(directory, client, session.now())
-        trust = directory.fleet_trust(session.now())
-        signers = directory.keys.signers(trust.secret_keys)
-        if not signers:
-            raise FleetError(
-                Code.NOT_FOUND,
-                "no key on this machine signs secrets that the nodes of this fleet take",
-                place=str(directory.path / "keys"),
-                remedy="Make one with `fleetctl trust key new secrets`, and list it: "
-                "`fleetctl trust rotate secrets --add KEY.pub`.",
-            )
-        return cls(directory, trust, _KeySigner(signers[0].public, signers[0]))  # type: ignore[arg-type]  # has sign
-
-    def escrow(self) -> bytes:
-        """The operator's own X25519 key; made at the first use."""
-        path = self.directory.path / ESCROW_FILE
-        try:
-            key = base64.b64decode(read_bounded(path, 1024), validate=True)
-        except FileNotFoundError:
-            key = secrets.token_bytes(KEY_BYTES)
-            self.directory.write(ESCROW_FILE, base64.b64encode(key), 0o600)
-        except binascii.Error:
-            key = b""
-        if len(key) != KEY_BYTES:
-            raise FleetError(Code.CONFIG_INVALID, f"not {KEY_BYTES} bytes in base64", place=str(path))
-        return key
-
-    def seal(self, value: SecretValue, label: Label, public: bytes) -> bytes:
-        return sign_sealed(seal(value, label, public), self.signer)
-
-
 @click.group()
 def secret() -> None:
     """Give secrets to agents, sealed for their nodes."""
@@ -186,7 +119,7 @@ def set_secret(
     It is sealed for the nodes that run the agent, unless --node names others. Agents that run start again with it.
     """
     with session.connect() as client:
-        sealer = _Sealer.open(session, client)
+        sealer = Sealer.open(session, client)
         _check_granted(client, agent, name)
         recipients = _recipients(session, client, sealer, agent, nodes, yes=yes)
         value = _read_value(**source)  # type: ignore[arg-type]  # click converted each to its type
@@ -211,7 +144,7 @@ def reseal(session: Session, name: str, agent: str, nodes: tuple[str, ...], yes:
     made by `secret set` on this machine; the value is not asked for again.
     """
     with session.connect() as client:
-        sealer = _Sealer.open(session, client)
+        sealer = Sealer.open(session, client)
         found = _find(client, agent, name)
         if found is None or not found.escrow:
             raise FleetError(Code.NOT_FOUND, f"{agent} has no secret {name}", remedy="Set it: `fleetctl secret set`.")
@@ -320,7 +253,7 @@ def _standing(recipient: Recipient, known: Mapping[str, Accepted]) -> str:
 
 
 def _recipients(
-    session: Session, client: Client, sealer: _Sealer, agent: str, nodes: tuple[str, ...], *, yes: bool
+    session: Session, client: Client, sealer: Sealer, agent: str, nodes: tuple[str, ...], *, yes: bool
 ) -> list[Recipient]:
     """The nodes to seal for, each checked; a person accepts the ones that were never seen here."""
     offered = {key.node: key for key in list_offered(client)}
@@ -382,7 +315,7 @@ def _read_value(*, from_file: Path | None, raw: bool) -> SecretValue:
 
 
 def _put(
-    client: Client, sealer: _Sealer, value: SecretValue, label: Label, recipients: Sequence[Recipient], own: bytes
+    client: Client, sealer: Sealer, value: SecretValue, label: Label, recipients: Sequence[Recipient], own: bytes
 ) -> tuple[str, ...]:
     """Seal for each node and hand over in parts; the first one makes the version."""
     have: tuple[str, ...] = ()
