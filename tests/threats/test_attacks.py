@@ -235,7 +235,7 @@ def test_26_a_rewritten_log(fleet: ModelFleet) -> None:
 
 def test_31_whatever_a_coordinator_sends_or_keeps_back_what_runs_goes_on(fleet: ModelFleet) -> None:
     started = fleet.nodes["n1"].runtime.starts.copy()
-    for number in range(40):
+    for number in range(15):
         fleet.attack("n1", Attack(layers=NOTHING, ahead=number, elsewhere=number % 2 == 0))
         fleet.replay("n1", number, number)
         fleet._deliver(fleet.nodes["n1"], Mirror({}, {}), None)
