@@ -1,16 +1,30 @@
 """What an approver is shown between two revisions."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fleet.errors import Code
-from fleet.grants import Lease, OnLapse, Request, Risk, diff, diff_grants, parse_grant, review_request
+from fleet.grants import (
+    VOCABULARY,
+    Lease,
+    OnLapse,
+    Request,
+    Risk,
+    check_applies,
+    check_request,
+    diff,
+    diff_grants,
+    parse_grant,
+    review_request,
+)
 from fleet.semver import parse_range
 from tests.fakes.documents import DIGEST, GRANT
-from tests.fakes.grant_strategies import grants
+from tests.fakes.grant_strategies import grants, reviews
+from tests.fakes.refusals import refusal
 
 OLD = parse_grant(GRANT.encode(), "grant.yaml")
 OTHER = DIGEST.replace("a", "b")
@@ -131,3 +145,29 @@ def test_a_change_of_scope_shows_one_way_or_the_other(old, new):
     if replace(same, revision=old.revision) != old:
         assert change.widened or change.narrowed
     assert diff_grants(new, new) == diff(new.authority, new.authority)
+
+
+def applies(grant, **facts):
+    return refusal(lambda: check_applies(grant, bundle_name="b", **facts)) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(grants(), grants(), st.sampled_from(("1.4.0", "0.1.0", "2.5.0")), st.sampled_from("0af"), st.booleans())
+def test_whatever_applies_anew_is_reported_as_widening(old, new, version, digit, early):
+    moment = new.not_before if early else new.not_after - timedelta(seconds=1)
+    digest = f"sha256:{digit * 64}"
+    facts = {"bundle_version": version, "bundle_digest": digest, "labels": new.node_labels, "now": moment}
+    # Mostly alike, so that the one thing that differs is what decides.
+    for other in (old, replace(new, bundle=old.bundle), replace(new, node_labels=old.node_labels), new):
+        if applies(new, agent=new.agent, **facts) and not applies(other, agent=new.agent, **facts):
+            assert diff_grants(other, new).widened
+
+
+@settings(max_examples=150, deadline=None)
+@given(reviews(), reviews(), st.lists(st.sampled_from(sorted(VOCABULARY)[:4]), unique=True))
+def test_whatever_may_be_asked_for_anew_is_reported_as_widening(old, new, imports):
+    def admits(request):
+        return refusal(lambda: check_request(request, imports, imports, OLD.agent, "b@1.0.0")) is None
+
+    if admits(new) and not admits(old):
+        assert diff_grants(replace(OLD, request=old), replace(OLD, request=new)).widened
