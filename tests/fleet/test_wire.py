@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from fleet.assignment import MAX_AGENTS, MAX_ENVELOPE
 from fleet.checkpoint import MAX_NOTE
 from fleet.errors import Code, FleetError
 from fleet.health import Vitals
+from fleet.merkle import MAX_PROOF, MAX_SIZE
 from fleet.model import DesiredState, Event, Exit, ExitCause, LogLine, ObservedAgent, ObservedState, Phase, Refusal
 from fleet.oci import digest_of
 from fleet.times import MAX_MS, from_ms
@@ -150,7 +151,8 @@ def test_log_lines_round_trip(line: LogLine) -> None:
 
 @given(st.binary(min_size=1, max_size=50), st.binary(min_size=1, max_size=50))
 def test_desired_states_round_trip(envelope: bytes, proof: bytes) -> None:
-    assert from_pb_desired(over_the_wire(to_pb_desired(DesiredState(envelope, proof)))) == DesiredState(envelope, proof)
+    for desired in (DesiredState(envelope, proof), DesiredState(envelope, proof, 7, (b"hash", b"other"))):
+        assert from_pb_desired(over_the_wire(to_pb_desired(desired))) == desired
 
 
 @pytest.mark.parametrize(
@@ -160,9 +162,11 @@ def test_desired_states_round_trip(envelope: bytes, proof: bytes) -> None:
         ({"envelope": b"x" * (MAX_ENVELOPE + 1)}, "desired.assignment"),
         ({"proof": b""}, "desired.proof"),
         ({"proof": b"x" * (MAX_NOTE + 1)}, "desired.proof"),
+        ({"base": MAX_SIZE + 1}, "desired.consistency"),
+        ({"consistency": (b"x",) * (MAX_PROOF + 1)}, "desired.consistency"),
     ],
 )
-def test_a_desired_state_is_complete_and_small(change: dict[str, bytes], place: str) -> None:
+def test_a_desired_state_is_complete_and_small(change: dict[str, Any], place: str) -> None:
     message = to_pb_desired(dataclasses.replace(DesiredState(b"e", b"p"), **change))
     refused(lambda: from_pb_desired(message), place)
 
