@@ -102,6 +102,7 @@ class SimulatedCoordinator:
                 fetching=services.fetching,
                 releases=services.releases,
                 witnessing=services.witnessing,
+                secrets=services.secrets,
                 workers=services.workers,
                 limits=self.fleet.settings().limits,
                 clock=self._clock,
