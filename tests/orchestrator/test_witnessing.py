@@ -35,6 +35,7 @@ from tests.fakes.disk import MemoryDisk
 from tests.fakes.fleet_fixture import (
     CALL_S,
     FLEET,
+    MANIFEST,
     FleetFixture,
     NodeClient,
     Operator,
@@ -205,7 +206,7 @@ async def test_an_order_waits_for_its_quorum_and_comes_with_it(
     await operator.push()
     node = await joined(fleet, coordinator, operator, "n1")
     await node.answered()
-    await operator.deploy()
+    await operator.deploy(MANIFEST.replace("deadline: 30s", "deadline: 10m"))  # the clock will be moved
     covering = await node.answered()  # liveness: it cosigns the checkpoint over its order before it is given that
     while not (report := await standing(operator)).waiting or report.witnesses[0].size < covering.size:
         pass
