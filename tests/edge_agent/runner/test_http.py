@@ -37,7 +37,9 @@ def web(host, tmp_path):
     async def start(name=AGENT, outgoing=None, incoming=None, port=None, **limits):
         port = free_port() if port is None else port
         capabilities = {
-            "wasi:http/outgoing-handler": [{"hosts": ["*"], "ports": ["*"], "methods": ["GET", "POST"], **(outgoing or {})}],
+            "wasi:http/outgoing-handler": [
+                {"hosts": ["*"], "ports": ["*"], "methods": ["GET", "POST"], **(outgoing or {})}
+            ],
             "wasi:http/incoming-handler": [{"ports": [str(port)], **(incoming or {})}],
         }
         document = {"schema": "fleet.authority/v1", "capabilities": capabilities, "limits": limits}
