@@ -75,7 +75,13 @@ class CommandAnswer:
 
 @dataclass(frozen=True, slots=True)
 class DesiredOut:
-    """The node shall be sent its newest desired state, whatever that is when it is written."""
+    """The node shall be sent its newest desired state, whatever that is when it is written.
+
+    Attributes:
+        again: even if it was sent before: the node could not place its proof in the log.
+    """
+
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,7 @@ class Session:
     _logs_told: bool = False
     _release: bool = False
     _desired: bool = True
+    _again: bool = False
     _checkpoint: bool = False
     _secrets: bool = True
     _farewell: GoAwayOut | None = None
@@ -157,8 +164,8 @@ class Session:
                 self._secrets = False
                 return SecretsOut()
             if self._desired:
-                self._desired = False
-                return DesiredOut()
+                again, self._desired, self._again = self._again, False, False
+                return DesiredOut(again)
             if self._logs != self._logs_told:
                 self._logs_told = self._logs
                 return LogsOut(self._logs)
@@ -187,6 +194,17 @@ class Session:
         """Ask the node to cosign the newest checkpoint."""
         self._checkpoint = True
         self._wake.set()
+
+    def correct(self, seen: int) -> None:
+        """Take a node's word for how much of the log it has seen, where something else was thought.
+
+        What was sent meanwhile began its proofs elsewhere: checkpoint and desired state are sent again.
+        """
+        if seen != self.seen:
+            self.seen = seen
+            self._again = True
+            self.ask()
+            self.signal()
 
     def want_logs(self, *, enabled: bool) -> None:
         """Ask for log lines, or for none."""

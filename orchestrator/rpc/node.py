@@ -228,7 +228,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
                 lines = [replace(from_pb_log_line(line), node=session.node) for line in message.logs.lines]
                 self._logs.append(session.node, lines)
             case "witness":
-                session.seen = min(message.witness.seen_size, MAX_SIZE)
+                session.correct(min(message.witness.seen_size, MAX_SIZE))
                 await self._workers.run(self._witnessing.register, identity, message.witness.certificate)
                 await self._workers.run(self._witnessing.begin_round)
                 session.ask()
@@ -241,13 +241,15 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
 
     async def _cosigned(self, session: NodeSession, identity: NodeIdentity, answer: node_pb2.Cosigned) -> None:
         """Take what a node said to a checkpoint; where it had seen another log than was thought, it is asked anew."""
-        seen, session.seen = session.seen, min(answer.seen_size, MAX_SIZE)
+        seen = min(answer.seen_size, MAX_SIZE)
         if answer.line:
+            session.seen = max(session.seen, seen)  # later checkpoints may be on their way to the node
             await self._workers.run(self._witnessing.take, identity, min(answer.size, MAX_SIZE), answer.line)
         elif answer.error_code:
+            session.seen = seen
             await self._workers.run(self._witnessing.alarm, identity.name, answer.size, answer.seen_size)
-        elif session.seen != seen:
-            session.ask()
+        else:
+            session.correct(seen)
 
     async def _write(self, session: NodeSession, context: Context, told: tuple[int, str]) -> None:
         now = to_ms(self._clock())
@@ -257,7 +259,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
             outgoing = await session.next()
             if isinstance(outgoing, DesiredOut):
                 order = await self._workers.run(self._witnessing.order, session.node, session.seen)
-                if order is None or (order.generation, order.digest) == told:
+                if order is None or ((order.generation, order.digest) == told and not outgoing.again):
                     continue
                 if order.offer is not None:
                     await self._offer(session, context, order.offer)

@@ -18,7 +18,7 @@ from edge_agent.journal import Journal
 from edge_agent.witness import Answer, Offered, Witness
 from fleet.assignment import VerifiedAssignment, open_assignment
 from fleet.checkpoint import KeyKind, format_vkey, open_checkpoint
-from fleet.errors import Code
+from fleet.errors import Code, FleetError
 from fleet.release import RoleKeys
 from fleet.targets import POLICY_ROLE, WITNESS_POLICY_PATH
 from fleet.v1 import control_pb2 as pb
@@ -345,3 +345,40 @@ async def test_projections_are_what_the_leaves_say_and_tampering_shows(
     )
     assert received == rows
     assert size > rows.enforced[-1].leaf
+
+
+async def test_an_order_whose_proof_began_elsewhere_comes_again(
+    fleet: FleetFixture, coordinator: Coordinator, operator: Operator
+) -> None:
+    fleet.release()
+    await operator.push()
+    node = await joined(fleet, coordinator, operator, "n1")
+    await node.answered()
+    deployment = await operator.deploy()
+    while (await node.client.stream.read()).WhichOneof("message") != "desired":
+        pass  # checkpoint and order are lost on the way: the coordinator thinks that the node has seen more
+    await operator.control.CancelDeployment(pb.CancelDeploymentRequest(id=deployment), timeout=CALL_S)
+    with pytest.raises(FleetError) as caught:
+        await node.ordered()
+    assert (caught.value.code, node.answers[-1].line) == (Code.PROOF_INVALID, "")
+    verified = await node.ordered()  # the same order, and its proof begins where the node is
+    assert verified.leaf_index < node.answers[-1].size
+    assert node.answers[-1].line
+
+
+async def test_a_late_answer_takes_nothing_back(
+    fleet: FleetFixture, coordinator: Coordinator, operator: Operator
+) -> None:
+    fleet.release()
+    await operator.push()
+    node = await joined(fleet, coordinator, operator, "n1")
+    await node.answered()
+    late = node_pb2.Cosigned(size=node.answers[0].size, line=node.answers[0].line, seen_size=node.answers[0].size)
+    deployment = await operator.deploy()
+    await node.ordered()
+    await node.say(cosigned=late)
+    await node.say(events={"events": [{"kind": "test:answer:late", "at_ms": 1}]})
+    await event_of(operator, "test:answer:late")
+    await operator.control.CancelDeployment(pb.CancelDeploymentRequest(id=deployment), timeout=CALL_S)
+    await node.ordered()  # at the first attempt
+    assert all(answer.line for answer in node.answers)
