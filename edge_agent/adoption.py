@@ -21,7 +21,7 @@ from fleet.bundle import open_bundle
 from fleet.errors import Code, FleetError
 from fleet.oci import digest_of
 from fleet.revocations import Kind
-from fleet.semver import parse_version
+from fleet.semver import is_at_least
 from fleet.signing import PublicKey, verify_envelope
 from fleet.trust import MAX_TARGET
 from fleet.witnesses import NO_WITNESSES
@@ -200,7 +200,7 @@ class Adoption:
         """
         adopted = self._stores.trust.adopted
         least = "" if adopted is None else adopted.fleet.min_node_version
-        if least and not _at_least(self.node_version, least):
+        if least and not is_at_least(self.node_version, least):
             raise FleetError(
                 Code.NODE_TOO_OLD,
                 f"edge-agent {self.node_version} is older than {least}",
@@ -367,12 +367,3 @@ def _check_signer(desired: DesiredState, adopted: Adopted) -> None:
     else:
         return
     adopted.revocations.check(kind, subject)
-
-
-def _at_least(version: str, least: str) -> bool:
-    """Whether a version is as new as another; one that cannot be read is not."""
-    try:
-        precedence = parse_version(version, Code.NODE_TOO_OLD, "edge-agent").precedence
-    except FleetError:
-        return False
-    return precedence >= parse_version(least, Code.TRUST_INVALID, "min_node_version").precedence
