@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import ExitCode, FleetError
@@ -38,7 +38,7 @@ class Callers:
 
     def _call(self) -> None:
         request = pb.CallAgentRequest(agent=AGENT, invocation=READING, deadline_ms=20_000)
-        with connect(resolve(self._fleet.home, Overrides())) as client:
+        with connect(resolve(self._fleet.home, Overrides()), lambda: datetime.now(UTC)) as client:
             while not self._over.is_set():
                 try:
                     output = client.call(client.stub.CallAgent, request).output
