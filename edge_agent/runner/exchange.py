@@ -50,6 +50,8 @@ class Mailbox:
         numbers: of the questions: shared by whatever may be given another one's late answer.
     """
 
+    __slots__ = ("_expected", "_lock", "_numbers", "_wake")
+
     def __init__(self, wake: Callable[[], None], numbers: Iterator[int]) -> None:
         self._wake = wake
         self._lock = threading.Lock()

@@ -28,6 +28,8 @@ class JobQueue(Generic[T]):
         waiting: jobs that wait already, even where they are more than `capacity`.
     """
 
+    __slots__ = ("_capacity", "_jobs", "_policy", "dropped")
+
     def __init__(self, capacity: int, policy: QueuePolicy, waiting: Iterable[T] = ()) -> None:
         self._capacity = capacity
         self._policy = policy

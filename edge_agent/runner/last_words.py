@@ -27,6 +27,8 @@ _ADVICE = "note: run with `RUST_BACKTRACE"
 class LastWords:
     """Remembers the newest lines of one agent that may tell why it ends; used by the agent's thread alone."""
 
+    __slots__ = ("_lines",)
+
     def __init__(self) -> None:
         self._lines: tuple[LogRecord, ...] = ()
 

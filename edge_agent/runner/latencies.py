@@ -64,6 +64,8 @@ class Histogram:
 class RecentLatencies:
     """Durations of the last `WINDOW_S` to twice as many seconds."""
 
+    __slots__ = ("_before", "_began", "_now")
+
     def __init__(self) -> None:
         self._before = Histogram()
         self._now = Histogram()

@@ -27,6 +27,19 @@ _SHARES = (50, 99)
 class Measurements:
     """The numbers of one agent. Seconds are those of any steady clock."""
 
+    __slots__ = (
+        "_began",
+        "_changed",
+        "_host_calls",
+        "_latencies",
+        "_peak",
+        "_reported",
+        "_returned",
+        "calls",
+        "dropped",
+        "errors",
+    )
+
     def __init__(self) -> None:
         self.calls = 0
         self.errors = 0
