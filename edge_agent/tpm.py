@@ -28,7 +28,7 @@ from edge_agent.vault import KEY_BYTES
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.keys import P256PublicKey
-from fleet.signing import decode_base64, encode_base64
+from fleet.signing import encode_base64, read_base64
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,7 +151,7 @@ class Tpm:
         with Reader(load_json(data, code, place, MAX_FILE), code, place) as top:
             if top.text("schema") != SCHEMA:
                 top.fail("schema", f"expected {SCHEMA}")
-            return _Wrapped(_bytes(top, "public"), _bytes(top, "private"), _bytes(top, "spki"))
+            return _Wrapped(read_base64(top, "public"), read_base64(top, "private"), read_base64(top, "spki"))
 
     def _write(self, name: str, wrapped: _Wrapped) -> None:
         document = {
@@ -258,13 +258,6 @@ def _find(tool: str) -> str:
             remedy="Install tpm2-tools (Debian: `apt install tpm2-tools`), or take `tpm` out of agent.toml.",
         )
     return found
-
-
-def _bytes(reader: Reader, key: str) -> bytes:
-    try:
-        return decode_base64(reader.text(key))
-    except ValueError as error:
-        raise FleetError(reader.code, str(error), place=reader.at(key)) from error
 
 
 def _unavailable(message: str) -> FleetError:

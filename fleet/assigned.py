@@ -32,8 +32,6 @@ from fleet.triggers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fleet.documents import Value
 
 
@@ -107,7 +105,7 @@ def _decode_fused(item: Value, place: str) -> FusedAgent:
 
 def _decode_part(entry: Reader) -> FusedAgent:
     return FusedAgent(
-        name=_text(entry, "name", is_agent_name),
+        name=entry.matching("name", is_agent_name),
         bundle=entry.section("bundle", lambda part: _target(part, "code-")),
         grant=entry.section("grant", lambda part: _target(part, "grants-")),
         links=tuple(decode_link(item, entry.code, at, is_agent_name) for item, at in entry.items("links", MAX_LINKS)),
@@ -120,11 +118,4 @@ def _target(reader: Reader, role_prefix: str) -> TargetRef:
     path = reader.text("path")
     if not (role_of(path) or "").startswith(role_prefix):
         reader.fail("path", f"not a target of a role {role_prefix}TEAM")
-    return TargetRef(path, _text(reader, "digest", is_digest))
-
-
-def _text(reader: Reader, key: str, is_valid: Callable[[str], bool]) -> str:
-    text = reader.text(key)
-    if not is_valid(text):
-        reader.fail(key, "malformed")
-    return text
+    return TargetRef(path, reader.matching("digest", is_digest))

@@ -26,7 +26,7 @@ from fleet.wit import is_interface
 from fleet.witnesses import NO_WITNESSES, open_witnessed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from fleet.documents import Value
@@ -141,8 +141,8 @@ def decode_assignment(payload: bytes) -> Assignment:
     """
     with _open(payload, "assignment", ASSIGNMENT_SCHEMA) as top:
         assignment = Assignment(
-            fleet=_text(top, "fleet", is_name),
-            node=_text(top, "node", is_name),
+            fleet=top.matching("fleet", is_name),
+            node=top.matching("node", is_name),
             epoch=top.integer("epoch", 1, MAX_COUNTER),
             generation=top.integer("generation", 1, MAX_COUNTER),
             issued=_moment(top, "issued_ms"),
@@ -254,11 +254,11 @@ def decode_receipt(payload: bytes) -> Receipt:
     """
     with _open(payload, "receipt", RECEIPT_SCHEMA) as top:
         receipt = Receipt(
-            fleet=_text(top, "fleet", is_name),
-            node=_text(top, "node", is_name),
+            fleet=top.matching("fleet", is_name),
+            node=top.matching("node", is_name),
             epoch=top.integer("epoch", 1, MAX_COUNTER),
             generation=top.integer("generation", 1, MAX_COUNTER),
-            digest=_text(top, "digest", is_digest),
+            digest=top.matching("digest", is_digest),
             at=_moment(top, "at_ms"),
             agents=tuple(_receipt_agent(item, place) for item, place in top.items("agents", MAX_AGENTS)),
         )
@@ -321,19 +321,12 @@ def _receipt_agent(item: Value, place: str) -> ReceiptAgent:
         if list(used) != sorted(set(used)) or not all(map(is_interface, used)):
             entry.fail("used", "expected interfaces, sorted, each once")
         return ReceiptAgent(
-            name=_text(entry, "name", is_agent_name),
-            bundle_digest=_text(entry, "bundle", is_digest),
-            grant_digest=_text(entry, "grant", is_digest),
+            name=entry.matching("name", is_agent_name),
+            bundle_digest=entry.matching("bundle", is_digest),
+            grant_digest=entry.matching("grant", is_digest),
             refusal=refusal,
             used=used,
         )
-
-
-def _text(reader: Reader, key: str, is_valid: Callable[[str], bool]) -> str:
-    text = reader.text(key)
-    if not is_valid(text):
-        reader.fail(key, "malformed")
-    return text
 
 
 def _moment(reader: Reader, key: str) -> datetime:

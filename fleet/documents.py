@@ -238,6 +238,13 @@ class Reader:
         if unknown:
             self.fail(unknown[0], f"unknown key {unknown[0]!r}")
 
+    def matching(self, key: str, is_valid: Callable[[str], bool]) -> str:
+        """Take a text that `is_valid` accepts."""
+        text = self.text(key)
+        if not is_valid(text):
+            self.fail(key, "malformed")
+        return text
+
     def at(self, key: str) -> str:
         """Place of a key for error messages."""
         separator = ": " if ": " not in self.place else "."

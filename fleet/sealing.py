@@ -25,10 +25,10 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.names import is_agent_name, is_name
-from fleet.signing import decode_base64, encode_base64, sign_envelope, verify_envelope
+from fleet.signing import encode_base64, read_base64, sign_envelope, verify_envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from fleet.documents import Value
     from fleet.signing import Signer, VerifyingKey
@@ -235,7 +235,7 @@ def peek(envelope: bytes) -> Sealed:
     if len(envelope) > MAX_SEALED:
         raise FleetError(Code.LIMIT_EXCEEDED, f"an envelope of {len(envelope)} bytes", limit=MAX_SEALED)
     with Reader(load_json(envelope, Code.SECRET_INVALID, "envelope"), Code.SECRET_INVALID, "envelope") as top:
-        payload = _bytes(top, "payload")
+        payload = read_base64(top, "payload")
         top.text("payloadType")
         top.take("signatures")
     return read_sealed(payload)
@@ -252,13 +252,13 @@ def read_sealed(payload: bytes) -> Sealed:
         if node != ESCROW and not is_name(node):
             top.fail("node", "malformed")
         label = Label(
-            _text(top, "fleet", is_name),
+            top.matching("fleet", is_name),
             node,
-            _text(top, "agent", is_agent_name),
-            _text(top, "name", is_name),
+            top.matching("agent", is_agent_name),
+            top.matching("name", is_name),
             top.integer("version", 1, MAX_VERSION),
         )
-        return Sealed(label, top.text("key"), _bytes(top, "ciphertext"))
+        return Sealed(label, top.text("key"), read_base64(top, "ciphertext"))
 
 
 def sign_statement(statement: SealingKeyStatement, key: Signer) -> bytes:
@@ -289,10 +289,10 @@ def open_statement(envelope: bytes, *, fleet: str, node: str, epoch: int, key: V
     """
     with _reader(_payload(envelope, SEALING_KEY_TYPE, [key], MAX_STATEMENT), "statement", SEALING_KEY_SCHEMA) as top:
         said = SealingKeyStatement(
-            _text(top, "fleet", is_name),
-            _text(top, "node", is_name),
+            top.matching("fleet", is_name),
+            top.matching("node", is_name),
             top.integer("epoch", 1, MAX_VERSION),
-            _bytes(top, "key"),
+            read_base64(top, "key"),
         )
         if len(said.key) != KEY_BYTES:
             top.fail("key", f"an X25519 key has {KEY_BYTES} bytes")
@@ -312,17 +312,3 @@ def _reader(payload: bytes, name: str, schema: str) -> Reader:
     if reader.text("schema") != schema:
         reader.fail("schema", f"expected {schema!r}")
     return reader
-
-
-def _text(reader: Reader, key: str, is_valid: Callable[[str], bool]) -> str:
-    text = reader.text(key)
-    if not is_valid(text):
-        reader.fail(key, "malformed")
-    return text
-
-
-def _bytes(reader: Reader, key: str) -> bytes:
-    try:
-        return decode_base64(reader.text(key))
-    except ValueError as error:
-        raise FleetError(reader.code, str(error), place=reader.at(key)) from error

@@ -224,7 +224,7 @@ def verify_envelope(data: bytes, payload_type: str, keys: Collection[VerifyingKe
     if threshold < 1:
         raise ValueError("a threshold is at least 1")
     with Reader(load_json(data, Code.SIGNATURE_INVALID, "envelope"), Code.SIGNATURE_INVALID, "envelope") as top:  # 1
-        payload = _base64_field(top, "payload")
+        payload = read_base64(top, "payload")
         actual_type = top.text("payloadType")
         signatures = [_signature(item, place) for item, place in top.items("signatures", MAX_SIGNATURES)]
     if actual_type != payload_type:  # 2
@@ -249,7 +249,12 @@ def _verifies(key: VerifyingKey, signature: bytes, message: bytes) -> bool:
     return True
 
 
-def _base64_field(reader: Reader, key: str) -> bytes:
+def read_base64(reader: Reader, key: str) -> bytes:
+    """Take a value in base64 out of a document.
+
+    Raises:
+        FleetError: the code of the document, with the place.
+    """
     try:
         return decode_base64(reader.text(key))
     except ValueError as error:
@@ -258,4 +263,4 @@ def _base64_field(reader: Reader, key: str) -> bytes:
 
 def _signature(item: object, place: str) -> tuple[str, bytes]:
     with Reader(item, Code.SIGNATURE_INVALID, place) as entry:  # type: ignore[arg-type]
-        return entry.text("keyid", ""), _base64_field(entry, "sig")
+        return entry.text("keyid", ""), read_base64(entry, "sig")
