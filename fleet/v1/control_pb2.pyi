@@ -238,7 +238,7 @@ class CancelDeploymentRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ...) -> None: ...
 
 class CreateJoinTokenRequest(_message.Message):
-    __slots__ = ("node", "labels", "ttl_s")
+    __slots__ = ("node", "labels", "ttl_s", "key")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -249,10 +249,12 @@ class CreateJoinTokenRequest(_message.Message):
     NODE_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TTL_S_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     node: str
     labels: _containers.ScalarMap[str, str]
     ttl_s: int
-    def __init__(self, node: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., ttl_s: _Optional[int] = ...) -> None: ...
+    key: bytes
+    def __init__(self, node: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., ttl_s: _Optional[int] = ..., key: _Optional[bytes] = ...) -> None: ...
 
 class CreateJoinTokenReply(_message.Message):
     __slots__ = ("token", "enrolment_address", "expires_ms")
@@ -378,7 +380,7 @@ class RevokeOperatorRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "labels", "state", "epoch", "desired_generation", "observed_generation", "last_seen_ms", "agent_version", "architecture", "agents", "healthy", "certificate_expires_ms", "locked", "warnings")
+    __slots__ = ("name", "labels", "state", "epoch", "desired_generation", "observed_generation", "last_seen_ms", "agent_version", "architecture", "agents", "healthy", "certificate_expires_ms", "locked", "warnings", "trust_digest", "director_key")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -400,6 +402,8 @@ class Node(_message.Message):
     CERTIFICATE_EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
     LOCKED_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    TRUST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DIRECTOR_KEY_FIELD_NUMBER: _ClassVar[int]
     name: str
     labels: _containers.ScalarMap[str, str]
     state: str
@@ -414,7 +418,9 @@ class Node(_message.Message):
     certificate_expires_ms: int
     locked: str
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., agents: _Optional[int] = ..., healthy: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ..., locked: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    trust_digest: str
+    director_key: str
+    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., agents: _Optional[int] = ..., healthy: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ..., locked: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., trust_digest: _Optional[str] = ..., director_key: _Optional[str] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ("labels",)
@@ -918,7 +924,7 @@ class ListSealingKeysReply(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[_Union[SealingKey, _Mapping]]] = ...) -> None: ...
 
 class SealingKey(_message.Message):
-    __slots__ = ("node", "epoch", "bound_key", "statement", "leaf", "proof", "agents")
+    __slots__ = ("node", "epoch", "bound_key", "statement", "leaf", "proof", "agents", "join_proof")
     NODE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     BOUND_KEY_FIELD_NUMBER: _ClassVar[int]
@@ -926,6 +932,7 @@ class SealingKey(_message.Message):
     LEAF_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     AGENTS_FIELD_NUMBER: _ClassVar[int]
+    JOIN_PROOF_FIELD_NUMBER: _ClassVar[int]
     node: str
     epoch: int
     bound_key: bytes
@@ -933,7 +940,8 @@ class SealingKey(_message.Message):
     leaf: int
     proof: bytes
     agents: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, node: _Optional[str] = ..., epoch: _Optional[int] = ..., bound_key: _Optional[bytes] = ..., statement: _Optional[bytes] = ..., leaf: _Optional[int] = ..., proof: _Optional[bytes] = ..., agents: _Optional[_Iterable[str]] = ...) -> None: ...
+    join_proof: bytes
+    def __init__(self, node: _Optional[str] = ..., epoch: _Optional[int] = ..., bound_key: _Optional[bytes] = ..., statement: _Optional[bytes] = ..., leaf: _Optional[int] = ..., proof: _Optional[bytes] = ..., agents: _Optional[_Iterable[str]] = ..., join_proof: _Optional[bytes] = ...) -> None: ...
 
 class PutSecretRequest(_message.Message):
     __slots__ = ("agent", "name", "version", "envelopes")

@@ -73,16 +73,18 @@ class EnrollHello(_message.Message):
     def __init__(self, token_id: _Optional[str] = ...) -> None: ...
 
 class EnrollProof(_message.Message):
-    __slots__ = ("mac", "bound_key", "csr", "agent_version")
+    __slots__ = ("mac", "bound_key", "csr", "agent_version", "statement")
     MAC_FIELD_NUMBER: _ClassVar[int]
     BOUND_KEY_FIELD_NUMBER: _ClassVar[int]
     CSR_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
     mac: bytes
     bound_key: bytes
     csr: bytes
     agent_version: str
-    def __init__(self, mac: _Optional[bytes] = ..., bound_key: _Optional[bytes] = ..., csr: _Optional[bytes] = ..., agent_version: _Optional[str] = ...) -> None: ...
+    statement: bytes
+    def __init__(self, mac: _Optional[bytes] = ..., bound_key: _Optional[bytes] = ..., csr: _Optional[bytes] = ..., agent_version: _Optional[str] = ..., statement: _Optional[bytes] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
     __slots__ = ("hello", "proof")

@@ -110,16 +110,18 @@ class ObservedAgent(_message.Message):
     def __init__(self, name: _Optional[str] = ..., phase: _Optional[_Union[Phase, str]] = ..., bundle_digest: _Optional[str] = ..., grant_digest: _Optional[str] = ..., restarts: _Optional[int] = ..., last_exit: _Optional[_Union[Exit, _Mapping]] = ..., next_attempt_at_ms: _Optional[int] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., last_output: _Optional[str] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., running_since_ms: _Optional[int] = ..., vitals: _Optional[_Union[Vitals, _Mapping]] = ...) -> None: ...
 
 class ObservedState(_message.Message):
-    __slots__ = ("generation", "digest", "at_ms", "agents")
+    __slots__ = ("generation", "digest", "at_ms", "agents", "trust_digest")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     AGENTS_FIELD_NUMBER: _ClassVar[int]
+    TRUST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     generation: int
     digest: str
     at_ms: int
     agents: _containers.RepeatedCompositeFieldContainer[ObservedAgent]
-    def __init__(self, generation: _Optional[int] = ..., digest: _Optional[str] = ..., at_ms: _Optional[int] = ..., agents: _Optional[_Iterable[_Union[ObservedAgent, _Mapping]]] = ...) -> None: ...
+    trust_digest: str
+    def __init__(self, generation: _Optional[int] = ..., digest: _Optional[str] = ..., at_ms: _Optional[int] = ..., agents: _Optional[_Iterable[_Union[ObservedAgent, _Mapping]]] = ..., trust_digest: _Optional[str] = ...) -> None: ...
 
 class DesiredState(_message.Message):
     __slots__ = ("assignment", "proof", "base", "consistency")
