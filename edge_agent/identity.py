@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -23,6 +23,7 @@ from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.names import is_name
 from fleet.signing import SigningKey
+from fleet.x509 import is_issued_by, load_certificate, load_certificates, p256_key_of, uris_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -197,10 +198,10 @@ class IdentityStore:
         marker = b"-----BEGIN CERTIFICATE-----"
         key, found, certificate = pair.partition(marker)
         try:
-            parsed = x509.load_pem_x509_certificate(found + certificate)
-            fits = serialization.load_pem_private_key(key, None).public_key() == parsed.public_key()
-            issued = any(_issued(parsed, authority) for authority in x509.load_pem_x509_certificates(authorities))
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+            parsed = load_certificate(found + certificate)
+            fits = serialization.load_pem_private_key(key, None).public_key() == p256_key_of(parsed)
+            issued = any(is_issued_by(parsed, authority) for authority in load_certificates(authorities))
+        except (FleetError, ValueError, TypeError, UnsupportedAlgorithm):
             return None
         if not (fits and issued):
             return None
@@ -241,28 +242,14 @@ def make_request(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _check_certificate(identity: Identity, key: ec.EllipticCurvePrivateKey, pem: bytes, ca: bytes) -> None:
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-        authorities = x509.load_pem_x509_certificates(ca)
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-        other_key = certificate.public_key() != key.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
-        raise FleetError(Code.CERTIFICATE_INVALID, "the issued certificate is not readable") from error
-    if other_key:
+    certificate, authorities = load_certificate(pem), load_certificates(ca)
+    uris = uris_of(certificate)
+    if p256_key_of(certificate) != key.public_key():
         raise FleetError(Code.CERTIFICATE_INVALID, "the issued certificate is for another key")
     if uris != [spiffe_id(identity.fleet, identity.node)]:
         raise FleetError(Code.CERTIFICATE_INVALID, "the issued certificate names another node", names=" ".join(uris))
-    if not any(_issued(certificate, authority) for authority in authorities):
+    if not any(is_issued_by(certificate, authority) for authority in authorities):
         raise FleetError(Code.CERTIFICATE_INVALID, "the certificate is not issued by the authorities that came with it")
-
-
-def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -11,10 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet.action import ACTION_TYPE, decode_action, open_action
 from fleet.assignment import ASSIGNMENT_TYPE, RECEIPT_TYPE, decode_assignment, open_receipt
@@ -25,9 +22,12 @@ from fleet.keys import P256PublicKey, read_public_key
 from fleet.leaves import ENROLLED, RECEIVED, EventLeaf, SignedLeaf
 from fleet.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from fleet.signing import verify_envelope
+from fleet.x509 import is_issued_by, load_certificate, p256_key_of, uris_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from cryptography import x509
 
     from fleet.checkpoint import Checkpoint, VerifierKey
     from fleet.signing import PublicKey, VerifyingKey
@@ -193,7 +193,7 @@ class LogCheck:
             open_receipt(envelope, fleet=self.anchors.fleet, node=claimed.node, epoch=claimed.epoch, key=key)  # 3
             self.checked["receipts"] += 1
         elif leaf.kind == CERTIFICATE_SHOWN:
-            certificate = _certificate(leaf.text("certificate"))
+            certificate = load_certificate(leaf.text("certificate").encode(), Code.AUDIT_INVALID)
             _check_issued(certificate, self.anchors.operator_authorities)
             self._shown[f"sha256:{certificate.fingerprint(hashes.SHA256()).hex()}"] = certificate
 
@@ -202,13 +202,10 @@ class LogCheck:
         certificate = self._shown.get(claimed.certificate)
         if certificate is None:
             raise FleetError(Code.AUDIT_INVALID, "an action under a certificate that was not shown before")
-        public = certificate.public_key()
-        if not isinstance(public, ec.EllipticCurvePublicKey):
-            raise FleetError(Code.AUDIT_INVALID, "an operator's certificate that is not for a P-256 key")
+        public = p256_key_of(certificate, Code.AUDIT_INVALID)
         form = serialization.PublicFormat.SubjectPublicKeyInfo
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         wanted = f"spiffe://{self.anchors.fleet}/user/{claimed.operator}"
-        if wanted not in names.get_values_for_type(x509.UniformResourceIdentifier):
+        if wanted not in uris_of(certificate, Code.AUDIT_INVALID):
             raise FleetError(Code.AUDIT_INVALID, f"the certificate is not that of {claimed.operator}")
         open_action(
             leaf.envelope,
@@ -240,25 +237,9 @@ def group_held(held: Iterable[HeldCheckpoint]) -> dict[int, list[HeldCheckpoint]
     return grouped
 
 
-def _certificate(pem: str) -> x509.Certificate:
-    try:
-        certificate = x509.load_pem_x509_certificate(pem.encode())
-        certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
-        raise FleetError(Code.AUDIT_INVALID, "an operator's certificate is not readable") from error
-    return certificate
-
-
 def _check_issued(certificate: x509.Certificate, authorities: Sequence[x509.Certificate]) -> None:
-    if not authorities:
-        return
-    for authority in authorities:
-        try:
-            certificate.verify_directly_issued_by(authority)
-        except (ValueError, TypeError, InvalidSignature):
-            continue
-        return
-    raise FleetError(Code.AUDIT_INVALID, "an operator's certificate that no known authority has signed")
+    if authorities and not any(is_issued_by(certificate, authority) for authority in authorities):
+        raise FleetError(Code.AUDIT_INVALID, "an operator's certificate that no known authority has signed")
 
 
 def _unhex(text: str) -> bytes:

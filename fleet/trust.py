@@ -18,8 +18,6 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-
 from fleet.checkpoint import parse_vkey
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
@@ -29,6 +27,7 @@ from fleet.semver import parse_version
 from fleet.signing import PublicKey
 from fleet.targets import TARGETS_ROLE, TRUST_PATH, paths_of, role_of
 from fleet.times import MAX_MS, from_ms
+from fleet.x509 import load_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -271,7 +270,7 @@ def parse_fleet_trust(data: bytes) -> FleetTrust:
             director_keys = tuple(PublicKey.from_hex(key) for key in keys)
             sealers = tuple(PublicKey.from_hex(key) for key in secret_keys)
             parse_vkey(log_vkey)
-            x509.load_pem_x509_certificates(node_ca)
+            load_certificates(node_ca, Code.TRUST_INVALID, top.at("node_ca"))
         except (FleetError, ValueError) as error:
             raise FleetError(Code.TRUST_INVALID, "a key or certificate is malformed", place=TRUST_PATH) from error
     return FleetTrust(fleet, director_keys, log_vkey, node_ca, Profile(profile), sealers, min_node_version)

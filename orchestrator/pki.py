@@ -23,7 +23,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fleet.errors import Code, FleetError
 from fleet.names import is_name
-from orchestrator.principals import MALFORMED, NodeIdentity, OperatorIdentity, Role, load_certificate
+from fleet.x509 import load_certificate, load_request, p256_key_of, reading
+from orchestrator.principals import NodeIdentity, OperatorIdentity, Role
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -157,14 +158,12 @@ def requested_key(csr: bytes) -> ec.EllipticCurvePublicKey:
     """
     if len(csr) > MAX_CSR:
         raise FleetError(Code.LIMIT_EXCEEDED, f"a request of {len(csr)} bytes", limit=MAX_CSR)
-    try:
-        request = x509.load_der_x509_csr(csr)
-        key = request.public_key()
+    request = load_request(csr)
+    key = p256_key_of(request, Code.MESSAGE_INVALID)
+    with reading(Code.MESSAGE_INVALID, "the request's signature is not readable"):
         possessed = request.is_signature_valid
-    except MALFORMED as error:
-        raise FleetError(Code.MESSAGE_INVALID, "not a certificate signing request") from error
-    if not possessed or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        raise FleetError(Code.MESSAGE_INVALID, "the request must be for a P-256 key and signed by it")
+    if not possessed:
+        raise FleetError(Code.MESSAGE_INVALID, "the request must be signed by the key that it is for")
     return key
 
 

@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from fleet.errors import Code, FleetError
 from fleet.names import is_name
+from fleet.x509 import is_issued_by, reading, uris_of
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from cryptography import x509
+
 _EPOCH = re.compile(r"[1-9][0-9]{0,14}", re.ASCII)
-MALFORMED = (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.DuplicateExtension)
-"""What reading hostile X.509 raises; the library parses parts only when they are asked for."""
 
 
 class Role(StrEnum):
@@ -64,18 +63,6 @@ class OperatorIdentity:
     team: str = ""
 
 
-def load_certificate(pem: bytes) -> x509.Certificate:
-    """Parse one PEM certificate.
-
-    Raises:
-        FleetError: CERTIFICATE_INVALID.
-    """
-    try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
-        raise FleetError(Code.CERTIFICATE_INVALID, "not a PEM certificate") from error
-
-
 @dataclass(frozen=True, slots=True)
 class Authorities:
     """Who may vouch for whom.
@@ -107,7 +94,7 @@ def read_identity(
     """
     kind, name = _spiffe(certificate, fleet)
     trusted = (authorities.nodes,) if kind == "node" else (authorities.operators, authorities.login)
-    issuer = next((authority for authority in trusted if authority and _vouches(authority, certificate)), None)
+    issuer = next((authority for authority in trusted if authority and is_issued_by(certificate, authority)), None)
     if issuer is None:
         raise FleetError(Code.CERTIFICATE_INVALID, f"rule 2: another authority vouches for the {kind}")
     expires = certificate.not_valid_after_utc
@@ -120,14 +107,6 @@ def read_identity(
         raise FleetError(
             Code.CERTIFICATE_INVALID, f"rule 3: no epoch, or no or an unknown role of the {kind}"
         ) from error
-
-
-def _vouches(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except MALFORMED:
-        return False
-    return True
 
 
 def _epoch(subject: x509.Name) -> int:
@@ -145,12 +124,9 @@ def _roles(subject: x509.Name) -> frozenset[Role]:
 
 
 def _spiffe(certificate: x509.Certificate, fleet: str) -> tuple[str, str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+    with reading(text="rule 1: not exactly one SPIFFE id"):
+        (uri,) = uris_of(certificate)
         scheme, _, domain, kind, name = uri.split("/")
-    except (x509.ExtensionNotFound, *MALFORMED) as error:
-        raise FleetError(Code.CERTIFICATE_INVALID, "rule 1: not exactly one SPIFFE id") from error
     if scheme != "spiffe:" or domain != fleet or kind not in {"node", "user"} or not is_name(name):
         raise FleetError(Code.CERTIFICATE_INVALID, "rule 1: the SPIFFE id is not of this fleet")
     return kind, name

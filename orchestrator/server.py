@@ -26,11 +26,12 @@ from grpc_reflection.v1alpha import reflection
 
 from fleet.errors import Code, ExitCode, FleetError
 from fleet.v1 import control_pb2, control_pb2_grpc, enrolment_pb2_grpc, node_pb2, node_pb2_grpc
+from fleet.x509 import load_certificate
 from orchestrator.actions import Actions
 from orchestrator.clock import system_clock
 from orchestrator.conductor import conduct, tend
 from orchestrator.config import Endpoint, load_settings
-from orchestrator.principals import Authorities, load_certificate
+from orchestrator.principals import Authorities
 from orchestrator.rpc.auth import Authentication, Gates
 from orchestrator.rpc.control import ControlService
 from orchestrator.rpc.credentials import enrolment_credentials, read_file, session_credentials

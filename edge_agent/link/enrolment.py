@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -28,6 +27,7 @@ from fleet.errors import Code, FleetError
 from fleet.names import is_name
 from fleet.v1 import enrolment_pb2 as pb
 from fleet.v1 import enrolment_pb2_grpc
+from fleet.x509 import load_der_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -177,11 +177,9 @@ async def _pinned_certificate(address: str, pin: bytes) -> bytes:
         raise FleetError(Code.CONFIG_INVALID, "expected HOST:PORT", place=address)
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            certificate = x509.load_der_x509_certificate(await _shown_certificate(host.strip("[]"), int(port)))
+            certificate = load_der_certificate(await _shown_certificate(host.strip("[]"), int(port)))
     except OSError as error:
         raise FleetError(Code.UNAVAILABLE, f"no enrolment port at {address}: {error}") from error
-    except ValueError as error:
-        raise FleetError(Code.CERTIFICATE_INVALID, "the enrolment port's certificate is not readable") from error
     encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     found = hashlib.sha256(certificate.public_key().public_bytes(encoding, form)).digest()
     if not hmac.compare_digest(found, pin):

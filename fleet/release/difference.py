@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from tuf.api.metadata import Root, Targets
 
@@ -21,6 +20,7 @@ from fleet.release.keys import ROOT_ROLE, TOP_LEVEL_ROLES
 from fleet.release.metadata_files import file_order, latest, load, named_keys, role_of_file
 from fleet.targets import TRUST_PATH
 from fleet.trust import parse_fleet_trust, profile_of
+from fleet.x509 import load_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -182,7 +182,7 @@ def _fields(trust: FleetTrust) -> set[str]:
         f"log {trust.log_vkey}",
         *(
             f"node authority {certificate.fingerprint(hashes.SHA256()).hex()[:SHORT]}"
-            for certificate in x509.load_pem_x509_certificates(trust.node_ca_pem)
+            for certificate in load_certificates(trust.node_ca_pem)
         ),
     }
 

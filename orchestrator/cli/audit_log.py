@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from cryptography import x509
 
 from fleet.checkpoint import open_checkpoint
 from fleet.errors import Code, FleetError
 from fleet.targets import TRUST_PATH, WITNESS_POLICY_PATH
 from fleet.wire_audit import to_pb_rows
+from fleet.x509 import load_certificate
 from orchestrator.audit_export import Header, Writer, open_export
 from orchestrator.cli.audit_check import Report, believed_export, believed_here, check, from_coordinator, from_export
 from orchestrator.cli.render import when
@@ -70,7 +70,9 @@ def verify(session: Session, offline: Path | None, held: tuple[Path, ...], opera
     With --offline an export is checked the same way, with no coordinator; trust comes from the trust directory alone.
     """  # noqa: D301 - \b is click's mark for keeping line breaks
     directory, now = trust_directory(session), session.now()
-    authorities = [_certificate(file) for file in operator_ca]
+    authorities = [
+        load_certificate(read_named(file, MAX_NOTE_FILE), Code.CONFIG_INVALID, str(file)) for file in operator_ca
+    ]
     notes = [(str(file), read_named(file, MAX_NOTE_FILE)) for file in held]
     remembered = directory.path / REMEMBERED
     if remembered.exists():
@@ -176,10 +178,3 @@ def _first(leaves: Iterable[bytes], count: int) -> Iterable[bytes]:
         if number == count:
             return
         yield leaf
-
-
-def _certificate(file: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(read_named(file, MAX_NOTE_FILE))
-    except ValueError as error:
-        raise FleetError(Code.CONFIG_INVALID, "not a certificate", place=str(file)) from error

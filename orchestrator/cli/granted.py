@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-
 from fleet.documents import MAX_DOCUMENT
 from fleet.errors import Code, FleetError
 from fleet.grants import Grant, parse_grant
 from fleet.targets import grant_path, role_of
+from fleet.x509 import load_certificate, uris_of
 from orchestrator.cli.render import Column, Row
 from orchestrator.cli.trust import fetch_document
 from orchestrator.files import read_bounded
@@ -117,10 +116,8 @@ def circumstances(
 def operator_name(session: Session) -> str:
     """Name of the operator whom the context's certificate is for (`spiffe://FLEET/user/NAME`); empty for none."""
     try:
-        certificate = x509.load_pem_x509_certificate(read_bounded(session.context().certificate, MAX_DOCUMENT))
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (FleetError, ValueError, x509.ExtensionNotFound):
+        (uri,) = uris_of(load_certificate(read_bounded(session.context().certificate, MAX_DOCUMENT)))
+    except (FleetError, ValueError):
         return ""
     return uri.rpartition("/user/")[2]
 

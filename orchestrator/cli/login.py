@@ -27,6 +27,7 @@ from fleet.errors import Code, FleetError
 from fleet.names import is_name
 from fleet.v1 import enrolment_pb2 as pb
 from fleet.v1 import enrolment_pb2_grpc
+from fleet.x509 import load_certificate, load_der_certificate, p256_key_of, uris_of
 from orchestrator.cli.client import to_fleet_error
 from orchestrator.cli.trust import TrustDirectory
 
@@ -147,7 +148,7 @@ def renew_when_due(certificate: Path, key: Path, now: datetime) -> None:
     """
     if read_login(certificate) is None:
         return
-    shown = x509.load_pem_x509_certificate(certificate.read_bytes())
+    shown = load_certificate(certificate.read_bytes(), place=str(certificate))
     begin, end = shown.not_valid_before_utc, shown.not_valid_after_utc
     if now < begin + (end - begin) * 2 / 3:
         return
@@ -193,13 +194,8 @@ def _store(folder: Path, login: Login, issued: pb.LoggedIn) -> None:
 
 def _check(login: Login, issued: pb.LoggedIn, key: ec.EllipticCurvePrivateKey) -> None:
     """Refuse an answer that is for another key or another name."""
-    try:
-        certificate = x509.load_pem_x509_certificate(issued.certificate)
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-        fits = certificate.public_key() == key.public_key()
-    except (ValueError, x509.ExtensionNotFound) as error:
-        raise FleetError(Code.CERTIFICATE_INVALID, "the issued certificate is not readable") from error
+    certificate = load_certificate(issued.certificate)
+    uris, fits = uris_of(certificate), p256_key_of(certificate) == key.public_key()
     named = is_name(issued.operator) and is_name(issued.fleet)
     if not named or not fits or uris != [f"spiffe://{login.fleet}/user/{login.operator}"]:
         raise FleetError(Code.CERTIFICATE_INVALID, "the issued certificate is for another key or another name")
@@ -256,11 +252,9 @@ def _pinned_certificate(address: str, pin: bytes) -> bytes:
             socket.create_connection((host.strip("[]"), int(port)), TIMEOUT_S) as plain,
             context.wrap_socket(plain) as shown,
         ):
-            certificate = x509.load_der_x509_certificate(shown.getpeercert(binary_form=True) or b"")
+            certificate = load_der_certificate(shown.getpeercert(binary_form=True) or b"")
     except OSError as error:
         raise FleetError(Code.UNAVAILABLE, f"no enrolment port at {address}", reason=str(error)) from error
-    except ValueError as error:
-        raise FleetError(Code.CERTIFICATE_INVALID, "the enrolment port's certificate is not readable") from error
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     found = hashlib.sha256(certificate.public_key().public_bytes(serialization.Encoding.DER, form)).digest()
     if not hmac.compare_digest(found, pin):

@@ -10,12 +10,12 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from fleet.action import NONCE_BYTES, Action, digest_of_request, sign_action
-from fleet.errors import Code, FleetError
+from fleet.errors import Code
 from fleet.keys import P256SigningKey
+from fleet.x509 import load_certificate, reading, uris_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,13 +41,10 @@ class ActionSigner:
     def __init__(self, certificate: bytes, key: bytes, now: Callable[[], datetime]) -> None:
         self._key = P256SigningKey.from_pem(key)
         self._now = now
-        try:
-            parsed = x509.load_pem_x509_certificate(certificate)
-            names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
+        parsed = load_certificate(certificate, Code.CONFIG_INVALID)
+        with reading(Code.CONFIG_INVALID, "the context's certificate is not an operator's"):
+            (uri,) = uris_of(parsed, Code.CONFIG_INVALID)
             _, _, self._fleet, _, self._operator = uri.split("/")
-        except (ValueError, x509.ExtensionNotFound) as error:
-            raise FleetError(Code.CONFIG_INVALID, "the context's certificate is not an operator's") from error
         self._digest = f"sha256:{parsed.fingerprint(hashes.SHA256()).hex()}"
 
     def statement(self, method: str, request: bytes) -> bytes:

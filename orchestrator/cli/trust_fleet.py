@@ -10,7 +10,6 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from fleet.errors import Code, FleetError
@@ -18,8 +17,10 @@ from fleet.release import AddDocument, parse_named_key
 from fleet.signing import KEY_BYTES, SigningKey
 from fleet.targets import TRUST_PATH
 from fleet.trust import encode_fleet_trust, parse_fleet_trust
+from fleet.x509 import load_certificate
 from orchestrator.cli.trust import TrustDirectory
 from orchestrator.cli.trust_change import perform
+from orchestrator.cli.trust_readiness import Needed, check_ready
 from orchestrator.files import read_named
 
 if TYPE_CHECKING:
@@ -58,10 +59,12 @@ class Rotation:
 def rotate_fleet_key(session: Session, rotation: Rotation, *, offline: bool, yes: bool) -> None:
     """List or withdraw keys of one kind in `trust/fleet.json`.
 
-    With nothing to add or remove, the embedded coordinator gets a new director key, as soon as it is published.
+    With nothing to add or remove, the embedded coordinator gets a new director key, as soon as it is published. A
+    director key is withdrawn only once no connected node needs it; `offline` asks nobody, and so checks nothing.
 
     Raises:
-        FleetError: NOT_FOUND for a key that is not listed; CONFIG_INVALID when nothing is asked for; else as `perform`.
+        FleetError: NOT_FOUND for a key that is not listed; CONFIG_INVALID when nothing is asked for; NODES_BEHIND while
+            a node needs the key that would be withdrawn; else as `perform`.
     """
     directory = TrustDirectory(session.trust_folder())
     keys = TrustDirectory(session.home / "coordinator" / "keys")
@@ -79,9 +82,18 @@ def rotate_fleet_key(session: Session, rotation: Rotation, *, offline: bool, yes
         if successor is not None:
             trust = replace(trust, director_keys=(*trust.director_keys, successor.public))
         elif rotation.finish:
-            trust = replace(trust, director_keys=(SigningKey.from_pem(read_named(own, MAX_FILE)).public,))
+            key = SigningKey.from_pem(read_named(own, MAX_FILE)).public
+            if key not in trust.director_keys:
+                raise FleetError(Code.NOT_FOUND, "no release lists the key that the coordinator has", place=str(own))
+            trust = replace(trust, director_keys=(key,))
         else:
             trust = _changed(trust, rotation)
+        kept = frozenset(key.key_id for key in trust.director_keys)
+        if rotation.kind == DIRECTOR and (rotation.finish or rotation.removed) and not offline:
+            with session.connect() as client:
+                absent = check_ready(client, Needed(target.digest, kept, absent_follow=True))
+            if absent:
+                session.output.note(f"Offline now, and will follow when they are back: {', '.join(absent)}.")
         return (AddDocument(TRUST_PATH, encode_fleet_trust(trust), replaces=target.digest),)
 
     published = perform(session, operations, f"rotate {rotation.kind}", offline=offline, yes=yes)
@@ -134,7 +146,4 @@ def _certificates(pem: bytes, added: tuple[Path, ...], removed: tuple[str, ...])
 
 
 def _fingerprint(pem: bytes) -> str:
-    try:
-        return x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex()
-    except ValueError as error:
-        raise FleetError(Code.CONFIG_INVALID, "not a certificate in PEM") from error
+    return load_certificate(pem, Code.CONFIG_INVALID).fingerprint(hashes.SHA256()).hex()

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fleet.errors import Code, FleetError
+from fleet.x509 import load_certificate
 from orchestrator.actions import announced
-from orchestrator.principals import NodeIdentity, OperatorIdentity, Role, load_certificate, read_identity
+from orchestrator.principals import NodeIdentity, OperatorIdentity, Role, read_identity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

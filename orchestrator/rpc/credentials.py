@@ -14,7 +14,7 @@ import grpc
 from cryptography.hazmat.primitives import serialization
 
 from fleet.errors import Code, FleetError
-from orchestrator.principals import MALFORMED, load_certificate
+from fleet.x509 import MALFORMED, load_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -44,6 +44,7 @@ from fleet.v1 import (
     node_pb2_grpc,
 )
 from fleet.wire import from_pb_desired, to_pb_observed
+from fleet.x509 import load_certificate
 from orchestrator import pki, principals
 from orchestrator.actions import certificate_digest
 from orchestrator.config import Settings, load_settings
@@ -246,7 +247,7 @@ class SigningChannel:
         self._inner = inner
         self._clock = clock
         self._key = P256SigningKey.from_pem(identity.key)
-        self._certificate = principals.load_certificate(identity.certificate)
+        self._certificate = load_certificate(identity.certificate)
         self.sign = self.statement
 
     def statement(self, method: str, request: bytes) -> bytes:

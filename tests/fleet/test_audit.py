@@ -181,7 +181,7 @@ def test_check_4_an_action_is_by_the_certificate_that_was_shown_before() -> None
     assert "no known authority" in refusal(fleet, authorities=[certificate("x", AUTHORITY)]).private
     fleet = AuditedFleet()
     fleet.append(event_leaf("operator:certificate:shown", START, "user/alice", certificate="nothing"))
-    assert "not readable" in refusal(fleet).private
+    assert "not a PEM certificate" in refusal(fleet).private
 
 
 def test_check_5_a_witness_key_is_certified_by_its_node() -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.errors import Code, FleetError
+from fleet.x509 import load_certificate
 from orchestrator import pki, principals
 from tests.fakes.fleet_fixture import make_csr
 from tests.fakes.refusals import refusal
@@ -40,7 +41,7 @@ def certificate(
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(kind, text) for kind, text in subject]))
-        .issuer_name(principals.load_certificate(authority.certificate).subject)
+        .issuer_name(load_certificate(authority.certificate).subject)
         .public_key(KEY.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW)
@@ -57,9 +58,9 @@ def identity(found: x509.Certificate) -> principals.NodeIdentity | principals.Op
         found,
         "demo",
         principals.Authorities(
-            nodes=principals.load_certificate(NODES.certificate),
-            operators=principals.load_certificate(OPERATORS.certificate),
-            login=principals.load_certificate(LOGIN.certificate),
+            nodes=load_certificate(NODES.certificate),
+            operators=load_certificate(OPERATORS.certificate),
+            login=load_certificate(LOGIN.certificate),
         ),
     )
 
@@ -188,7 +189,7 @@ def test_no_edited_certificate_raises_anything_else_or_passes(edits: list[tuple[
 
 
 def check_certificate(data: bytes) -> FleetError | None:
-    error = refusal(lambda: identity(principals.load_certificate(data)))
+    error = refusal(lambda: identity(load_certificate(data)))
     assert error is None or error.code is Code.CERTIFICATE_INVALID
     return error
 

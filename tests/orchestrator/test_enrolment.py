@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fleet.errors import Code, FleetError
 from fleet.model import Event
+from fleet.x509 import load_certificate
 from orchestrator import pki, principals
 from orchestrator.audit import AuditLog
 from orchestrator.enrolment import Authority, EnrollProof, Enrolment, Issued, RenewProof, enroll_mac, renew_message
@@ -85,9 +86,7 @@ def identity_of(pem: bytes) -> principals.NodeIdentity | principals.OperatorIden
     return principals.read_identity(
         x509.load_pem_x509_certificate(pem),
         "demo",
-        principals.Authorities(
-            principals.load_certificate(CA.certificate), principals.load_certificate(OPERATORS.certificate)
-        ),
+        principals.Authorities(load_certificate(CA.certificate), load_certificate(OPERATORS.certificate)),
     )
 
 

@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fleet.errors import Code, FleetError
 from fleet.model import Event
+from fleet.x509 import load_certificate
 from orchestrator import pki
 from orchestrator.audit import AuditLog
 from orchestrator.operators import (
@@ -26,7 +27,7 @@ from orchestrator.operators import (
     login_mac,
     login_message,
 )
-from orchestrator.principals import Authorities, OperatorIdentity, Role, load_certificate, read_identity
+from orchestrator.principals import Authorities, OperatorIdentity, Role, read_identity
 from orchestrator.store.database import Store
 from tests.fakes.fleet_fixture import make_csr, unpadded
 from tests.fakes.publisher import key

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fleet.errors import Code, FleetError
 from fleet.v1 import control_pb2, node_pb2, node_pb2_grpc
+from fleet.x509 import load_certificate
 from orchestrator import pki, principals
 from orchestrator.actions import Actions
 from orchestrator.principals import Role
@@ -143,8 +144,8 @@ async def test_a_call_of_an_older_protocol_or_without_any_certificate_is_nobodys
     authentication = Authentication(
         fleet="demo",
         authorities=principals.Authorities(
-            principals.load_certificate(fleet.node_ca.certificate),
-            principals.load_certificate(fleet.operator_ca.certificate),
+            load_certificate(fleet.node_ca.certificate),
+            load_certificate(fleet.operator_ca.certificate),
         ),
         gates=Gates(services.nodes.admit, services.operators.admit),
         actions=Actions("demo", services.store, services.log, clock),

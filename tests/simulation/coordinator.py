@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet.errors import FleetError
 from fleet.signing import SigningKey
+from fleet.x509 import load_certificate
 from orchestrator.actions import Actions
 from orchestrator.conductor import conduct
 from orchestrator.enrolment import EnrollProof, Issued
-from orchestrator.principals import Authorities, load_certificate
+from orchestrator.principals import Authorities
 from orchestrator.rpc.auth import Authentication, Gates
 from orchestrator.rpc.live import LiveCalls
 from orchestrator.rpc.node import NodeService
