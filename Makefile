@@ -59,9 +59,7 @@ SEED ?= 1
 fuzz: setup ## strange components against a real node's admission: make fuzz CASES=100000 SEED=7 PUBLISH=1
 	@CASES=$(CASES) SEED=$(SEED) PUBLISH=$(PUBLISH) $(BIN)/pytest tests/endurance/test_admission_fuzz.py -m slow -s
 
-SECONDS_EACH ?= 5
-
-fuzz-parsers: setup ## each parser of bytes from outside, guided by coverage: make fuzz-parsers SECONDS_EACH=60 PUBLISH=1
+fuzz-parsers: setup ## each parser of bytes from outside, guided by coverage; by chance: make fuzz-parsers SECONDS_EACH=60 PUBLISH=1
 	@SECONDS_EACH=$(SECONDS_EACH) PUBLISH=$(PUBLISH) $(BIN)/pytest tests/endurance/test_parser_fuzz.py -m slow -s
 
 SOAK_SECONDS ?= 180
