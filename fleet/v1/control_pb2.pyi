@@ -96,7 +96,7 @@ class PlanRequest(_message.Message):
     def __init__(self, manifest: _Optional[bytes] = ...) -> None: ...
 
 class PlannedAgent(_message.Message):
-    __slots__ = ("node", "agent", "action", "bundle", "bundle_digest", "grant_digest", "grant_revision", "wave")
+    __slots__ = ("node", "agent", "action", "bundle", "bundle_digest", "grant_digest", "grant_revision", "wave", "grant_path")
     NODE_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +105,7 @@ class PlannedAgent(_message.Message):
     GRANT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     GRANT_REVISION_FIELD_NUMBER: _ClassVar[int]
     WAVE_FIELD_NUMBER: _ClassVar[int]
+    GRANT_PATH_FIELD_NUMBER: _ClassVar[int]
     node: str
     agent: str
     action: str
@@ -113,7 +114,8 @@ class PlannedAgent(_message.Message):
     grant_digest: str
     grant_revision: int
     wave: int
-    def __init__(self, node: _Optional[str] = ..., agent: _Optional[str] = ..., action: _Optional[str] = ..., bundle: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., grant_digest: _Optional[str] = ..., grant_revision: _Optional[int] = ..., wave: _Optional[int] = ...) -> None: ...
+    grant_path: str
+    def __init__(self, node: _Optional[str] = ..., agent: _Optional[str] = ..., action: _Optional[str] = ..., bundle: _Optional[str] = ..., bundle_digest: _Optional[str] = ..., grant_digest: _Optional[str] = ..., grant_revision: _Optional[int] = ..., wave: _Optional[int] = ..., grant_path: _Optional[str] = ...) -> None: ...
 
 class AuthorityChange(_message.Message):
     __slots__ = ("agent", "widened", "narrowed")
@@ -380,7 +382,7 @@ class RevokeOperatorRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "labels", "state", "epoch", "desired_generation", "observed_generation", "last_seen_ms", "agent_version", "architecture", "agents", "healthy", "certificate_expires_ms", "locked", "warnings", "trust_digest", "director_key")
+    __slots__ = ("name", "labels", "state", "epoch", "desired_generation", "observed_generation", "last_seen_ms", "agent_version", "architecture", "agents", "healthy", "certificate_expires_ms", "locked", "warnings", "trust_digest", "director_key", "ceiling")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -404,6 +406,7 @@ class Node(_message.Message):
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     TRUST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     DIRECTOR_KEY_FIELD_NUMBER: _ClassVar[int]
+    CEILING_FIELD_NUMBER: _ClassVar[int]
     name: str
     labels: _containers.ScalarMap[str, str]
     state: str
@@ -420,7 +423,8 @@ class Node(_message.Message):
     warnings: _containers.RepeatedScalarFieldContainer[str]
     trust_digest: str
     director_key: str
-    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., agents: _Optional[int] = ..., healthy: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ..., locked: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., trust_digest: _Optional[str] = ..., director_key: _Optional[str] = ...) -> None: ...
+    ceiling: _model_pb2.NodeCeiling
+    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., agents: _Optional[int] = ..., healthy: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ..., locked: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., trust_digest: _Optional[str] = ..., director_key: _Optional[str] = ..., ceiling: _Optional[_Union[_model_pb2.NodeCeiling, _Mapping]] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ("labels",)
@@ -448,20 +452,22 @@ class GetNodeRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class AgentOnNode(_message.Message):
-    __slots__ = ("node", "agent", "desired", "bundle", "grant_revision", "narrow")
+    __slots__ = ("node", "agent", "desired", "bundle", "grant_revision", "narrow", "grant_path")
     NODE_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     GRANT_REVISION_FIELD_NUMBER: _ClassVar[int]
     NARROW_FIELD_NUMBER: _ClassVar[int]
+    GRANT_PATH_FIELD_NUMBER: _ClassVar[int]
     node: str
     agent: _model_pb2.ObservedAgent
     desired: bool
     bundle: str
     grant_revision: int
     narrow: str
-    def __init__(self, node: _Optional[str] = ..., agent: _Optional[_Union[_model_pb2.ObservedAgent, _Mapping]] = ..., desired: _Optional[bool] = ..., bundle: _Optional[str] = ..., grant_revision: _Optional[int] = ..., narrow: _Optional[str] = ...) -> None: ...
+    grant_path: str
+    def __init__(self, node: _Optional[str] = ..., agent: _Optional[_Union[_model_pb2.ObservedAgent, _Mapping]] = ..., desired: _Optional[bool] = ..., bundle: _Optional[str] = ..., grant_revision: _Optional[int] = ..., narrow: _Optional[str] = ..., grant_path: _Optional[str] = ...) -> None: ...
 
 class GetOrderRequest(_message.Message):
     __slots__ = ("node",)

@@ -207,3 +207,11 @@ class Blob(_message.Message):
     digest: str
     content: bytes
     def __init__(self, digest: _Optional[str] = ..., content: _Optional[bytes] = ...) -> None: ...
+
+class NodeCeiling(_message.Message):
+    __slots__ = ("digest", "document")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    document: bytes
+    def __init__(self, digest: _Optional[str] = ..., document: _Optional[bytes] = ...) -> None: ...

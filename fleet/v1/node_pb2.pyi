@@ -28,7 +28,7 @@ class NodeMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ..., receipt: _Optional[bytes] = ..., events: _Optional[_Union[EventBatch, _Mapping]] = ..., logs: _Optional[_Union[LogBatch, _Mapping]] = ..., result: _Optional[_Union[CommandResult, _Mapping]] = ..., witness: _Optional[_Union[Witness, _Mapping]] = ..., cosigned: _Optional[_Union[Cosigned, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("boot_id", "agent_version", "architecture", "accepted_generation", "accepted_digest", "observed", "root_version", "release_version", "seen_size", "sealing_key")
+    __slots__ = ("boot_id", "agent_version", "architecture", "accepted_generation", "accepted_digest", "observed", "root_version", "release_version", "seen_size", "sealing_key", "ceiling")
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,7 @@ class Hello(_message.Message):
     RELEASE_VERSION_FIELD_NUMBER: _ClassVar[int]
     SEEN_SIZE_FIELD_NUMBER: _ClassVar[int]
     SEALING_KEY_FIELD_NUMBER: _ClassVar[int]
+    CEILING_FIELD_NUMBER: _ClassVar[int]
     boot_id: str
     agent_version: str
     architecture: str
@@ -49,7 +50,8 @@ class Hello(_message.Message):
     release_version: int
     seen_size: int
     sealing_key: bytes
-    def __init__(self, boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., accepted_generation: _Optional[int] = ..., accepted_digest: _Optional[str] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ..., root_version: _Optional[int] = ..., release_version: _Optional[int] = ..., seen_size: _Optional[int] = ..., sealing_key: _Optional[bytes] = ...) -> None: ...
+    ceiling: _model_pb2.NodeCeiling
+    def __init__(self, boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., accepted_generation: _Optional[int] = ..., accepted_digest: _Optional[str] = ..., observed: _Optional[_Union[_model_pb2.ObservedState, _Mapping]] = ..., root_version: _Optional[int] = ..., release_version: _Optional[int] = ..., seen_size: _Optional[int] = ..., sealing_key: _Optional[bytes] = ..., ceiling: _Optional[_Union[_model_pb2.NodeCeiling, _Mapping]] = ...) -> None: ...
 
 class Witness(_message.Message):
     __slots__ = ("certificate", "seen_size")
