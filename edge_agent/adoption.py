@@ -23,6 +23,7 @@ from fleet.oci import digest_of
 from fleet.revocations import Kind
 from fleet.semver import is_at_least
 from fleet.signing import PublicKey, verify_envelope
+from fleet.targets import TRUST_PATH
 from fleet.trust import MAX_TARGET
 from fleet.witnesses import NO_WITNESSES
 
@@ -124,6 +125,11 @@ class Adoption:
         if adopted is None:
             return 0, 0
         return adopted.release.versions["root"], adopted.release.versions["timestamp"]
+
+    def trust_digest(self) -> str:
+        """Return the digest of the adopted `trust/fleet.json`; empty before the first."""
+        adopted = self._stores.trust.adopted
+        return "" if adopted is None else adopted.release.target(TRUST_PATH).digest
 
     async def refresh(self, remote: Remote) -> None:
         """Adopt the newest release; an unchanged one counts as fresh again.

@@ -7,7 +7,7 @@ to supervisor and adoption. Never speaks over the network itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -76,8 +76,8 @@ class LocalNode:
         self._signed: _Signed | None = None
 
     def observed(self) -> ObservedState:
-        """Return what the node runs."""
-        return self._supervisor.observed()
+        """Return what the node runs, and which keys of the fleet it knows."""
+        return replace(self._supervisor.observed(), trust_digest=self._adoption.trust_digest())
 
     def release_versions(self) -> tuple[int, int]:
         """Return which release is adopted (see `Adoption.release_versions`)."""

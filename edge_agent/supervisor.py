@@ -88,6 +88,7 @@ class Supervisor:
 
     def reconsider(self) -> None:
         """Ask admission again about every agent that was refused or runs: what it depends on has changed."""
+        self.changed.set()
         for name, state in list(self._states.items()):
             if state.phase is Phase.FAILED and state.spec is not None:
                 self._feed(name, events.Desired(state.spec))

@@ -71,6 +71,7 @@ class Code(StrEnum):
     ASSIGNMENT_WRONG_NODE = "ASSIGNMENT_WRONG_NODE"
     GENERATION_STALE = "GENERATION_STALE"
     GENERATION_CONFLICT = "GENERATION_CONFLICT"
+    NODES_BEHIND = "NODES_BEHIND"
     # authority
     GRANT_MISSING = "GRANT_MISSING"
     GRANT_NOT_APPLICABLE = "GRANT_NOT_APPLICABLE"
@@ -177,6 +178,7 @@ CATALOG: dict[Code, CatalogRow] = {
     Code.ASSIGNMENT_WRONG_NODE: _row("FAILED_PRECONDITION", _E.VERIFICATION_FAILED, "The assignment is for another node or enrolment.", "Check the node's name and epoch: `fleetctl nodes`."),
     Code.GENERATION_STALE: _row("FAILED_PRECONDITION", _E.ERROR, "The generation is older than the accepted one.", "Nothing to do: the newer generation stays in force."),
     Code.GENERATION_CONFLICT: _row("ABORTED", _E.ERROR, "Another change won the generation.", "Run the command again; it plans from the newest state.", retryable=True),
+    Code.NODES_BEHIND: _row("FAILED_PRECONDITION", _E.REFUSED, "Nodes still need what would be withdrawn.", "Run the command again once the named nodes have followed: `fleetctl nodes`.", retryable=True),
     Code.GRANT_MISSING: _row("FAILED_PRECONDITION", _E.REFUSED, "The agent has no approved grant.", "Run `fleetctl grant propose` and `fleetctl grant approve`."),
     Code.GRANT_NOT_APPLICABLE: _row("FAILED_PRECONDITION", _E.REFUSED, "The grant does not apply to this agent, bundle or node.", "Run `fleetctl grant explain` to see which condition fails."),
     Code.GRANT_EXPIRED: _row("FAILED_PRECONDITION", _E.REFUSED, "The grant is outside its validity period.", "Approve a new revision: `fleetctl grant approve`."),

@@ -2,8 +2,7 @@
 
 Owns: what an application asks for (`Application`, from fleet.yaml), what one node is ordered to run
 (`Assignment`, `DesiredState`) and what it runs (`ObservedState`, `Event`, `LogLine`). Parsing of documents is in
-`fleet.manifest` and `fleet.assignment`; protobuf is in `fleet.wire`. Times are `datetime` in UTC; durations carry
-their unit in the name.
+`fleet.manifest` and `fleet.assignment`; protobuf is in `fleet.wire`. Times are `datetime` in UTC; names carry units.
 """
 
 from __future__ import annotations
@@ -305,7 +304,7 @@ class ObservedAgent:
 
 @dataclass(frozen=True, slots=True)
 class ObservedState:
-    """What a node runs; complete, never a difference.
+    """What a node runs; complete, never a difference. `trust_digest` is of the `trust/fleet.json` that it has adopted.
 
     `generation` and `digest` name the desired state that the node has accepted (0 and "" before the first).
     """
@@ -314,6 +313,7 @@ class ObservedState:
     digest: str
     at: datetime
     agents: tuple[ObservedAgent, ...] = ()
+    trust_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ def to_pb_observed(observed: ObservedState) -> model_pb2.ObservedState:
         digest=observed.digest,
         at_ms=to_ms(observed.at),
         agents=[to_pb_observed_agent(agent) for agent in observed.agents],
+        trust_digest=observed.trust_digest,
     )
 
 
@@ -113,6 +114,7 @@ def from_pb_observed(message: model_pb2.ObservedState) -> ObservedState:
         digest=_word(message.digest, "observed.digest", is_digest, optional=True),
         at=_moment(message.at_ms, "observed.at_ms"),
         agents=agents,
+        trust_digest=_word(message.trust_digest, "observed.trust_digest", is_digest, optional=True),
     )
 
 

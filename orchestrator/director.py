@@ -101,7 +101,7 @@ class Director:
             return False
         life = before.expires_ms - before.issued_ms
         fresh = 3 * (before.expires_ms - to_ms(now)) > life
-        ours = _signer_of(before) == self._key.key_id
+        ours = signer_of(before) == self._key.key_id
         if fresh and ours and before.epoch == node.epoch and before.generation > above:
             return False
         self.order(connection, node, agents_of(before), now, above=above)
@@ -136,7 +136,8 @@ def agents_of(row: rows.DesiredRow | None) -> tuple[AssignedAgent, ...]:
     return decode_assignment(decode_base64(json.loads(row.envelope)["payload"])).agents
 
 
-def _signer_of(row: rows.DesiredRow) -> str:
+def signer_of(row: rows.DesiredRow) -> str:
+    """Return the id of the key that signed a stored order."""
     key_id: str = json.loads(row.envelope)["signatures"][0]["keyid"]
     return key_id
 

@@ -20,7 +20,7 @@ from fleet.semver import is_at_least
 from fleet.times import to_ms
 from fleet.wire import decode_observed, encode_observed
 from orchestrator.audit import event_leaf
-from orchestrator.director import agents_of
+from orchestrator.director import agents_of, signer_of
 from orchestrator.inventory import Report
 from orchestrator.projections import record_receipt
 from orchestrator.regress import TWO_MACHINES, Boots, Reported, remember
@@ -90,6 +90,8 @@ class NodeView:
     row: rows.NodeRow
     state: NodeState
     desired_generation: int
+    director_key: str
+    """Id of the key that signed the newest order; empty where there is none."""
     desired_agents: tuple[AssignedAgent, ...]
     observed: ObservedState | None
     last_seen_ms: int
@@ -289,6 +291,7 @@ class Nodes:
             row=row,
             state=state,
             desired_generation=0 if desired is None else desired.generation,
+            director_key="" if desired is None else signer_of(desired),
             desired_agents=agents_of(desired),
             observed=None if report is None else report.state,
             last_seen_ms=max(heard, row.last_seen_ms or 0),
@@ -300,6 +303,7 @@ def _essence(state: ObservedState) -> tuple[object, ...]:
     return (
         state.generation,
         state.digest,
+        state.trust_digest,
         tuple(
             (
                 *(a.name, a.phase, a.bundle_digest, a.grant_digest, a.restarts, a.last_exit, a.refusal),

@@ -90,6 +90,8 @@ def node_row(node: pb.Node, now_ms: int) -> Row:
             "certificate_expires": exact(node.certificate_expires_ms),
             "locked": node.locked,
             "warnings": list(node.warnings),
+            "trust": node.trust_digest,
+            "director_key": node.director_key,
         },
         {
             "agents": f"{node.healthy}/{node.agents}",

@@ -123,16 +123,19 @@ class TrustDirectory:
 def synchronise(directory: TrustDirectory, client: Client, now: datetime) -> Release:
     """Take over the coordinator's metadata when it is newer, verified against the pin and against rollback.
 
-    Several people publish to one fleet: each change is made on top of the newest release.
+    Several people publish to one fleet: each change is made on top of the newest release. Of the documents, those that
+    whole commands read are taken over too (`trust/fleet.json` and the policies); others are fetched where needed.
 
     Raises:
-        FleetError: as `fleet.trust.open_release`.
+        FleetError: as `fleet.trust.open_release`; DIGEST_MISMATCH, or what the coordinator answers, for a document.
     """
     offered = dict(client.call(client.stub.GetTrust, pb.GetTrustRequest()).files)
     local = directory.files()
     if not offered:
         return directory.release(now)
     release = open_release(offered, root=directory.root, now=now, previous=local, allow_dev=True)
+    for target in (*release.targets(TRUST_PATH), *release.targets("policy/")):
+        directory.write(f"documents/{target.path}", fetch_document(directory, client, release, target.path))
     if dict(release.files) != local:
         directory.save(release.files)
     return release

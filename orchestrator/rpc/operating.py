@@ -53,6 +53,7 @@ class OperatingDoor(Door):
             dict(request.labels),
             request.ttl_s,
             principal_operator().name,
+            request.key,
         )
         return control_pb2.CreateJoinTokenReply(
             token=token, enrolment_address=self._services.enrolment_address, expires_ms=to_ms(expires)
@@ -215,6 +216,8 @@ def write_node(view: NodeView, least: str) -> control_pb2.Node:
         certificate_expires_ms=view.row.certificate_expires_ms,
         locked=view.row.locked,
         warnings=view.warnings(least),
+        trust_digest="" if observed is None else observed.trust_digest,
+        director_key=view.director_key,
     )
 
 

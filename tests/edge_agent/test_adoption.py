@@ -20,6 +20,7 @@ from edge_agent.trust_store import TrustStore
 from edge_agent.witness import Witness
 from fleet.errors import Code, FleetError
 from fleet.model import DesiredState, TargetRef
+from fleet.oci import digest_of
 from tests.fakes.clock import VirtualClock
 from tests.fakes.fleet import FleetWorld, bundle, grant
 from tests.fakes.publisher import NOW, key
@@ -75,6 +76,7 @@ def node(tmp_path: Path) -> NodeUnderTest:
 
 
 async def test_a_desired_state_is_verified_fetched_written_and_handed_over(node: NodeUnderTest) -> None:
+    assert node.adoption.trust_digest() == ""
     agent = node.world.agent()
     assert await node.accept(node.world.assign(agent)) is None
     assert [accepted.agents for accepted in node.accepted] == [(agent,)]
@@ -82,6 +84,8 @@ async def test_a_desired_state_is_verified_fetched_written_and_handed_over(node:
     assert node.accepted[0].digest == node.ledger.entry.digest
     assert node.blobs.has(agent.bundle.digest)
     assert node.kinds() == ["trust:release:adopted", "assignment:desired:accepted"]
+    assert node.trust.adopted is not None
+    assert node.adoption.trust_digest() == digest_of(node.trust.adopted.documents["trust/fleet.json"])
 
 
 async def test_without_any_network_the_same_comes_back_from_disk_years_later(node: NodeUnderTest) -> None:

@@ -88,6 +88,7 @@ OBSERVED = st.builds(
     digest=st.just("") | DIGESTS,
     at=MOMENTS,
     agents=st.lists(OBSERVED_AGENTS, max_size=3, unique_by=lambda agent: agent.name).map(tuple),
+    trust_digest=st.just("") | DIGESTS,
 )
 EVENTS = st.builds(
     Event,
