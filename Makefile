@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stop demo-check test system sensors tpm simulation model check format lint types imports protos protos-check components components-check \
+.PHONY: help setup demo demo-stop demo-check test system sensors tpm simulation model hunt check format lint types imports protos protos-check components components-check \
         languages threats interop conformance fuzz fuzz-parsers soak coverage hammer bench sbom lock clean
 
 help: ## this list
@@ -47,10 +47,10 @@ sensors: setup ## sources behind an MQTT broker, against a real Mosquitto (insta
 tpm: setup ## keys that a security chip holds, against a software TPM (installed from Debian, as root, where it is missing)
 	@$(BIN)/pytest tests/edge_agent/test_tpm.py tests/system/test_tpm.py -m slow
 
-simulation: setup ## search for a run of a simulated fleet that breaks a law: make simulation EXAMPLES=5000
+simulation: setup ## runs of a simulated fleet that must not break a law, the same ones every time: make simulation EXAMPLES=5000
 	@SIMULATION_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/simulation -m slow
 
-model: setup ## search for a theft of keys that makes a node run what was not approved: make model EXAMPLES=5000
+model: setup ## thefts of keys that must not make a node run what was not approved, the same ones every time: make model EXAMPLES=5000
 	@EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/model -m slow
 
 CASES ?= 5000
@@ -61,6 +61,16 @@ fuzz: setup ## strange components against a real node's admission: make fuzz CAS
 
 fuzz-parsers: setup ## each parser of bytes from outside, guided by coverage; by chance: make fuzz-parsers SECONDS_EACH=60 PUBLISH=1
 	@SECONDS_EACH=$(SECONDS_EACH) PUBLISH=$(PUBLISH) $(BIN)/pytest tests/endurance/test_parser_fuzz.py -m slow -s
+
+HUNT := $(shell date +%s)
+
+hunt: setup ## search at random where nobody looked before, for half an hour or more; one again: make hunt HUNT=17
+	@echo "the seed of this hunt: HUNT=$(HUNT)" >&2
+	@HUNT=$(HUNT) EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/model -m slow --hypothesis-seed=$(HUNT)
+	@HUNT=$(HUNT) SIMULATION_EXAMPLES=$(EXAMPLES) $(BIN)/pytest tests/simulation -m slow --hypothesis-seed=$(HUNT)
+	@CASES=$(CASES) SEED=$(HUNT) $(BIN)/pytest tests/endurance/test_admission_fuzz.py -m slow
+	@SECONDS_EACH=60 $(BIN)/pytest tests/endurance/test_parser_fuzz.py -m slow
+	@FLEET_TEST_SEED=$(HUNT) FLEET_TEST_CUTS=20 $(BIN)/pytest tests/system/test_random_power_cut.py -m slow
 
 SOAK_SECONDS ?= 180
 

@@ -53,8 +53,7 @@ def accepted(fleet: RealFleet) -> int:
 
 
 def test_a_cut_at_any_moment_leaves_a_whole_state(fleet: RealFleet) -> None:
-    seed = int(os.environ.get("FLEET_TEST_SEED", str(random.SystemRandom().randrange(10**6))))
-    print(f"FLEET_TEST_SEED={seed}")  # noqa: T201 - pytest shows it when the test fails
+    seed = int(os.environ.get("FLEET_TEST_SEED", "1"))  # `make hunt` takes another one each time
     chance = random.Random(seed)
     identity = [(agent["bundle_digest"], agent["grant_digest"]) for agent in fleet.agents("climate")]
     for number in range(1, int(os.environ.get("FLEET_TEST_CUTS", str(CUTS))) + 1):
@@ -74,7 +73,7 @@ def test_a_cut_at_any_moment_leaves_a_whole_state(fleet: RealFleet) -> None:
             assert before <= found <= before + 2, (seed, number)  # old, new, or rolled back already
             fleet.ctl("node", "up", "n1")
             fleet.wait_online("n1")
-            deploy.wait(60)
+            deploy.wait(300)
         finally:
             deploy.kill()
             deploy.wait()
