@@ -1,8 +1,8 @@
 """Any order of deploys, faults and repairs: the laws hold after every step, and everything converges in the end.
 
 Hypothesis chooses the actions and makes a failing run short; the story of the run, with its seed, is printed with the
-failure. The default run is small, `make simulation EXAMPLES=5000` a longer one; both are the same every time. `make hunt`
-is not.
+failure. The default run is small, `make simulation EXAMPLES=5000` a longer one; both are the same every time. `make
+hunt` is not.
 """
 
 from __future__ import annotations
