@@ -2,7 +2,9 @@
 
 Owns: join tokens, the bound key of each node, the join-state counter that reveals a cloned disk, and the issue of 24 h
 certificates. A token's secret is never sent: the node proves it by an HMAC over the server's nonce, its bound key and
-its request. Challenges live in the stream that asked for them (`rpc.enrolment`), so none can be replayed.
+its request. What the node says with the token's own key (`fleet.joining`) is kept in the audit log for operators, who
+need not believe that the coordinator enrolled the right machine. Challenges live in the stream that asked for them
+(`rpc.enrolment`), so none can be replayed.
 
 Join state is (epoch, sequence). Enrolment begins an epoch and makes every earlier certificate and assignment of the
 name worthless. Each renewal gives out the next sequence. A node whose renewal was answered into the void comes with
@@ -12,16 +14,16 @@ locked, and an operator has to look.
 
 from __future__ import annotations
 
-import base64
 import hmac
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
+from fleet.joining import check_join
 from fleet.keys import read_public_key
 from fleet.model import Event
 from fleet.names import is_name
+from fleet.signing import KEY_BYTES, PublicKey
 from fleet.times import to_ms
 from orchestrator.audit import event_leaf
 from orchestrator.pki import NODE_LIFETIME, issue_node
@@ -34,16 +36,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from orchestrator.audit import AuditLog
-    from orchestrator.clock import Clock
     from orchestrator.pki import KeyPair
-    from orchestrator.store.database import Store
+    from orchestrator.registrar import Registrar
 
 TOKEN_VERSION = "flt1"  # noqa: S105 - the format's name
 ENROLL_CONTEXT = b"fleet-enroll-v1"
 RENEW_CONTEXT = b"fleet-renew-v1"
 NONCE_BYTES = 32
-MAX_TOKEN_TTL_S = 7 * 86_400
 MAX_LABELS = 32
 MAX_LABEL = 63
 _MAX_COUNTER = 2**63 - 1
@@ -51,12 +50,13 @@ _MAX_COUNTER = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class EnrollProof:
-    """What a machine shows to use a token."""
+    """What a machine shows to use a token; `statement` is that of `fleet.joining`, for a token that has a key."""
 
     mac: bytes
     bound_key: bytes
     csr: bytes
     agent_version: str
+    statement: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +80,6 @@ class Issued:
     labels: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """Who vouches for nodes: the fleet's name, the node authority and the pin of the enrolment port."""
-
-    fleet: str
-    node_authority: KeyPair
-    enrolment_pin: bytes
-
-
 def enroll_mac(secret: bytes, nonce: bytes, bound_key: bytes, csr: bytes) -> bytes:
     """Compute the proof of a token's secret."""
     return hmac.digest(secret, ENROLL_CONTEXT + nonce + bound_key + csr, "sha256")
@@ -103,60 +94,61 @@ class Enrolment:
     """Tokens, enrolment and renewal; one transaction each.
 
     Args:
-        random_bytes: source of secrets (`secrets.token_bytes`).
-        journal: takes an event for operators to see.
-        expel: ends the calls of a node whose certificate just lost its worth.
+        registrar: what it shares with the logins of operators.
+        authority: returns key and certificate of the authority that signs nodes now.
     """
 
-    def __init__(  # noqa: PLR0913 - a composition root calls it once, by keyword
-        self,
-        *,
-        store: Store,
-        log: AuditLog,
-        authority: Authority,
-        clock: Clock,
-        random_bytes: Callable[[int], bytes],
-        journal: Callable[[Event], None],
-        expel: Callable[[str, FleetError], None],
-    ) -> None:
-        self._store = store
-        self._log = log
+    def __init__(self, registrar: Registrar, authority: Callable[[], KeyPair]) -> None:
+        self._registrar = registrar
         self._authority = authority
-        self._clock = clock
-        self._random_bytes = random_bytes
-        self._journal = journal
-        self._expel = expel
+        self._store = registrar.store
+        self._log = registrar.log
+        self._clock = registrar.clock
+        self._journal = registrar.journal
+        self._expel = registrar.expel
 
-    def create_token(self, node: str, labels: Mapping[str, str], ttl_s: int, operator: str) -> tuple[str, datetime]:
+    def create_token(
+        self, node: str, labels: Mapping[str, str], ttl_s: int, operator: str, key: bytes = b""
+    ) -> tuple[str, datetime]:
         """Make a join token, good for one node name and one use.
 
         For a name that exists the token is the operator's consent to enrol it anew (next epoch, unlocked).
 
+        Args:
+            node: name of the node.
+            labels: of the node.
+            ttl_s: seconds for which it is good.
+            operator: who asked for it.
+            key: public half of the token's own key, to which the operator adds the private half; empty: the token has
+                none, and only the fingerprints that the node prints tell operators whose its keys are.
+
         Returns:
             The token `flt1.PIN.ID.SECRET` (base64url without padding; PIN is the SHA-256 of the enrolment port's
-            SubjectPublicKeyInfo) and when it expires.
+            SubjectPublicKeyInfo) and when it expires. An operator's machine appends `.KEY`.
 
         Raises:
-            FleetError: VALUE_INVALID for a bad name, label or time to live.
+            FleetError: VALUE_INVALID for a bad name, label, time to live or key.
         """
         if not is_name(node):
             raise FleetError(Code.VALUE_INVALID, f"{node!r} is not a name", place="node")
-        if not 1 <= ttl_s <= MAX_TOKEN_TTL_S:
-            raise FleetError(Code.VALUE_INVALID, f"{ttl_s} s is not within {MAX_TOKEN_TTL_S} s", place="ttl_s")
+        if key and len(key) != KEY_BYTES:
+            raise FleetError(Code.VALUE_INVALID, f"a key of {len(key)} bytes", place="key")
         _check_labels(labels)
-        now = self._clock()
-        expires = now + timedelta(seconds=ttl_s)
-        identifier = self._random_bytes(8).hex()
-        secret = self._random_bytes(32)
-        row = rows.TokenRow(identifier, secret, node, labels, operator, to_ms(expires), None)
+        token, now = self._registrar.token(TOKEN_VERSION, ttl_s), self._clock()
+        row = rows.TokenRow(token.id, token.secret, node, labels, operator, to_ms(token.expires), None, key)
         with self._store.control.write() as connection:
             rows.put_token(connection, row)
             leaf = event_leaf(
-                "node:token:created", now, f"user/{operator}", node=node, labels=dict(labels), token=identifier
+                "node:token:created",
+                now,
+                f"user/{operator}",
+                node=node,
+                labels=dict(labels),
+                token=token.id,
+                key=key.hex(),
             )
             self._log.append(connection, [leaf])
-        text = ".".join((TOKEN_VERSION, _base64url(self._authority.enrolment_pin), identifier, _base64url(secret)))
-        return text, expires
+        return token.text, token.expires
 
     def tokens(self) -> tuple[rows.TokenRow, ...]:
         """Return the join tokens that have not expired."""
@@ -181,7 +173,7 @@ class Enrolment:
 
     def nonce(self) -> bytes:
         """Make a challenge; its stream keeps it."""
-        return self._random_bytes(NONCE_BYTES)
+        return self._registrar.random_bytes(NONCE_BYTES)
 
     def enroll(self, token_id: str, nonce: bytes, proof: EnrollProof) -> Issued:
         """Turn a token into a node.
@@ -189,6 +181,7 @@ class Enrolment:
         1. The token exists and has not expired.
         2. The proof shows its secret, over this nonce, this bound key and this request.
         3. The token is unused, or was used by the same bound key (its first answer got lost).
+        4. The token's own key, if it has one, signed the bound key (`fleet.joining.check_join`).
 
         Raises:
             FleetError: TOKEN_INVALID, the same for every rule; MESSAGE_INVALID for a bad key or request; NODE_LOCKED
@@ -204,6 +197,10 @@ class Enrolment:
                 raise FleetError(Code.TOKEN_INVALID, "the proof of the secret is wrong")
             if token.used_by not in {None, proof.bound_key}:
                 raise FleetError(Code.TOKEN_INVALID, "the token was used by another machine")
+            if token.key:
+                check_join(proof.statement, bound_key=proof.bound_key, key=PublicKey(token.key))
+            else:
+                proof = replace(proof, statement=b"")  # nobody could check it
             _check_key(proof.bound_key)
             before = rows.get_node(connection, token.node)
             repeated = token.used_by is not None and before is not None and before.bound_key == proof.bound_key
@@ -225,7 +222,7 @@ class Enrolment:
                 last_seen_ms=None,
             )
             rows.take_token(connection, token_id, proof.bound_key)
-            issued = self._issue(connection, node, proof.csr, now, "node:identity:enrolled")
+            issued = self._issue(connection, node, proof, now)
         again = FleetError(Code.CERTIFICATE_INVALID, "the node was enrolled again", node=issued.node)
         self._expel(f"node/{issued.node}", again)
         self._journal(Event(now, issued.node, "", "node:identity:enrolled", f"epoch {issued.epoch}"))
@@ -261,7 +258,7 @@ class Enrolment:
                 raise FleetError(Code.CERTIFICATE_INVALID, "the node was enrolled again since")
             if proof.sequence in {node.sequence, node.confirmed}:
                 moved = replace(node, sequence=node.sequence + 1, confirmed=proof.sequence)
-                return self._issue(connection, moved, proof.csr, now, "node:certificate:renewed")
+                return self._issue(connection, moved, proof, now)
             reason = "two machines use this identity: the join-state counter went back"
             rows.put_node(connection, replace(node, locked=reason))
             self._log.append(
@@ -282,12 +279,15 @@ class Enrolment:
         self._journal(Event(now, name, "", "node:identity:locked", reason))
         raise FleetError(Code.NODE_LOCKED, reason, node=name)
 
-    def _issue(self, connection: Connection, node: rows.NodeRow, csr: bytes, now: datetime, kind: str) -> Issued:
+    def _issue(
+        self, connection: Connection, node: rows.NodeRow, proof: EnrollProof | RenewProof, now: datetime
+    ) -> Issued:
         identity = NodeIdentity(node.name, node.epoch, now + NODE_LIFETIME)
-        certificate = issue_node(self._authority.node_authority, self._authority.fleet, identity, csr, now)
-        rows.put_node(connection, replace(node, certificate_expires_ms=to_ms(identity.expires)))
+        certificate = issue_node(self._authority(), self._registrar.fleet, identity, proof.csr, now)
+        node = replace(node, certificate_expires_ms=to_ms(identity.expires))
+        joins = isinstance(proof, EnrollProof)
         leaf = event_leaf(
-            kind,
+            "node:identity:enrolled" if joins else "node:certificate:renewed",
             now,
             f"node/{node.name}",
             node=node.name,
@@ -296,8 +296,10 @@ class Enrolment:
             labels=dict(node.labels),
             bound_key=read_public_key(node.bound_key).key_id,
             public_key=node.bound_key.hex(),
+            **({"join": proof.statement.decode()} if isinstance(proof, EnrollProof) and proof.statement else {}),
         )
-        self._log.append(connection, [leaf])
+        position = self._log.append(connection, [leaf])
+        rows.put_node(connection, replace(node, join_leaf=position) if joins else node)
         return Issued(node.name, node.epoch, node.sequence, certificate, node.labels)
 
 
@@ -315,7 +317,3 @@ def _check_labels(labels: Mapping[str, str]) -> None:
         for text in (key, value):
             if not 0 < len(text) <= MAX_LABEL or not text.isascii() or not text.isprintable() or " " in text:
                 raise FleetError(Code.VALUE_INVALID, "not a label", place=f"labels.{key[:MAX_LABEL]}")
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -50,6 +50,7 @@ class SealingKey:
         statement: what the node signed; empty when it has never said anything in this enrolment.
         proof: that the statement is in the audit log at `leaf`.
         agents: that the node is ordered to run.
+        join_proof: that the node's enrolment is in the audit log; empty where it is older than such proofs.
     """
 
     node: str
@@ -59,6 +60,7 @@ class SealingKey:
     leaf: int
     proof: bytes
     agents: tuple[str, ...]
+    join_proof: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,4 +267,5 @@ class SealedSecrets:
         if said is None or said.epoch != node.epoch:
             return SealingKey(node.name, node.epoch, node.bound_key, b"", 0, b"", agents)
         proof = self._log.proof(connection, said.leaf)
-        return SealingKey(node.name, node.epoch, node.bound_key, said.statement, said.leaf, proof, agents)
+        joined = b"" if node.join_leaf is None else self._log.proof(connection, node.join_leaf)
+        return SealingKey(node.name, node.epoch, node.bound_key, said.statement, said.leaf, proof, agents, joined)

@@ -1,9 +1,10 @@
 """How this machine becomes a node, and how it keeps its certificate.
 
 Owns both conversations with the enrolment port. The port's certificate is fetched and its public key compared with the
-pin before anything is sent; the token's secret is never sent, only an HMAC over the server's nonce. A reply that gets
-lost costs nothing: the bound key is on disk before its first use, and the join state that was shown stays the one to
-show until the reply that replaces it is on disk.
+pin before anything is sent; the token's secret is never sent, only an HMAC over the server's nonce. With the token's
+own key, which the coordinator never had, the node signs its bound key, for the operator who made the token. A reply
+that gets lost costs nothing: the bound key is on disk before its first use, and the join state that was shown stays the
+one to show until the reply that replaces it is on disk.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edge_agent.identity import Identity, make_request
 from edge_agent.link.channel import open_enrolment_channel, to_fleet_error
 from fleet.errors import Code, FleetError
+from fleet.joining import sign_join
 from fleet.names import is_name
+from fleet.signing import SigningKey
 from fleet.v1 import enrolment_pb2 as pb
 from fleet.v1 import enrolment_pb2_grpc
 from fleet.x509 import load_der_certificate
@@ -53,11 +56,12 @@ MAX_LABELS = 64
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """A parsed token `flt1.PIN.ID.SECRET`."""
+    """A parsed token `flt1.PIN.ID.SECRET.KEY`; one that nobody's fleetctl has completed has no key."""
 
     pin: bytes
     id: str
     secret: bytes
+    key: SigningKey | None = None
 
 
 def parse_token(text: str) -> JoinToken:
@@ -67,12 +71,12 @@ def parse_token(text: str) -> JoinToken:
         FleetError: TOKEN_INVALID; the text itself is never repeated, since it holds a secret.
     """
     parts = text.strip().split(".")
-    if len(text) > MAX_TOKEN or len(parts) != 4 or parts[0] != TOKEN_VERSION or not parts[2]:
+    if len(text) > MAX_TOKEN or len(parts) not in {4, 5} or parts[0] != TOKEN_VERSION or not parts[2]:
         raise FleetError(Code.TOKEN_INVALID, "not a join token")
-    pin, secret = _base64url(parts[1]), _base64url(parts[3])
-    if len(pin) != PIN_BYTES or len(secret) != SECRET_BYTES:
+    pin, *secrets = (_base64url(part) for part in (parts[1], *parts[3:]))
+    if len(pin) != PIN_BYTES or any(len(secret) != SECRET_BYTES for secret in secrets):
         raise FleetError(Code.TOKEN_INVALID, "not a join token")
-    return JoinToken(pin, parts[2], secret)
+    return JoinToken(pin, parts[2], secrets[0], SigningKey.from_seed(secrets[1]) if secrets[1:] else None)
 
 
 async def join(
@@ -98,7 +102,8 @@ async def join(
 
     def prove(nonce: bytes) -> pb.EnrollRequest:
         mac = hmac.digest(token.secret, ENROLL_CONTEXT + nonce + public + request, "sha256")
-        proof = pb.EnrollProof(mac=mac, bound_key=public, csr=request, agent_version=agent_version)
+        said = b"" if token.key is None else sign_join(public, token.key)
+        proof = pb.EnrollProof(mac=mac, bound_key=public, csr=request, agent_version=agent_version, statement=said)
         return pb.EnrollRequest(proof=proof)
 
     async with open_enrolment_channel(address, certificate) as channel:

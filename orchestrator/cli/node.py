@@ -13,6 +13,7 @@ from fleet.errors import Code, FleetError
 from fleet.trust import Profile
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli import background
+from orchestrator.cli.joins import make_token
 from orchestrator.cli.records import node_row
 from orchestrator.cli.render import Column, Row, exact, labels, when
 from orchestrator.cli.session import NODE_NAME, parse_labels
@@ -45,8 +46,7 @@ DATA_DIR = click.option(
 
 def _token(session: Session, name: str, labels: dict[str, str], ttl_s: int) -> pb.CreateJoinTokenReply:
     with session.connect() as client:
-        request = pb.CreateJoinTokenRequest(node=name, labels=labels, ttl_s=ttl_s)
-        return client.call(client.stub.CreateJoinToken, request)
+        return make_token(client, TrustDirectory(session.context().trust), name, labels, ttl_s)
 
 
 def _label_options(labels: dict[str, str]) -> list[str]:

@@ -19,7 +19,7 @@ from orchestrator.rpc.auth import check_tls
 from orchestrator.rpc.limiting import Rates, Slots, network_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from orchestrator.config import Limits
     from orchestrator.enrolment import Issued
@@ -52,7 +52,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
 
     Args:
         fleet: name of the fleet.
-        ca_certificates: PEM certificates against which a node checks the coordinator.
+        ca_certificates: returns what a node checks the coordinator against now, PEM.
         session_address: where the node finds NodeService.
     """
 
@@ -61,7 +61,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
         *,
         services: Services,
         fleet: str,
-        ca_certificates: bytes,
+        ca_certificates: Callable[[], bytes],
         session_address: str,
         limits: Limits,
     ) -> None:
@@ -93,6 +93,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
                 bound_key=message.proof.bound_key,
                 csr=message.proof.csr,
                 agent_version=message.proof.agent_version,
+                statement=message.proof.statement,
             )
             issued = await self._workers.run(self._enrolment.enroll, hello.hello.token_id, nonce, proof)
             await context.write(self._reply(issued))
@@ -142,7 +143,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
                 operator=issued.operator,
                 fleet=self._fleet,
                 certificate=issued.chain,
-                ca_certificates=self._ca_certificates,
+                ca_certificates=self._ca_certificates(),
                 session_address=self._session_address,
                 roles=issued.roles,
                 team=issued.team,
@@ -169,7 +170,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
                 epoch=issued.epoch,
                 sequence=issued.sequence,
                 certificate=issued.certificate,
-                ca_certificates=self._ca_certificates,
+                ca_certificates=self._ca_certificates(),
                 session_address=self._session_address,
                 labels=dict(issued.labels),
             )

@@ -32,6 +32,7 @@ class SealingDoor(Door):
                     leaf=key.leaf,
                     proof=key.proof,
                     agents=key.agents,
+                    join_proof=key.join_proof,
                 )
                 for key in keys
             ]

@@ -31,6 +31,8 @@ class NodeRow:
         revoked_ms: when its enrolment was taken back for good; only a new join token brings the name back.
         accepted_generation: greatest generation that this enrolment ever reported; the versions likewise.
         warning: what went back; empty when nothing did since an operator looked.
+        join_leaf: where the audit log has this enrolment; None for one that is older than the column.
+        authority: fingerprint of the authority that signed the certificate of its newest session; empty before one.
     """
 
     name: str
@@ -50,11 +52,13 @@ class NodeRow:
     root_version: int = 0
     release_version: int = 0
     warning: str = ""
+    join_leaf: int | None = None
+    authority: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """A join token; `used_by` is the bound key that took it."""
+    """A join token; `used_by` is the bound key that took it, `key` the public half of its own; empty: it has none."""
 
     id: str
     secret: bytes
@@ -63,6 +67,7 @@ class TokenRow:
     created_by: str
     expires_ms: int
     used_by: bytes | None
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,9 @@ def _labels(text: str) -> Mapping[str, str]:
 
 
 def _token(row: sa.Row[tuple[object, ...]]) -> TokenRow:
-    return TokenRow(row.id, row.secret, row.node, _labels(row.labels), row.created_by, row.expires_ms, row.used_by)
+    return TokenRow(
+        row.id, row.secret, row.node, _labels(row.labels), row.created_by, row.expires_ms, row.used_by, row.key
+    )
 
 
 def _node(row: sa.Row[tuple[object, ...]]) -> NodeRow:
@@ -138,6 +145,7 @@ def put_token(connection: sa.Connection, row: TokenRow) -> None:
             created_by=row.created_by,
             expires_ms=row.expires_ms,
             used_by=row.used_by,
+            key=row.key,
         )
     )
 

@@ -54,6 +54,8 @@ node = Table(
     Column("root_version", BigInteger, nullable=False, server_default="0", comment="greatest it ever reported"),
     Column("release_version", BigInteger, nullable=False, server_default="0", comment="greatest it ever reported"),
     Column("warning", Text, nullable=False, server_default="", comment="what went back, until an operator unlocks it"),
+    Column("join_leaf", BigInteger, nullable=True, comment="where the audit log has the enrolment"),
+    Column("authority", Text, nullable=False, server_default="", comment="that signed the certificate shown last"),
     CheckConstraint("epoch >= 1 AND sequence >= confirmed", name="counters"),
 )
 
@@ -67,6 +69,7 @@ join_token = Table(
     Column("created_by", Text, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
     Column("used_by", LargeBinary, nullable=True, comment="bound key that took the token; only it may ask again"),
+    Column("key", LargeBinary, nullable=False, server_default="", comment="public half of its own key; may be empty"),
 )
 
 operator = Table(
@@ -81,6 +84,8 @@ operator = Table(
     Column("created_by", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("certificate_expires_ms", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False, server_default="0", comment="login counter that was issued last"),
+    Column("confirmed", BigInteger, nullable=False, server_default="0", comment="newest one that the key's owner showed"),
 )
 
 operator_token = Table(

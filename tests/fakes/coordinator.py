@@ -93,6 +93,7 @@ class FakeCoordinator(node_pb2_grpc.NodeServiceServicer, enrolment_pb2_grpc.Enro
     lose_replies: int = 0
     renewals: list[tuple[int, int]] = field(default_factory=list)
     bound_key: bytes = b""
+    join_statement: bytes = b""
     sequence: int = 0
     confirmed: int = 0
     silent: bool = False
@@ -185,7 +186,7 @@ class FakeCoordinator(node_pb2_grpc.NodeServiceServicer, enrolment_pb2_grpc.Enro
         mac = hmac.digest(SECRET, b"fleet-enroll-v1" + nonce + proof.bound_key + proof.csr, "sha256")
         if not hmac.compare_digest(mac, proof.mac):
             await abort(context, FleetError(Code.TOKEN_INVALID, "wrong proof"))
-        self.bound_key = proof.bound_key
+        self.bound_key, self.join_statement = proof.bound_key, proof.statement
         self.sequence += 1
         yield self._issue(proof.csr)
 

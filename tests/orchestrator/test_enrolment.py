@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -13,11 +14,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from fleet.errors import Code, FleetError
+from fleet.joining import sign_join
 from fleet.model import Event
 from fleet.x509 import load_certificate
 from orchestrator import pki, principals
 from orchestrator.audit import AuditLog
 from orchestrator.enrolment import Authority, EnrollProof, Enrolment, Issued, RenewProof, enroll_mac, renew_message
+from orchestrator.store import audit as log_rows
+from orchestrator.store import nodes as node_rows
 from orchestrator.store.database import Store
 from tests.fakes.fleet_fixture import make_csr, unpadded
 from tests.fakes.publisher import key
@@ -260,3 +264,58 @@ def test_a_certificate_of_another_fleet_is_refused() -> None:
     pair = pki.issue_operator(OPERATORS, "elsewhere", "alice", [principals.Role.ADMIN], NOW, timedelta(1))
     with refused(Code.CERTIFICATE_INVALID):
         identity_of(pair.certificate)
+
+
+# The token's own key
+
+
+def own_token(desk: Desk, public: bytes = key("token").public.raw) -> tuple[str, bytes, bytes]:
+    """A token with a key of its own: its id, its secret and a challenge."""
+    token, _ = desk.desk.create_token("n1", {}, 3600, "alice", public)
+    _, _, identifier, secret = token.split(".")
+    return identifier, unpadded(secret), desk.desk.nonce()
+
+
+def joins(secret: bytes, nonce: bytes, statement: bytes, bound: str = "bound") -> EnrollProof:
+    raw = key(bound).public.raw
+    return EnrollProof(enroll_mac(secret, nonce, raw, CSR), raw, CSR, "1.0", statement)
+
+
+def enrolled(desk: Desk) -> dict[str, object]:
+    with desk.store.control.read() as connection:
+        row = node_rows.get_node(connection, "n1")
+        assert row is not None
+        ((_, leaf),) = log_rows.list_leaves(connection, row.join_leaf or 0, 1)
+    event: dict[str, dict[str, object]] = json.loads(leaf)
+    return event["facts"]
+
+
+def test_4_what_the_tokens_key_signed_is_in_the_log(desk: Desk) -> None:
+    identifier, secret, nonce = own_token(desk)
+    statement = sign_join(key("bound").public.raw, key("token"))
+    issued = desk.desk.enroll(identifier, nonce, joins(secret, nonce, statement))
+    assert enrolled(desk)["join"] == statement.decode()
+    renewed = desk.renew(issued)
+    assert renewed.sequence == 2
+    assert enrolled(desk)["join"] == statement.decode(), "a renewal is no enrolment"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [b"", sign_join(key("bound").public.raw, key("thief")), sign_join(key("thief").public.raw, key("token"))],
+)
+def test_4_a_bound_key_that_the_tokens_key_did_not_sign_is_refused(desk: Desk, statement: bytes) -> None:
+    identifier, secret, nonce = own_token(desk)
+    with refused(Code.TOKEN_INVALID):
+        desk.desk.enroll(identifier, nonce, joins(secret, nonce, statement))
+
+
+def test_4_without_a_key_of_the_token_nothing_is_kept(desk: Desk) -> None:
+    identifier, secret, nonce = own_token(desk, b"")
+    desk.desk.enroll(identifier, nonce, joins(secret, nonce, b"\xff" * 10_000))
+    assert "join" not in enrolled(desk)
+
+
+def test_a_key_of_another_size_makes_no_token(desk: Desk) -> None:
+    with refused(Code.VALUE_INVALID):
+        own_token(desk, b"short")

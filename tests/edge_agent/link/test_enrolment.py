@@ -19,6 +19,8 @@ from edge_agent.disk import LocalDisk
 from edge_agent.identity import Identity, IdentityStore, make_request
 from edge_agent.link.enrolment import join, parse_token, renew
 from fleet.errors import Code, FleetError
+from fleet.joining import check_join
+from fleet.signing import SigningKey
 from orchestrator import pki, principals
 from tests.fakes.coordinator import FakeCoordinator
 from tests.fakes.disk import MemoryDisk, PowerCutError
@@ -62,6 +64,7 @@ async def test_a_machine_becomes_a_node(coordinator: FakeCoordinator, store: Ide
     assert tls is not None
     assert x509.load_pem_x509_certificate(tls.certificate).subject.rfc4514_string().endswith("CN=node-1")
     assert store.bound_key().public.raw == coordinator.bound_key
+    assert coordinator.join_statement == b"", "this token has no key"
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "keys").iterdir()} == {0o600}
 
 
@@ -100,7 +103,18 @@ async def test_an_address_where_nothing_listens(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "flt1", "flt1.a.b.c", "flt2.x.y.z", "flt1.." + "A" * 43, "flt1.é.i.s", "x" * 300, "flt1.a.b.c.d"]
+    "text",
+    [
+        "",
+        "flt1",
+        "flt1.a.b.c",
+        "flt2.x.y.z",
+        "flt1.." + "A" * 43,
+        "flt1.é.i.s",
+        "x" * 300,
+        "flt1.a.b.c.d",
+        "flt1.a.b.c.d.e",
+    ],
 )
 def test_a_malformed_token_is_refused_without_repeating_it(text: str) -> None:
     with pytest.raises(FleetError) as caught:
@@ -113,6 +127,18 @@ def test_a_token_is_taken_apart() -> None:
     part = base64.urlsafe_b64encode(bytes(range(200, 232))).rstrip(b"=").decode()
     token = parse_token(f"flt1.{part}.id7.{part}\n")
     assert (token.pin, token.id, token.secret) == (bytes(range(200, 232)), "id7", bytes(range(200, 232)))
+    assert token.key is None
+    own = parse_token(f"flt1.{part}.id7.{part}.{part}").key
+    assert own is not None
+    assert own.public == SigningKey.from_seed(bytes(range(200, 232))).public
+
+
+async def test_the_key_of_the_token_signs_the_bound_key(coordinator: FakeCoordinator, store: IdentityStore) -> None:
+    part = base64.urlsafe_b64encode(bytes(32)).rstrip(b"=").decode()
+    token = parse_token(f"{coordinator.token()}.{part}")
+    await join(store, coordinator.enrolment_address, token, LABELS, "0.1.0")
+    public = SigningKey.from_seed(bytes(32)).public
+    check_join(coordinator.join_statement, bound_key=store.bound_key().public.raw, key=public)
 
 
 async def test_renewal_moves_the_join_state(coordinator: FakeCoordinator, store: IdentityStore) -> None:
