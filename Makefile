@@ -102,7 +102,7 @@ protos-check: setup
 languages: setup ## the language matrix: build the agent of each language and run it (needs Node.js, Go and Rust, and their registries)
 	@$(BIN)/pytest tests/languages -m slow
 
-threats: setup ## every test that docs/threats.md names: the 33 attacks and what the victim sees
+threats: setup ## every test that docs/threats.md names: the attacks and what the victim sees
 	@$(BIN)/pytest tests/threats -m "slow or not slow"
 
 interop: setup ## what this project writes, read by the tools of others (needs Node.js, Go and openssl, and their registries)
