@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet.errors import Code, FleetError
@@ -121,3 +122,8 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     except MALFORMED:
         return False
     return True
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return the SHA-256 of a certificate in DER, hexadecimal: what people compare."""
+    return certificate.fingerprint(hashes.SHA256()).hex()

@@ -1,8 +1,8 @@
-"""Keeps rollouts going and the audit log witnessed: looks again after every change, and when time alone can decide.
+"""Keeps rollouts going, the audit log witnessed and authorities renewed: looks again after every change, or regularly.
 
-Owns: the tasks that call `Rollouts.advance` and `Witnessing.tend`. Knows nothing else, so that losing them costs time
-and never a state: everything is read from the store each time. Both are edges of the process: they end by cancellation
-only.
+Owns: the tasks that call `Rollouts.advance`, and whatever wants to be looked after. Knows nothing else, so that losing
+them costs time and never a state: everything is read from store and files each time. All are edges of the process: they
+end by cancellation only.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.changes import Changes
     from orchestrator.clock import Clock
     from orchestrator.rollouts import Rollouts
-    from orchestrator.witnessing import Witnessing
     from orchestrator.workers import Workers
 
 _LOG = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ RETRY_S = 5.0
 
 
 TEND_S = 5.0
-"""How often it is looked whether the log waits for witnesses."""
+"""How often it is looked whether the log waits for witnesses, or an authority for its successor."""
 
 
 async def conduct(rollouts: Rollouts, changes: Changes, workers: Workers, clock: Clock) -> None:
@@ -50,11 +51,11 @@ async def conduct(rollouts: Rollouts, changes: Changes, workers: Workers, clock:
         await asyncio.sleep(COALESCE_S)
 
 
-async def tend(witnessing: Witnessing, workers: Workers) -> None:
-    """Look after witnesses and the orders that wait for them until cancelled."""
+async def tend(look: Callable[[], None], workers: Workers) -> None:
+    """Look after something now and again until cancelled."""
     while True:
         try:
-            await workers.run(witnessing.tend)
+            await workers.run(look)
         except Exception:  # noqa: BLE001 - the store's trouble, or a bug; the next look may succeed
-            _LOG.exception("the audit log is not tended, next try in %.0f s", TEND_S)
+            _LOG.exception("%s failed, next try in %.0f s", look, TEND_S)
         await asyncio.sleep(TEND_S)

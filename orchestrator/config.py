@@ -120,6 +120,16 @@ class Files:
         return self.data_dir / "keys" / "log.pem"
 
     @property
+    def former_log_key(self) -> Path:
+        """The log's key before that, while it changes; may be absent: then one key signs checkpoints."""
+        return self.data_dir / "keys" / "log.old.pem"
+
+    @property
+    def log_name(self) -> Path:
+        """Name of the log, one line; absent for the first log of a fleet."""
+        return self.data_dir / "keys" / "log.name"
+
+    @property
     def node_authority_key(self) -> Path:
         """P-256 key of the node authority, PKCS #8 PEM."""
         return self.data_dir / "keys" / "node-ca.pem"
@@ -128,6 +138,16 @@ class Files:
     def node_authority(self) -> Path:
         """Certificate of the node authority; it also signs the session port's certificate."""
         return self.data_dir / "keys" / "node-ca.crt"
+
+    @property
+    def next_node_authority_key(self) -> Path:
+        """Key of the node authority's successor; there during a rotation only."""
+        return self.data_dir / "keys" / "node-ca.next.pem"
+
+    @property
+    def next_node_authority(self) -> Path:
+        """Certificate of the node authority's successor; there during a rotation only."""
+        return self.data_dir / "keys" / "node-ca.next.crt"
 
     @property
     def operator_authority(self) -> Path:

@@ -187,7 +187,7 @@ class Nodes:
                 raise FleetError(Code.CERTIFICATE_INVALID, f"{identity.name} is gone")
             reported = Reported.by(greeting)
             lost = reported.behind(Reported.known(node, self._inventory.report(node.name)))
-            node = remember(node, reported, lost)
+            node = replace(remember(node, reported, lost), authority=identity.authority)
             rows.put_node(connection, node)
             version, architecture = (
                 text[:MAX_VERSION_TEXT] for text in (greeting.agent_version, greeting.architecture)

@@ -10,10 +10,8 @@ it issued under that name counts. Real authority over code and grants is with si
 
 from __future__ import annotations
 
-import base64
 import hmac
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
@@ -22,7 +20,7 @@ from fleet.model import Event
 from fleet.names import is_name
 from fleet.times import to_ms
 from orchestrator.audit import event_leaf
-from orchestrator.pki import LOGIN_LIFETIME, KeyPair, certify_operator, requested_key, stored_key
+from orchestrator.pki import LOGIN_LIFETIME, certify_operator, requested_key, stored_key
 from orchestrator.principals import OperatorIdentity, Role
 from orchestrator.store import operators as rows
 
@@ -32,14 +30,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from orchestrator.audit import AuditLog
-    from orchestrator.clock import Clock
-    from orchestrator.store.database import Store
+    from orchestrator.pki import KeyPair
+    from orchestrator.registrar import Registrar
 
 TOKEN_VERSION = "flo1"  # noqa: S105 - the format's name
 LOGIN_CONTEXT = b"fleet-login-v1"
 KEY_CONTEXT = b"fleet-login-key-v1"
-MAX_TOKEN_TTL_S = 7 * 86_400
 MAX_REASON = 200
 """Characters of what somebody writes about a lock or a revocation."""
 
@@ -56,21 +52,6 @@ class LoginProof:
     csr: bytes
     mac: bytes
     signature: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class LoginAuthority:
-    """Who vouches for operators at a login.
-
-    Attributes:
-        fleet: SPIFFE trust domain.
-        pair: key and certificate of the login authority; None where nobody can log in.
-        enrolment_pin: pin of the enrolment port, for tokens.
-    """
-
-    fleet: str
-    pair: KeyPair | None
-    enrolment_pin: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,29 +78,18 @@ class Operators:
     """The operator use cases; one transaction each.
 
     Args:
-        random_bytes: source of secrets (`secrets.token_bytes`).
-        journal: takes an event for operators to see.
-        expel: ends the calls of somebody whose certificate just lost its worth.
+        registrar: what it shares with the enrolment of nodes.
+        authority: returns key and certificate of the login authority; None where nobody can log in.
     """
 
-    def __init__(  # noqa: PLR0913 - a composition root calls it once, by keyword
-        self,
-        *,
-        store: Store,
-        log: AuditLog,
-        authority: LoginAuthority,
-        clock: Clock,
-        random_bytes: Callable[[int], bytes],
-        journal: Callable[[Event], None],
-        expel: Callable[[str, FleetError], None],
-    ) -> None:
-        self._store = store
-        self._log = log
+    def __init__(self, registrar: Registrar, authority: Callable[[], KeyPair | None]) -> None:
+        self._registrar = registrar
         self._authority = authority
-        self._clock = clock
-        self._random_bytes = random_bytes
-        self._journal = journal
-        self._expel = expel
+        self._store = registrar.store
+        self._log = registrar.log
+        self._clock = registrar.clock
+        self._journal = registrar.journal
+        self._expel = registrar.expel
 
     def add(self, name: str, roles: Sequence[str], team: str, ttl_s: int, by: str) -> tuple[str, datetime]:
         """Invite an operator, or invite one anew: an earlier key and its certificates are worthless from then on.
@@ -138,7 +108,7 @@ class Operators:
             FleetError: VALUE_INVALID for a bad name, role, team or time to live; CONFIG_INVALID without a login
                 authority.
         """
-        if self._authority.pair is None:
+        if self._authority() is None:
             raise _no_authority()
         for place, text in (("name", name), ("team", team or "none")):
             if not is_name(text):
@@ -147,23 +117,18 @@ class Operators:
             raise FleetError(Code.VALUE_INVALID, f"expected one or more of {', '.join(Role)}", place="roles")
         if team and set(roles) - {Role.DEPLOYER, Role.VIEWER, Role.APPROVER}:
             raise FleetError(Code.VALUE_INVALID, "whoever administers is of all teams", place="team")
-        if not 1 <= ttl_s <= MAX_TOKEN_TTL_S:
-            raise FleetError(Code.VALUE_INVALID, f"{ttl_s} s is not within {MAX_TOKEN_TTL_S} s", place="ttl_s")
-        now = self._clock()
-        expires = now + timedelta(seconds=ttl_s)
-        identifier, secret = self._random_bytes(8).hex(), self._random_bytes(32)
+        token, now = self._registrar.token(TOKEN_VERSION, ttl_s), self._clock()
         with self._store.control.write() as connection:
             before = rows.get_operator(connection, name)
             epoch = 1 if before is None else before.epoch + 1
             chosen = tuple(sorted(set(roles)))
             row = rows.OperatorRow(name, chosen, team, epoch, None, "", by, to_ms(now), 0)
             rows.put_operator(connection, row)
-            rows.put_token(connection, rows.OperatorTokenRow(identifier, secret, name, to_ms(expires), None))
-            self._note(connection, "operator:identity:invited", now, f"user/{by}", row, token=identifier)
+            rows.put_token(connection, rows.OperatorTokenRow(token.id, token.secret, name, to_ms(token.expires), None))
+            self._note(connection, "operator:identity:invited", now, f"user/{by}", row, token=token.id)
         self._expel(f"user/{name}", FleetError(Code.CERTIFICATE_INVALID, f"{name} was invited again"))
         self._journal(Event(now, "", "", "operator:identity:invited", f"{name}, by {by}"))
-        text = ".".join((TOKEN_VERSION, _base64url(self._authority.enrolment_pin), identifier, _base64url(secret)))
-        return text, expires
+        return token.text, token.expires
 
     def admit(self, identity: OperatorIdentity) -> OperatorIdentity:
         """Check that a certificate still counts, and return what its owner may do now.
@@ -269,12 +234,12 @@ class Operators:
             return rows.list_operators(connection)
 
     def _issue(self, connection: Connection, row: rows.OperatorRow, csr: bytes, now: datetime, kind: str) -> LoggedIn:
-        pair = self._authority.pair
+        pair = self._authority()
         if pair is None:
             raise _no_authority()
         roles = frozenset(Role(role) for role in row.roles)
         identity = OperatorIdentity(row.name, roles, now + LOGIN_LIFETIME, row.epoch)
-        certificate = certify_operator(pair, self._authority.fleet, identity, csr, now)
+        certificate = certify_operator(pair, self._registrar.fleet, identity, csr, now)
         row = replace(row, certificate_expires_ms=to_ms(identity.expires))
         rows.put_operator(connection, row)
         self._note(connection, kind, now, f"user/{row.name}", row)
@@ -314,7 +279,3 @@ def _no_authority() -> FleetError:
         place="keys/login-ca.pem",
         remedy="Make one with `fleetctl operator authority` where the operators' authority is.",
     )
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

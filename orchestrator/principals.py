@@ -9,7 +9,7 @@ signs anything: `pki` does.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from fleet.errors import Code, FleetError
 from fleet.names import is_name
-from fleet.x509 import is_issued_by, reading, uris_of
+from fleet.x509 import fingerprint, is_issued_by, reading, uris_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,11 +39,12 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """Who a node's certificate says it is."""
+    """Who a node's certificate says it is; `authority` is the fingerprint of the authority that signed it."""
 
     name: str
     epoch: int
     expires: datetime
+    authority: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,12 @@ class Authorities:
     """Who may vouch for whom.
 
     Attributes:
-        nodes: signs nodes.
+        nodes: sign nodes; two while one succeeds the other.
         operators: signs operators; its key is not with the coordinator.
         login: signs operators when they log in; None where nobody can.
     """
 
-    nodes: x509.Certificate
+    nodes: tuple[x509.Certificate, ...]
     operators: x509.Certificate
     login: x509.Certificate | None = None
 
@@ -93,14 +94,14 @@ def read_identity(
         FleetError: CERTIFICATE_INVALID naming the rule.
     """
     kind, name = _spiffe(certificate, fleet)
-    trusted = (authorities.nodes,) if kind == "node" else (authorities.operators, authorities.login)
+    trusted = authorities.nodes if kind == "node" else (authorities.operators, authorities.login)
     issuer = next((authority for authority in trusted if authority and is_issued_by(certificate, authority)), None)
     if issuer is None:
         raise FleetError(Code.CERTIFICATE_INVALID, f"rule 2: another authority vouches for the {kind}")
     expires = certificate.not_valid_after_utc
     try:
         if kind == "node":
-            return NodeIdentity(name, _epoch(certificate.subject), expires)
+            return NodeIdentity(name, _epoch(certificate.subject), expires, fingerprint(issuer))
         epoch = _epoch(certificate.subject) if issuer is authorities.login else 0
         return OperatorIdentity(name, _roles(certificate.subject), expires, epoch)
     except ValueError as error:

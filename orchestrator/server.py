@@ -26,7 +26,6 @@ from grpc_reflection.v1alpha import reflection
 
 from fleet.errors import Code, ExitCode, FleetError
 from fleet.v1 import control_pb2, control_pb2_grpc, enrolment_pb2_grpc, node_pb2, node_pb2_grpc
-from fleet.x509 import load_certificate
 from orchestrator.actions import Actions
 from orchestrator.clock import system_clock
 from orchestrator.conductor import conduct, tend
@@ -34,7 +33,7 @@ from orchestrator.config import Endpoint, load_settings
 from orchestrator.principals import Authorities
 from orchestrator.rpc.auth import Authentication, Gates
 from orchestrator.rpc.control import ControlService
-from orchestrator.rpc.credentials import enrolment_credentials, read_file, session_credentials
+from orchestrator.rpc.credentials import enrolment_credentials, session_credentials
 from orchestrator.rpc.enrolment import EnrolmentService, strangers
 from orchestrator.rpc.interceptor import AroundInterceptor
 from orchestrator.rpc.live import LiveCalls
@@ -132,14 +131,12 @@ async def start(settings: Settings, clock: Clock = system_clock) -> Coordinator:
         FleetError: CONFIG_INVALID for a missing or wrong file, or a port that cannot be had.
     """
     live = LiveCalls()
-    services, node_authority = await asyncio.to_thread(build, settings, clock, asyncio.get_running_loop(), live)
+    services = await asyncio.to_thread(build, settings, clock, asyncio.get_running_loop(), live)
     files = settings.files
-    login = load_certificate(read_file(files.login_authority)) if files.login_authority.exists() else None
+    nodes, operators = services.node_authorities, services.operator_authorities
     authentication = Authentication(
         fleet=settings.fleet,
-        authorities=Authorities(
-            load_certificate(node_authority.certificate), load_certificate(read_file(files.operator_authority)), login
-        ),
+        authorities=lambda: Authorities(nodes.certificates(), operators.operators, operators.login),
         gates=Gates(services.nodes.admit, services.operators.admit),
         actions=Actions(settings.fleet, services.store, services.log, clock),
         live=live,
@@ -164,7 +161,7 @@ async def start(settings: Settings, clock: Clock = system_clock) -> Coordinator:
     enrolment_service = EnrolmentService(
         services=services,
         fleet=settings.fleet,
-        ca_certificates=node_authority.certificate,
+        ca_certificates=nodes.bundle,
         session_address=str(_advertised(settings.advertise_session, session_port)),
         limits=settings.limits,
     )
@@ -176,7 +173,9 @@ async def start(settings: Settings, clock: Clock = system_clock) -> Coordinator:
         asyncio.create_task(
             conduct(services.rollouts, services.rollouts_changed, services.workers, clock), name="conductor"
         ),
-        asyncio.create_task(tend(services.witnessing, services.workers), name="witnessing"),
+        asyncio.create_task(tend(services.witnessing.tend, services.workers), name="witnessing"),
+        asyncio.create_task(tend(nodes.look, services.workers), name="node-authorities"),
+        asyncio.create_task(tend(operators.look, services.workers), name="operator-authorities"),
     )
     addresses = (
         Endpoint(settings.listen_session.host, session_port),

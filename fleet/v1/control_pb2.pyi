@@ -382,7 +382,7 @@ class RevokeOperatorRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "labels", "state", "epoch", "desired_generation", "observed_generation", "last_seen_ms", "agent_version", "architecture", "agents", "healthy", "certificate_expires_ms", "locked", "warnings", "trust_digest", "director_key", "ceiling")
+    __slots__ = ("name", "labels", "state", "epoch", "desired_generation", "observed_generation", "last_seen_ms", "agent_version", "architecture", "agents", "healthy", "certificate_expires_ms", "locked", "warnings", "trust_digest", "director_key", "ceiling", "authority")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -407,6 +407,7 @@ class Node(_message.Message):
     TRUST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     DIRECTOR_KEY_FIELD_NUMBER: _ClassVar[int]
     CEILING_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FIELD_NUMBER: _ClassVar[int]
     name: str
     labels: _containers.ScalarMap[str, str]
     state: str
@@ -424,7 +425,38 @@ class Node(_message.Message):
     trust_digest: str
     director_key: str
     ceiling: _model_pb2.NodeCeiling
-    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., agents: _Optional[int] = ..., healthy: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ..., locked: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., trust_digest: _Optional[str] = ..., director_key: _Optional[str] = ..., ceiling: _Optional[_Union[_model_pb2.NodeCeiling, _Mapping]] = ...) -> None: ...
+    authority: str
+    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., agents: _Optional[int] = ..., healthy: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ..., locked: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., trust_digest: _Optional[str] = ..., director_key: _Optional[str] = ..., ceiling: _Optional[_Union[_model_pb2.NodeCeiling, _Mapping]] = ..., authority: _Optional[str] = ...) -> None: ...
+
+class ListNodeAuthoritiesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListNodeAuthoritiesReply(_message.Message):
+    __slots__ = ("authorities",)
+    AUTHORITIES_FIELD_NUMBER: _ClassVar[int]
+    authorities: _containers.RepeatedCompositeFieldContainer[NodeAuthority]
+    def __init__(self, authorities: _Optional[_Iterable[_Union[NodeAuthority, _Mapping]]] = ...) -> None: ...
+
+class NodeAuthority(_message.Message):
+    __slots__ = ("certificate", "fingerprint", "listed", "issues", "serves", "expires_ms")
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    LISTED_FIELD_NUMBER: _ClassVar[int]
+    ISSUES_FIELD_NUMBER: _ClassVar[int]
+    SERVES_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    fingerprint: str
+    listed: bool
+    issues: bool
+    serves: bool
+    expires_ms: int
+    def __init__(self, certificate: _Optional[bytes] = ..., fingerprint: _Optional[str] = ..., listed: _Optional[bool] = ..., issues: _Optional[bool] = ..., serves: _Optional[bool] = ..., expires_ms: _Optional[int] = ...) -> None: ...
+
+class MakeNodeAuthorityRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ("labels",)

@@ -180,6 +180,16 @@ class ControlServiceStub:
                 request_serializer=fleet_dot_v1_dot_control__pb2.RevokeOperatorRequest.SerializeToString,
                 response_deserializer=fleet_dot_v1_dot_control__pb2.Operator.FromString,
                 _registered_method=True)
+        self.ListNodeAuthorities = channel.unary_unary(
+                '/fleet.v1.ControlService/ListNodeAuthorities',
+                request_serializer=fleet_dot_v1_dot_control__pb2.ListNodeAuthoritiesRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.ListNodeAuthoritiesReply.FromString,
+                _registered_method=True)
+        self.MakeNodeAuthority = channel.unary_unary(
+                '/fleet.v1.ControlService/MakeNodeAuthority',
+                request_serializer=fleet_dot_v1_dot_control__pb2.MakeNodeAuthorityRequest.SerializeToString,
+                response_deserializer=fleet_dot_v1_dot_control__pb2.ListNodeAuthoritiesReply.FromString,
+                _registered_method=True)
         self.CallAgent = channel.unary_unary(
                 '/fleet.v1.ControlService/CallAgent',
                 request_serializer=fleet_dot_v1_dot_control__pb2.CallAgentRequest.SerializeToString,
@@ -454,6 +464,19 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListNodeAuthorities(self, request, context):
+        """The authority that vouches for nodes and for this port, and its successor
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MakeNodeAuthority(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CallAgent(self, request, context):
         """Agents at run time
         """
@@ -715,6 +738,16 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.RevokeOperator,
                     request_deserializer=fleet_dot_v1_dot_control__pb2.RevokeOperatorRequest.FromString,
                     response_serializer=fleet_dot_v1_dot_control__pb2.Operator.SerializeToString,
+            ),
+            'ListNodeAuthorities': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNodeAuthorities,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.ListNodeAuthoritiesRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.ListNodeAuthoritiesReply.SerializeToString,
+            ),
+            'MakeNodeAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.MakeNodeAuthority,
+                    request_deserializer=fleet_dot_v1_dot_control__pb2.MakeNodeAuthorityRequest.FromString,
+                    response_serializer=fleet_dot_v1_dot_control__pb2.ListNodeAuthoritiesReply.SerializeToString,
             ),
             'CallAgent': grpc.unary_unary_rpc_method_handler(
                     servicer.CallAgent,
@@ -1590,6 +1623,60 @@ class ControlService:
             '/fleet.v1.ControlService/RevokeOperator',
             fleet_dot_v1_dot_control__pb2.RevokeOperatorRequest.SerializeToString,
             fleet_dot_v1_dot_control__pb2.Operator.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNodeAuthorities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/ListNodeAuthorities',
+            fleet_dot_v1_dot_control__pb2.ListNodeAuthoritiesRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.ListNodeAuthoritiesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MakeNodeAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fleet.v1.ControlService/MakeNodeAuthority',
+            fleet_dot_v1_dot_control__pb2.MakeNodeAuthorityRequest.SerializeToString,
+            fleet_dot_v1_dot_control__pb2.ListNodeAuthoritiesReply.FromString,
             options,
             channel_credentials,
             insecure,

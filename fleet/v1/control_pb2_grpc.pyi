@@ -66,6 +66,9 @@ class ControlServiceStub:
     """Operators"""
     ListOperators: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListOperatorsRequest, _control_pb2.ListOperatorsReply]
     RevokeOperator: _grpc.UnaryUnaryMultiCallable[_control_pb2.RevokeOperatorRequest, _control_pb2.Operator]
+    ListNodeAuthorities: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListNodeAuthoritiesRequest, _control_pb2.ListNodeAuthoritiesReply]
+    """The authority that vouches for nodes and for this port, and its successor"""
+    MakeNodeAuthority: _grpc.UnaryUnaryMultiCallable[_control_pb2.MakeNodeAuthorityRequest, _control_pb2.ListNodeAuthoritiesReply]
     CallAgent: _grpc.UnaryUnaryMultiCallable[_control_pb2.CallAgentRequest, _control_pb2.CallAgentReply]
     """Agents at run time"""
     SendEvent: _grpc.UnaryUnaryMultiCallable[_control_pb2.SendEventRequest, _control_pb2.SendEventReply]
@@ -128,6 +131,9 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Operators"""
     ListOperators: _aio.UnaryUnaryMultiCallable[_control_pb2.ListOperatorsRequest, _control_pb2.ListOperatorsReply]  # type: ignore[assignment]
     RevokeOperator: _aio.UnaryUnaryMultiCallable[_control_pb2.RevokeOperatorRequest, _control_pb2.Operator]  # type: ignore[assignment]
+    ListNodeAuthorities: _aio.UnaryUnaryMultiCallable[_control_pb2.ListNodeAuthoritiesRequest, _control_pb2.ListNodeAuthoritiesReply]  # type: ignore[assignment]
+    """The authority that vouches for nodes and for this port, and its successor"""
+    MakeNodeAuthority: _aio.UnaryUnaryMultiCallable[_control_pb2.MakeNodeAuthorityRequest, _control_pb2.ListNodeAuthoritiesReply]  # type: ignore[assignment]
     CallAgent: _aio.UnaryUnaryMultiCallable[_control_pb2.CallAgentRequest, _control_pb2.CallAgentReply]  # type: ignore[assignment]
     """Agents at run time"""
     SendEvent: _aio.UnaryUnaryMultiCallable[_control_pb2.SendEventRequest, _control_pb2.SendEventReply]  # type: ignore[assignment]
@@ -361,6 +367,21 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.RevokeOperatorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.Operator, _abc.Awaitable[_control_pb2.Operator]]: ...
+
+    @_abc_1.abstractmethod
+    def ListNodeAuthorities(
+        self,
+        request: _control_pb2.ListNodeAuthoritiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListNodeAuthoritiesReply, _abc.Awaitable[_control_pb2.ListNodeAuthoritiesReply]]:
+        """The authority that vouches for nodes and for this port, and its successor"""
+
+    @_abc_1.abstractmethod
+    def MakeNodeAuthority(
+        self,
+        request: _control_pb2.MakeNodeAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListNodeAuthoritiesReply, _abc.Awaitable[_control_pb2.ListNodeAuthoritiesReply]]: ...
 
     @_abc_1.abstractmethod
     def CallAgent(

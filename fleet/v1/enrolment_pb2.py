@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66leet/v1/enrolment.proto\x12\x08\x66leet.v1\"d\n\x0cLoginRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.fleet.v1.LoginHelloH\x00\x12%\n\x05proof\x18\x02 \x01(\x0b\x32\x14.fleet.v1.LoginProofH\x00\x42\x06\n\x04step\"0\n\nLoginHello\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\"9\n\nLoginProof\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x0b\n\x03mac\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"d\n\nLoginReply\x12(\n\tchallenge\x18\x01 \x01(\x0b\x32\x13.fleet.v1.ChallengeH\x00\x12$\n\x06issued\x18\x02 \x01(\x0b\x32\x12.fleet.v1.LoggedInH\x00\x42\x06\n\x04step\"\x8f\x01\n\x08LoggedIn\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\r\n\x05\x66leet\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\x12\x17\n\x0f\x63\x61_certificates\x18\x04 \x01(\x0c\x12\x17\n\x0fsession_address\x18\x05 \x01(\t\x12\r\n\x05roles\x18\x06 \x03(\t\x12\x0c\n\x04team\x18\x07 \x01(\t\"g\n\rEnrollRequest\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.fleet.v1.EnrollHelloH\x00\x12&\n\x05proof\x18\x02 \x01(\x0b\x32\x15.fleet.v1.EnrollProofH\x00\x42\x06\n\x04step\"\x1f\n\x0b\x45nrollHello\x12\x10\n\x08token_id\x18\x01 \x01(\t\"d\n\x0b\x45nrollProof\x12\x0b\n\x03mac\x18\x01 \x01(\x0c\x12\x11\n\tbound_key\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12\x11\n\tstatement\x18\x05 \x01(\x0c\"d\n\x0cRenewRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.fleet.v1.RenewHelloH\x00\x12%\n\x05proof\x18\x02 \x01(\x0b\x32\x14.fleet.v1.RenewProofH\x00\x42\x06\n\x04step\"\x1a\n\nRenewHello\x12\x0c\n\x04node\x18\x01 \x01(\t\"M\n\nRenewProof\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x04 \x01(\x0c\"c\n\x0b\x45nrollReply\x12(\n\tchallenge\x18\x01 \x01(\x0b\x32\x13.fleet.v1.ChallengeH\x00\x12\"\n\x06issued\x18\x02 \x01(\x0b\x32\x10.fleet.v1.IssuedH\x00\x42\x06\n\x04step\"\x1a\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"\xea\x01\n\x06Issued\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x66leet\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x13\n\x0b\x63\x65rtificate\x18\x05 \x01(\x0c\x12\x17\n\x0f\x63\x61_certificates\x18\x06 \x01(\x0c\x12\x17\n\x0fsession_address\x18\x07 \x01(\t\x12,\n\x06labels\x18\x08 \x03(\x0b\x32\x1c.fleet.v1.Issued.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xc7\x01\n\x10\x45nrolmentService\x12<\n\x06\x45nroll\x12\x17.fleet.v1.EnrollRequest\x1a\x15.fleet.v1.EnrollReply(\x01\x30\x01\x12:\n\x05Renew\x12\x16.fleet.v1.RenewRequest\x1a\x15.fleet.v1.EnrollReply(\x01\x30\x01\x12\x39\n\x05Login\x12\x16.fleet.v1.LoginRequest\x1a\x14.fleet.v1.LoginReply(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66leet/v1/enrolment.proto\x12\x08\x66leet.v1\"d\n\x0cLoginRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.fleet.v1.LoginHelloH\x00\x12%\n\x05proof\x18\x02 \x01(\x0b\x32\x14.fleet.v1.LoginProofH\x00\x42\x06\n\x04step\"0\n\nLoginHello\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\"K\n\nLoginProof\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x0b\n\x03mac\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x10\n\x08sequence\x18\x04 \x01(\x04\"d\n\nLoginReply\x12(\n\tchallenge\x18\x01 \x01(\x0b\x32\x13.fleet.v1.ChallengeH\x00\x12$\n\x06issued\x18\x02 \x01(\x0b\x32\x12.fleet.v1.LoggedInH\x00\x42\x06\n\x04step\"\xa1\x01\n\x08LoggedIn\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\r\n\x05\x66leet\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\x12\x17\n\x0f\x63\x61_certificates\x18\x04 \x01(\x0c\x12\x17\n\x0fsession_address\x18\x05 \x01(\t\x12\r\n\x05roles\x18\x06 \x03(\t\x12\x0c\n\x04team\x18\x07 \x01(\t\x12\x10\n\x08sequence\x18\x08 \x01(\x04\"g\n\rEnrollRequest\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.fleet.v1.EnrollHelloH\x00\x12&\n\x05proof\x18\x02 \x01(\x0b\x32\x15.fleet.v1.EnrollProofH\x00\x42\x06\n\x04step\"\x1f\n\x0b\x45nrollHello\x12\x10\n\x08token_id\x18\x01 \x01(\t\"d\n\x0b\x45nrollProof\x12\x0b\n\x03mac\x18\x01 \x01(\x0c\x12\x11\n\tbound_key\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12\x11\n\tstatement\x18\x05 \x01(\x0c\"d\n\x0cRenewRequest\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.fleet.v1.RenewHelloH\x00\x12%\n\x05proof\x18\x02 \x01(\x0b\x32\x14.fleet.v1.RenewProofH\x00\x42\x06\n\x04step\"\x1a\n\nRenewHello\x12\x0c\n\x04node\x18\x01 \x01(\t\"M\n\nRenewProof\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x04 \x01(\x0c\"c\n\x0b\x45nrollReply\x12(\n\tchallenge\x18\x01 \x01(\x0b\x32\x13.fleet.v1.ChallengeH\x00\x12\"\n\x06issued\x18\x02 \x01(\x0b\x32\x10.fleet.v1.IssuedH\x00\x42\x06\n\x04step\"\x1a\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"\xea\x01\n\x06Issued\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x66leet\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x13\n\x0b\x63\x65rtificate\x18\x05 \x01(\x0c\x12\x17\n\x0f\x63\x61_certificates\x18\x06 \x01(\x0c\x12\x17\n\x0fsession_address\x18\x07 \x01(\t\x12,\n\x06labels\x18\x08 \x03(\x0b\x32\x1c.fleet.v1.Issued.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xc7\x01\n\x10\x45nrolmentService\x12<\n\x06\x45nroll\x12\x17.fleet.v1.EnrollRequest\x1a\x15.fleet.v1.EnrollReply(\x01\x30\x01\x12:\n\x05Renew\x12\x16.fleet.v1.RenewRequest\x1a\x15.fleet.v1.EnrollReply(\x01\x30\x01\x12\x39\n\x05Login\x12\x16.fleet.v1.LoginRequest\x1a\x14.fleet.v1.LoginReply(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,31 +38,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGINHELLO']._serialized_start=140
   _globals['_LOGINHELLO']._serialized_end=188
   _globals['_LOGINPROOF']._serialized_start=190
-  _globals['_LOGINPROOF']._serialized_end=247
-  _globals['_LOGINREPLY']._serialized_start=249
-  _globals['_LOGINREPLY']._serialized_end=349
-  _globals['_LOGGEDIN']._serialized_start=352
-  _globals['_LOGGEDIN']._serialized_end=495
-  _globals['_ENROLLREQUEST']._serialized_start=497
-  _globals['_ENROLLREQUEST']._serialized_end=600
-  _globals['_ENROLLHELLO']._serialized_start=602
-  _globals['_ENROLLHELLO']._serialized_end=633
-  _globals['_ENROLLPROOF']._serialized_start=635
-  _globals['_ENROLLPROOF']._serialized_end=735
-  _globals['_RENEWREQUEST']._serialized_start=737
-  _globals['_RENEWREQUEST']._serialized_end=837
-  _globals['_RENEWHELLO']._serialized_start=839
-  _globals['_RENEWHELLO']._serialized_end=865
-  _globals['_RENEWPROOF']._serialized_start=867
-  _globals['_RENEWPROOF']._serialized_end=944
-  _globals['_ENROLLREPLY']._serialized_start=946
-  _globals['_ENROLLREPLY']._serialized_end=1045
-  _globals['_CHALLENGE']._serialized_start=1047
-  _globals['_CHALLENGE']._serialized_end=1073
-  _globals['_ISSUED']._serialized_start=1076
-  _globals['_ISSUED']._serialized_end=1310
-  _globals['_ISSUED_LABELSENTRY']._serialized_start=1265
-  _globals['_ISSUED_LABELSENTRY']._serialized_end=1310
-  _globals['_ENROLMENTSERVICE']._serialized_start=1313
-  _globals['_ENROLMENTSERVICE']._serialized_end=1512
+  _globals['_LOGINPROOF']._serialized_end=265
+  _globals['_LOGINREPLY']._serialized_start=267
+  _globals['_LOGINREPLY']._serialized_end=367
+  _globals['_LOGGEDIN']._serialized_start=370
+  _globals['_LOGGEDIN']._serialized_end=531
+  _globals['_ENROLLREQUEST']._serialized_start=533
+  _globals['_ENROLLREQUEST']._serialized_end=636
+  _globals['_ENROLLHELLO']._serialized_start=638
+  _globals['_ENROLLHELLO']._serialized_end=669
+  _globals['_ENROLLPROOF']._serialized_start=671
+  _globals['_ENROLLPROOF']._serialized_end=771
+  _globals['_RENEWREQUEST']._serialized_start=773
+  _globals['_RENEWREQUEST']._serialized_end=873
+  _globals['_RENEWHELLO']._serialized_start=875
+  _globals['_RENEWHELLO']._serialized_end=901
+  _globals['_RENEWPROOF']._serialized_start=903
+  _globals['_RENEWPROOF']._serialized_end=980
+  _globals['_ENROLLREPLY']._serialized_start=982
+  _globals['_ENROLLREPLY']._serialized_end=1081
+  _globals['_CHALLENGE']._serialized_start=1083
+  _globals['_CHALLENGE']._serialized_end=1109
+  _globals['_ISSUED']._serialized_start=1112
+  _globals['_ISSUED']._serialized_end=1346
+  _globals['_ISSUED_LABELSENTRY']._serialized_start=1301
+  _globals['_ISSUED_LABELSENTRY']._serialized_end=1346
+  _globals['_ENROLMENTSERVICE']._serialized_start=1349
+  _globals['_ENROLMENTSERVICE']._serialized_end=1548
 # @@protoc_insertion_point(module_scope)

@@ -23,14 +23,16 @@ class LoginHello(_message.Message):
     def __init__(self, token_id: _Optional[str] = ..., operator: _Optional[str] = ...) -> None: ...
 
 class LoginProof(_message.Message):
-    __slots__ = ("csr", "mac", "signature")
+    __slots__ = ("csr", "mac", "signature", "sequence")
     CSR_FIELD_NUMBER: _ClassVar[int]
     MAC_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     csr: bytes
     mac: bytes
     signature: bytes
-    def __init__(self, csr: _Optional[bytes] = ..., mac: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    sequence: int
+    def __init__(self, csr: _Optional[bytes] = ..., mac: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class LoginReply(_message.Message):
     __slots__ = ("challenge", "issued")
@@ -41,7 +43,7 @@ class LoginReply(_message.Message):
     def __init__(self, challenge: _Optional[_Union[Challenge, _Mapping]] = ..., issued: _Optional[_Union[LoggedIn, _Mapping]] = ...) -> None: ...
 
 class LoggedIn(_message.Message):
-    __slots__ = ("operator", "fleet", "certificate", "ca_certificates", "session_address", "roles", "team")
+    __slots__ = ("operator", "fleet", "certificate", "ca_certificates", "session_address", "roles", "team", "sequence")
     OPERATOR_FIELD_NUMBER: _ClassVar[int]
     FLEET_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +51,7 @@ class LoggedIn(_message.Message):
     SESSION_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     TEAM_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     operator: str
     fleet: str
     certificate: bytes
@@ -56,7 +59,8 @@ class LoggedIn(_message.Message):
     session_address: str
     roles: _containers.RepeatedScalarFieldContainer[str]
     team: str
-    def __init__(self, operator: _Optional[str] = ..., fleet: _Optional[str] = ..., certificate: _Optional[bytes] = ..., ca_certificates: _Optional[bytes] = ..., session_address: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., team: _Optional[str] = ...) -> None: ...
+    sequence: int
+    def __init__(self, operator: _Optional[str] = ..., fleet: _Optional[str] = ..., certificate: _Optional[bytes] = ..., ca_certificates: _Optional[bytes] = ..., session_address: _Optional[str] = ..., roles: _Optional[_Iterable[str]] = ..., team: _Optional[str] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class EnrollRequest(_message.Message):
     __slots__ = ("hello", "proof")

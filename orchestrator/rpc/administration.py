@@ -97,6 +97,38 @@ class AdministrationDoor(Door):
         by = principal_operator().name
         return _write_operator(await self._run(self._services.operators.revoke, request.name, request.reason, by))
 
+    async def ListNodeAuthorities(  # noqa: N802
+        self,
+        request: control_pb2.ListNodeAuthoritiesRequest,  # noqa: ARG002
+        _: Context,
+    ) -> control_pb2.ListNodeAuthoritiesReply:
+        """List the authority that vouches for nodes, and its successor."""
+        return await self._run(self._authorities)
+
+    async def MakeNodeAuthority(  # noqa: N802
+        self,
+        request: control_pb2.MakeNodeAuthorityRequest,  # noqa: ARG002
+        _: Context,
+    ) -> control_pb2.ListNodeAuthoritiesReply:
+        """Make the successor of the node authority; it signs nothing before the release lists it."""
+        await self._run(self._services.node_authorities.prepare, principal_operator().name)
+        return await self._run(self._authorities)
+
+    def _authorities(self) -> control_pb2.ListNodeAuthoritiesReply:
+        return control_pb2.ListNodeAuthoritiesReply(
+            authorities=[
+                control_pb2.NodeAuthority(
+                    certificate=authority.pem,
+                    fingerprint=authority.fingerprint,
+                    listed=authority.listed,
+                    issues=authority.issues,
+                    serves=authority.serves,
+                    expires_ms=to_ms(authority.certificate.not_valid_after_utc),
+                )
+                for authority in self._services.node_authorities.list()
+            ]
+        )
+
     async def _change(
         self, change: Callable[[str, str, str], None], request: control_pb2.ChangeNodeRequest
     ) -> control_pb2.Node:

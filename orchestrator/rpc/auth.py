@@ -62,6 +62,8 @@ OPERATOR_RULES: Final[dict[str, frozenset[Role]]] = {
     "AddOperator": _ADMIN,
     "ListOperators": _ANY,
     "RevokeOperator": _ADMIN,
+    "ListNodeAuthorities": _ANY,
+    "MakeNodeAuthority": _ADMIN,
     "ListNodes": _ANY,
     "GetNode": _ANY,
     "GetOrder": _ANY,
@@ -106,6 +108,7 @@ SIGNED: Final = SIGNED_FIRST | {
     "ResetNode",
     "AddOperator",
     "RevokeOperator",
+    "MakeNodeAuthority",
     "PutSecret",
     "RemoveSecret",
 }
@@ -174,7 +177,7 @@ class Authentication:
 
     Args:
         fleet: SPIFFE trust domain.
-        authorities: who vouches for whom.
+        authorities: returns who vouches for whom now.
         gates: what else is asked about every caller.
         actions: checks and records what operators sign.
         live: where calls are ended from.
@@ -186,7 +189,7 @@ class Authentication:
         self,
         *,
         fleet: str,
-        authorities: Authorities,
+        authorities: Callable[[], Authorities],
         gates: Gates,
         actions: Actions,
         live: LiveCalls,
@@ -214,7 +217,7 @@ class Authentication:
             FleetError: UNAUTHENTICATED, CERTIFICATE_INVALID, NODE_LOCKED, PERMISSION_DENIED, ACTION_INVALID.
         """
         certificate = _certificate(context)  # 1
-        principal = read_identity(certificate, self._fleet, self._authorities)
+        principal = read_identity(certificate, self._fleet, self._authorities())
         kind = "node" if isinstance(principal, NodeIdentity) else "user"
         left = (principal.expires - self._clock()).total_seconds()
         # Registered before it is admitted: whoever is locked in between is either refused here or ended there.

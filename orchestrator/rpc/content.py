@@ -75,6 +75,7 @@ class ContentDoor(Door):
             [document.content for document in request.documents],
             principal_operator().name,
         )
+        await self._run(self._services.node_authorities.look)  # before nodes hear of it and ask for certificates
         self._services.sessions.signal_release()
         return control_pb2.PublishReply(
             timestamp_version=published.timestamp_version, added=published.added, removed=published.removed

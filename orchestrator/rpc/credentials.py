@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-_Stamp = tuple[tuple[int, int], ...]
+_Stamp = tuple[tuple[int, int, int], ...]
 
 
 def session_credentials(files: Files) -> grpc.ServerCredentials:
     """Mutual TLS for nodes and operators."""
     roots = (files.node_authority, files.operator_authority)
-    shown = _Shown(files.server_key, files.server_certificate, roots)
+    shown = _Shown(files.server_key, files.server_certificate, roots, successor=files.next_node_authority)
     return _dynamic(shown, client=True)
 
 
@@ -66,10 +66,11 @@ def read_file(file: Path) -> bytes:
 class _Shown:
     """What one port shows; `fetch` runs on gRPC's own threads, once for each handshake."""
 
-    def __init__(self, key: Path, certificate: Path, roots: Sequence[Path]) -> None:
+    def __init__(self, key: Path, certificate: Path, roots: Sequence[Path], successor: Path | None = None) -> None:
         self._key = key
         self._certificate = certificate
         self._roots = roots
+        self._successor = successor
         self._stamp = self._look()
         self.first = self._load()
 
@@ -89,12 +90,17 @@ class _Shown:
 
     def _look(self) -> _Stamp:
         try:
-            stats = [path.stat() for path in (self._key, self._certificate, *self._roots)]
+            stats = [path.stat() for path in (self._key, self._certificate, *self._all_roots())]
         except FileNotFoundError as error:
             read_file(self._key)
             read_file(self._certificate)
             raise FleetError(Code.CONFIG_INVALID, "a file is missing", place=str(error.filename)) from error
-        return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
+        return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
+
+    def _all_roots(self) -> tuple[Path, ...]:
+        """The authorities, with the successor of one while there is a successor."""
+        here = self._successor is not None and self._successor.exists()
+        return (*self._roots, self._successor) if here and self._successor is not None else tuple(self._roots)
 
     def _load(self) -> grpc.ServerCertificateConfiguration:
         key, certificate = read_file(self._key), read_file(self._certificate)
@@ -105,5 +111,5 @@ class _Shown:
             raise FleetError(Code.CONFIG_INVALID, "not a PEM private key", place=str(self._key)) from error
         if not fits:
             raise FleetError(Code.CONFIG_INVALID, "the key is not the certificate's", place=str(self._certificate))
-        roots = b"".join(read_file(path) for path in self._roots)
+        roots = b"".join(read_file(path) for path in self._all_roots())
         return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=roots or None)

@@ -62,6 +62,11 @@ class LiveCalls:
             call.reason = reason
             call.limit.reschedule(now)
 
+    def end_all(self, kind: str, reason: FleetError) -> None:
+        """End every call of everybody whose name begins with `kind` (`node/`, `user/`); each is told the reason."""
+        for caller in [caller for caller in self._calls if caller.startswith(kind)]:
+            self.end(caller, reason)
+
     def _forget(self, caller: str, call: _Call) -> None:
         self._calls[caller].discard(call)
         if not self._calls[caller]:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from orchestrator.journal import Journal
     from orchestrator.locks import Locks
     from orchestrator.logs import Logs
+    from orchestrator.node_authorities import NodeAuthorities
     from orchestrator.nodes import Nodes
+    from orchestrator.operator_authorities import OperatorAuthorities
     from orchestrator.operators import Operators
     from orchestrator.releases import Releases
     from orchestrator.rollouts import Rollouts
@@ -56,6 +58,8 @@ class Services:
     enrolment: Enrolment
     locks: Locks
     operators: Operators
+    node_authorities: NodeAuthorities
+    operator_authorities: OperatorAuthorities
     witnessing: Witnessing
     secrets: SealedSecrets
     sessions: Sessions

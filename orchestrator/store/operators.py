@@ -28,6 +28,7 @@ class OperatorRow:
         epoch: number of the invitation; certificates of earlier ones are worthless.
         bound_key: DER SubjectPublicKeyInfo; None before the first login.
         revoked: why; empty when it is not.
+        sequence: counter of the newest login; `confirmed` is the newest one that the operator has proved to hold.
     """
 
     name: str
@@ -39,6 +40,8 @@ class OperatorRow:
     created_by: str
     created_ms: int
     certificate_expires_ms: int
+    sequence: int = 0
+    confirmed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

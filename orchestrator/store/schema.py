@@ -85,7 +85,7 @@ operator = Table(
     Column("created_ms", BigInteger, nullable=False),
     Column("certificate_expires_ms", BigInteger, nullable=False),
     Column("sequence", BigInteger, nullable=False, server_default="0", comment="login counter that was issued last"),
-    Column("confirmed", BigInteger, nullable=False, server_default="0", comment="newest one that the key's owner showed"),
+    Column("confirmed", BigInteger, nullable=False, server_default="0", comment="newest one that was shown"),
 )
 
 operator_token = Table(

@@ -58,7 +58,7 @@ def identity(found: x509.Certificate) -> principals.NodeIdentity | principals.Op
         found,
         "demo",
         principals.Authorities(
-            nodes=load_certificate(NODES.certificate),
+            nodes=(load_certificate(NODES.certificate),),
             operators=load_certificate(OPERATORS.certificate),
             login=load_certificate(LOGIN.certificate),
         ),

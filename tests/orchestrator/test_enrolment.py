@@ -19,7 +19,8 @@ from fleet.model import Event
 from fleet.x509 import load_certificate
 from orchestrator import pki, principals
 from orchestrator.audit import AuditLog
-from orchestrator.enrolment import Authority, EnrollProof, Enrolment, Issued, RenewProof, enroll_mac, renew_message
+from orchestrator.enrolment import EnrollProof, Enrolment, Issued, RenewProof, enroll_mac, renew_message
+from orchestrator.registrar import Registrar
 from orchestrator.store import audit as log_rows
 from orchestrator.store import nodes as node_rows
 from orchestrator.store.database import Store
@@ -41,19 +42,22 @@ class Desk:
     store: Store
     now: datetime = NOW
     counter: int = 0
+    authority: pki.KeyPair = CA
     events: list[Event] = field(default_factory=list)
     expelled: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.desk = Enrolment(
+        registrar = Registrar(
+            fleet="demo",
+            pin=PIN,
             store=self.store,
             log=AuditLog("demo", key("log")),
-            authority=Authority("demo", CA, PIN),
             clock=lambda: self.now,
             random_bytes=self.random,
             journal=self.events.append,
             expel=lambda node, _: self.expelled.append(node),
         )
+        self.desk = Enrolment(registrar, lambda: self.authority)
 
     def random(self, size: int) -> bytes:
         self.counter += 1
@@ -90,7 +94,7 @@ def identity_of(pem: bytes) -> principals.NodeIdentity | principals.OperatorIden
     return principals.read_identity(
         x509.load_pem_x509_certificate(pem),
         "demo",
-        principals.Authorities(load_certificate(CA.certificate), load_certificate(OPERATORS.certificate)),
+        principals.Authorities((load_certificate(CA.certificate),), load_certificate(OPERATORS.certificate)),
     )
 
 

@@ -21,13 +21,13 @@ from orchestrator.audit import AuditLog
 from orchestrator.operators import (
     MAX_REASON,
     LoggedIn,
-    LoginAuthority,
     LoginProof,
     Operators,
     login_mac,
     login_message,
 )
 from orchestrator.principals import Authorities, OperatorIdentity, Role, read_identity
+from orchestrator.registrar import Registrar
 from orchestrator.store.database import Store
 from tests.fakes.fleet_fixture import make_csr, unpadded
 from tests.fakes.publisher import key
@@ -57,15 +57,17 @@ class Desk:
 
     def __post_init__(self) -> None:
         self.log = AuditLog("demo", key("log"))
-        self.desk = Operators(
+        registrar = Registrar(
+            fleet="demo",
+            pin=PIN,
             store=self.store,
             log=self.log,
-            authority=LoginAuthority("demo", self.pair, PIN),
             clock=lambda: self.now,
             random_bytes=self.random,
             journal=self.events.append,
             expel=lambda caller, _: self.expelled.append(caller),
         )
+        self.desk = Operators(registrar, lambda: self.pair)
 
     def random(self, size: int) -> bytes:
         self.counter += 1
@@ -89,7 +91,8 @@ class Desk:
         return self.desk.renew(name, nonce, self.proof(who, nonce))
 
     def identity(self, issued: LoggedIn) -> OperatorIdentity:
-        authorities = Authorities(*(load_certificate(pair.certificate) for pair in (NODES, OFFLINE, LOGIN)))
+        nodes, offline, login = (load_certificate(pair.certificate) for pair in (NODES, OFFLINE, LOGIN))
+        authorities = Authorities((nodes,), offline, login)
         found = read_identity(x509.load_pem_x509_certificates(issued.chain)[0], "demo", authorities)
         assert isinstance(found, OperatorIdentity)
         return found

@@ -143,9 +143,8 @@ async def test_a_call_of_an_older_protocol_or_without_any_certificate_is_nobodys
     services = coordinator.services
     authentication = Authentication(
         fleet="demo",
-        authorities=principals.Authorities(
-            load_certificate(fleet.node_ca.certificate),
-            load_certificate(fleet.operator_ca.certificate),
+        authorities=lambda: principals.Authorities(
+            (load_certificate(fleet.node_ca.certificate),), load_certificate(fleet.operator_ca.certificate)
         ),
         gates=Gates(services.nodes.admit, services.operators.admit),
         actions=Actions("demo", services.store, services.log, clock),

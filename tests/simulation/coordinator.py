@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet.errors import FleetError
 from fleet.signing import SigningKey
-from fleet.x509 import load_certificate
 from orchestrator.actions import Actions
 from orchestrator.conductor import conduct
 from orchestrator.enrolment import EnrollProof, Issued
@@ -75,7 +74,7 @@ class SimulatedCoordinator:
         self._bury(self._process)
         self._process = _Process()
         live = LiveCalls()
-        services, _ = build(self.fleet.settings(), self._clock, self._loop, live)
+        services = build(self.fleet.settings(), self._clock, self._loop, live)
         self.services = services
         self.restarts += 1
         self._transactions_left = None
@@ -84,8 +83,8 @@ class SimulatedCoordinator:
 
         authentication = Authentication(
             fleet=self.fleet.trust.fleet,
-            authorities=Authorities(
-                load_certificate(self.fleet.node_ca.certificate), load_certificate(self.fleet.operator_ca.certificate)
+            authorities=lambda: Authorities(
+                services.node_authorities.certificates(), services.operator_authorities.operators
             ),
             gates=Gates(services.nodes.admit, services.operators.admit),
             actions=Actions(self.fleet.trust.fleet, services.store, services.log, self._clock),
