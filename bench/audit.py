@@ -89,7 +89,7 @@ def prove(store: Store, log: AuditLog, size: int) -> None:
         def read(level: int, index: int) -> bytes:
             return rows.read_hash(connection, level, index)
 
-        newest = open_checkpoint(log.checkpoint(connection), log.vkey)
+        newest = open_checkpoint(log.checkpoint(connection), (log.vkey,))
         for _ in range(PROOFS):
             index, old = random.randrange(size), random.randrange(1, size)
             times["checkpoint"].append(timed(lambda: log.checkpoint(connection)) * 1e6)
@@ -99,7 +99,7 @@ def prove(store: Store, log: AuditLog, size: int) -> None:
             leaf = merkle.leaf_hash(rows.list_leaves(connection, index, 1)[0][1])
             began = time.perf_counter()
             proof = parse_proof(file)
-            claimed = open_checkpoint(proof.note, log.vkey)
+            claimed = open_checkpoint(proof.note, (log.vkey,))
             merkle.verify_inclusion(proof.index, claimed.size, leaf, proof.hashes, claimed.root)
             times["check"].append((time.perf_counter() - began) * 1e6)
             old_root = merkle.root(read, old)
@@ -127,7 +127,7 @@ def verify(store: Store, log: AuditLog, size: int) -> None:
                 running.add(leaf)
                 if running.size % BATCH == 0:
                     held.append(resident_mib())
-            running.finish(open_checkpoint(log.checkpoint(connection), log.vkey))
+            running.finish(open_checkpoint(log.checkpoint(connection), (log.vkey,)))
 
         emit(Row(f"check all {size:,} leaves", "s", timed(whole), reference))
         emit(Row(f"check all {size:,} leaves: growth in memory", "MiB", max(0.0, max(held) - before)))

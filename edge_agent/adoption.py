@@ -18,7 +18,9 @@ from edge_agent.supervision import NOTHING, Accepted
 from edge_agent.trust_store import documents_of
 from fleet.assignment import ASSIGNMENT_TYPE, open_assignment
 from fleet.bundle import open_bundle
+from fleet.checkpoint import format_vkey, open_checkpoint, parse_proof
 from fleet.errors import Code, FleetError
+from fleet.logs import origin_of
 from fleet.oci import digest_of
 from fleet.revocations import Kind
 from fleet.semver import is_at_least
@@ -320,6 +322,8 @@ class Adoption:
         except FleetError as error:
             if error.code is Code.SIGNATURE_INVALID:
                 _check_signer(desired, adopted)
+            if error.code is Code.PROOF_INVALID:
+                _check_prover(desired, adopted)
             raise
 
     def _act(self, verified: VerifiedAssignment) -> None:
@@ -369,6 +373,23 @@ def _check_signer(desired: DesiredState, adopted: Adopted) -> None:
         if kind is Kind.DIRECTOR_KEY:
             with suppress(FleetError):
                 verify_envelope(desired.envelope, ASSIGNMENT_TYPE, [PublicKey.from_hex(subject)])
+                break
+    else:
+        return
+    adopted.revocations.check(kind, subject)
+
+
+def _check_prover(desired: DesiredState, adopted: Adopted) -> None:
+    """Say of an order that no valid key of the log proves whether a revoked one did.
+
+    Raises:
+        FleetError: REVOKED.
+    """
+    origin = origin_of(adopted.fleet.log_vkeys)
+    for kind, subject in adopted.revocations.entries:
+        if kind is Kind.LOG_KEY:
+            with suppress(FleetError):
+                open_checkpoint(parse_proof(desired.proof).note, (format_vkey(origin, PublicKey.from_hex(subject)),))
                 break
     else:
         return

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from fleet.grants import Authority
     from fleet.model import AssignedAgent
     from fleet.signing import PublicKey
+    from fleet.trust import FleetTrust
 
 HTTP_AUTHORITIES = "http-authorities.pem"
 """File in the data directory with certificates that requests of agents trust beside the system's; may be absent."""
@@ -122,7 +123,7 @@ class Node:
             listed=self._check_listed,
         )
         self.supervisor = Supervisor(parts)
-        self.witness = Witness(disk, data, identity, self._log_vkey, self.journal, clock)
+        self.witness = Witness(disk, data, identity, self._fleet_trust, self.journal, clock)
         stores = Stores(self._trust, Ledger(disk, data / "ledger"), self._blobs, self.witness)
         self.adoption = Adoption(
             identity,
@@ -156,9 +157,9 @@ class Node:
     async def _granted(self, spec: AssignedAgent) -> Authority:
         return await granted(spec, self._context(spec))
 
-    def _log_vkey(self) -> str | None:
+    def _fleet_trust(self) -> FleetTrust | None:
         adopted = self._trust.adopted
-        return None if adopted is None else adopted.fleet.log_vkey
+        return None if adopted is None else adopted.fleet
 
     def _secret_keys(self) -> tuple[PublicKey, ...]:
         adopted = self._trust.adopted

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from edge_agent.identity import Identity
     from edge_agent.supervision import Accepted
     from fleet.model import DesiredState
+    from fleet.trust import FleetTrust
 
 SOCKET = "run/import.sock"
 """In the data directory, while the node runs."""
@@ -179,10 +180,10 @@ async def _import_on_disk(settings: Settings, identity: Identity, folder: Path, 
         journal = Journal(identity.node, settings.log_lines_per_agent)
         clock = Timekeeper(system, trust, journal)
 
-        def log_vkey() -> str | None:
-            return None if trust.adopted is None else trust.adopted.fleet.log_vkey
+        def fleet() -> FleetTrust | None:
+            return None if trust.adopted is None else trust.adopted.fleet
 
-        witness = Witness(disk, data, identity, log_vkey, journal, clock)
+        witness = Witness(disk, data, identity, fleet, journal, clock)
         stores = Stores(
             trust, Ledger(disk, data / "ledger"), Blobs(disk, data / "blobs", settings.max_blob_bytes), witness
         )

@@ -60,7 +60,7 @@ class Adopted:
 
     Attributes:
         release: the metadata.
-        fleet: keys of director and log; without the director keys that are revoked.
+        fleet: keys of director and log; without those that are revoked, unless all of the log's are.
         adopted_at: when it was adopted.
         revocations: what may not run any more.
         floors: smallest releases that may still run, of this release and all before it.
@@ -79,12 +79,12 @@ class Adopted:
     witnesses: WitnessPolicy = NO_WITNESSES
 
     def check_log(self) -> None:
-        """Refuse everything that is proven by a log whose key is revoked.
+        """Refuse everything that is proven by a log whose last key is revoked.
 
         Raises:
             FleetError: REVOKED.
         """
-        self.revocations.check(Kind.LOG_KEY, parse_vkey(self.fleet.log_vkey).public.hex)
+        self.revocations.check(Kind.LOG_KEY, parse_vkey(self.fleet.log_vkeys[0]).public.hex)
 
 
 def documents_of(release: Release) -> tuple[Target, ...]:
@@ -230,7 +230,8 @@ def _open(release: Release, documents: Mapping[str, bytes], at: datetime, floors
     policy = kept.get(WITNESS_POLICY_PATH)
     witnesses = NO_WITNESSES if policy is None else parse_policy(policy)
     directors = tuple(key for key in fleet.director_keys if not revocations.covers(Kind.DIRECTOR_KEY, key.hex))
-    fleet = replace(fleet, director_keys=directors)
+    logs = tuple(vkey for vkey in fleet.log_vkeys if not revocations.covers(Kind.LOG_KEY, parse_vkey(vkey).public.hex))
+    fleet = replace(fleet, director_keys=directors, log_vkeys=logs or fleet.log_vkeys)
     return Adopted(release, fleet, at, revocations, floors, MappingProxyType(kept), ceilings, witnesses)
 
 

@@ -3,7 +3,8 @@
 Owns: `witness/` of the data directory and the key that cosigns. What was seen of the log is on disk before anything is
 signed or acted on, so no restart forgets it. Once the log has shown two histories, or one that lost its end, the node
 keeps both notes as evidence and takes no new order and cosigns nothing until a person who looked at it removes the
-evidence; what runs goes on. Never talks to the network, and never decides how many witnesses are enough.
+evidence, or until the holders of the targets keys have closed that log (`fleet.logs`); what runs goes on. Never talks
+to the network, and never decides how many witnesses are enough.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from fleet.certificates import WitnessCertificate, sign_witness
 from fleet.checkpoint import MAX_NOTE, KeyKind, VerifierKey, open_checkpoint, parse_proof
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
-from fleet.sighting import MAX_BYTES, Sighting, advance, decode_sighting, encode_sighting, place
+from fleet.logs import origin_of
+from fleet.sighting import MAX_BYTES, Sighting, advance, decode_sighting, encode_sighting, follow, place
 from fleet.signing import SigningKey
 from fleet.times import MAX_MS, from_ms, to_ms
 from fleet.witnesses import cosign, witness_name
@@ -35,9 +37,13 @@ if TYPE_CHECKING:
     from edge_agent.journal import Journal
     from fleet.model import DesiredState
     from fleet.signing import Signer
+    from fleet.trust import FleetTrust
 
 SEEN, EVIDENCE = "seen.json", "evidence.json"
 """Files in `witness/`."""
+
+CLOSED_EVIDENCE = "evidence.closed.json"
+"""Where the evidence goes once its log is closed."""
 
 EVIDENCE_SCHEMA = "fleet.evidence/v1"
 MAX_EVIDENCE = 4 * MAX_NOTE
@@ -52,6 +58,11 @@ class Evidence:
     reason: str
     seen: bytes
     shown: bytes
+
+    @property
+    def origin(self) -> str:
+        """Name of the log, as the note says that came second."""
+        return self.shown.partition(b"\n")[0].decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,7 @@ class Witness:
         disk: the file operations.
         data_dir: the node's data directory.
         identity: who the node is.
-        log_vkey: returns the log's verifier key of the adopted release; None before the first.
+        fleet: returns the fleet's keys of the adopted release; None before the first.
         journal: takes events.
         clock: time.
     """
@@ -90,7 +101,7 @@ class Witness:
         disk: Disk,
         data_dir: Path,
         identity: Identity,
-        log_vkey: Callable[[], str | None],
+        fleet: Callable[[], FleetTrust | None],
         journal: Journal,
         clock: Clock,
     ) -> None:
@@ -99,7 +110,7 @@ class Witness:
         self._evidence_path = data_dir / "witness" / EVIDENCE
         self._key_path = data_dir / "keys" / "witness.pem"
         self._identity = identity
-        self._log_vkey = log_vkey
+        self._fleet = fleet
         self._journal = journal
         self._clock = clock
         self._turn = asyncio.Lock()
@@ -115,7 +126,7 @@ class Witness:
     @property
     def evidence(self) -> Evidence | None:
         """What keeps the node from new orders, if anything."""
-        return self._evidence
+        return self._evidence if self._evidence is not None and self._still_counts(self._evidence) else None
 
     def load(self) -> None:
         """Read what was seen before.
@@ -147,7 +158,8 @@ class Witness:
         """Verify a checkpoint, remember it, and cosign it (c2sp.org/tlog-witness, "add-checkpoint").
 
         1. Nothing is cosigned while there is evidence against the log.
-        2. The log's key of the adopted release signed the checkpoint.
+        2. A key of the log, as the adopted release has them, signed the checkpoint. Before that, where the release says
+           that the log that was seen has ended, the node goes over to the next one (`fleet.sighting.follow`).
         3. The proof begins where the node is; where it does not, the answer says where the node is.
         4. The checkpoint is no smaller than what was seen, and begins with it; else there is evidence now.
         5. It is remembered durably before it is signed.
@@ -158,14 +170,14 @@ class Witness:
         async with self._turn:
             if self._fault is not None:
                 raise self._fault
-            vkey = self._vkey()
-            size = open_checkpoint(offered.note, vkey).size  # 2
+            vkeys = (await self._follow()).log_vkeys
+            size = open_checkpoint(offered.note, vkeys).size  # 2
             if self._evidence is not None:  # 1
                 return Answer(size, self.seen, error=Code.LOG_FORKED)
             if offered.old_size != self.seen:  # 3
                 return Answer(size, self.seen)
             try:
-                later = advance(self._seen, offered.note, vkey, offered.consistency)  # 4
+                later = advance(self._seen, offered.note, vkeys, offered.consistency)  # 4
             except FleetError as error:
                 if error.code is not Code.LOG_FORKED:
                     raise
@@ -184,9 +196,10 @@ class Witness:
         """
         async with self._turn:
             self.check()
+            vkeys = (await self._follow()).log_vkeys
             note = parse_proof(desired.proof).note
             try:
-                later = place(self._seen, note, self._vkey(), desired.base, desired.consistency)
+                later = place(self._seen, note, vkeys, desired.base, desired.consistency)
             except FleetError as error:
                 if error.code is Code.LOG_FORKED:
                     await self._accuse(error, note)
@@ -201,23 +214,43 @@ class Witness:
         """
         if self._fault is not None:
             raise self._fault
-        if self._evidence is not None:
+        evidence = self.evidence
+        if evidence is not None:
             raise FleetError(
-                Code.LOG_FORKED,
-                self._evidence.reason,
-                place=str(self._evidence_path),
-                since=self._evidence.at.isoformat(),
+                Code.LOG_FORKED, evidence.reason, place=str(self._evidence_path), since=evidence.at.isoformat()
             )
 
     @property
     def _name(self) -> str:
         return witness_name(self._identity.fleet, self._identity.node)
 
-    def _vkey(self) -> str:
-        vkey = self._log_vkey()
-        if vkey is None:
+    def _still_counts(self, evidence: Evidence) -> bool:
+        """Whether the log that evidence is about is not closed by the adopted release."""
+        fleet = self._fleet()
+        return fleet is None or evidence.origin not in {log.origin for log in fleet.closed_logs}
+
+    async def _follow(self) -> FleetTrust:
+        """Go over to the log of the adopted release where that says how the one that was seen ended.
+
+        Raises:
+            FleetError: TRUST_INVALID before a release is adopted; STORAGE_FULL.
+        """
+        fleet = self._fleet()
+        if fleet is None:
             raise FleetError(Code.TRUST_INVALID, "the node has adopted no release")
-        return vkey
+        before, after = self._seen, follow(self._seen, origin_of(fleet.log_vkeys), fleet.closed_logs)
+        if after != before:
+            await self._keep(after)
+            text = f"{before.origin} ended; of its {before.size} leaves {after.size} begin {after.origin}"
+            self._journal.event(
+                self._clock.now(), "", "audit:log:closed", text, seen=str(before.size), kept=str(after.size)
+            )
+        if self._evidence is not None and not self._still_counts(self._evidence):
+            closed = self._evidence_path.with_name(CLOSED_EVIDENCE)  # kept: somebody may still want to look
+            await asyncio.to_thread(self._disk.rename, self._evidence_path, closed)
+            await asyncio.to_thread(self._disk.sync, closed.parent)
+            self._evidence = None
+        return fleet
 
     async def _keep(self, later: Sighting) -> None:
         if later != self._seen:

@@ -203,7 +203,7 @@ def open_assignment(
     if assignment.expires <= now:  # 7
         raise FleetError(Code.ASSIGNMENT_EXPIRED, f"the assignment expired at {assignment.expires.isoformat()}")
     proof = parse_proof(desired.proof)
-    checkpoint = open_witnessed(proof.note, trust.log_vkey, witnesses)  # 8
+    checkpoint = open_witnessed(proof.note, trust.log_vkeys, witnesses)  # 8
     verify_inclusion(  # 9
         proof.index, checkpoint.size, leaf_hash(desired.envelope), proof.hashes, checkpoint.root
     )

@@ -118,20 +118,30 @@ def format_vkey(origin: str, public: PublicKey, kind: KeyKind = KeyKind.LOG) -> 
     return str(VerifierKey(origin, public, kind))
 
 
-def sign_checkpoint(origin: str, size: int, root: bytes, key: SigningKey) -> bytes:
+def sign_checkpoint(origin: str, size: int, root: bytes, *keys: SigningKey) -> bytes:
     """Make the signed note of a checkpoint.
 
     Args:
         origin: the log's name, as in its verifier key.
         size: number of leaves.
         root: root hash of them.
-        key: the log's key.
+        keys: the log's keys, the newest first; more than one while they change.
     """
     if not 0 <= size <= MAX_SIZE or len(root) != HASH_BYTES:
         raise ValueError("a checkpoint is a size and a SHA-256 root")
-    verifier = parse_vkey(format_vkey(origin, key.public))
-    body = f"{origin}\n{size}\n{encode_base64(root)}\n"
-    return f"{body}\n{format_line(verifier, key.sign(body.encode()))}\n".encode()
+    return _signed(f"{origin}\n{size}\n{encode_base64(root)}\n", origin, keys)
+
+
+def sign_again(note: bytes, origin: str, *keys: SigningKey) -> bytes:
+    """Put the present signatures of a log in the place of all that a note of this log has; others stay as they are.
+
+    What a checkpoint says does not change, so whoever cosigned it, cosigned this one.
+
+    Raises:
+        FleetError: PROOF_INVALID for what is no note.
+    """
+    body = split_note(note).body
+    return _signed(body, origin, keys) if body.startswith(f"{origin}\n") else note
 
 
 def format_line(key: VerifierKey, signature: bytes) -> str:
@@ -159,24 +169,29 @@ def split_note(note: bytes) -> Note:
     return Note(body + "\n", tuple(map(parse_line, lines)))
 
 
-def open_checkpoint(note: bytes, vkey: str) -> Checkpoint:
+def open_checkpoint(note: bytes, vkeys: tuple[str, ...]) -> Checkpoint:
     """Check a checkpoint and return what it says.
 
     Checks, in this order:
         1. The note is at most MAX_NOTE bytes of UTF-8 without control characters: text, a blank line, signature lines.
         2. Every signature line is well-formed; lines of unknown keys (witnesses) are passed over.
-        3. The log's key signed the text; a bad signature under the log's own name and key hash is an error even if
-           another line of that key verifies.
+        3. A key of the log signed the text; a bad signature under the name and hash of any of them is an error even if
+           another line verifies.
         4. The text is the log's origin, a size and a root, and no extension lines.
+
+    Args:
+        note: the note.
+        vkeys: verifier keys of the log, all under its one name; any one suffices.
 
     Raises:
         FleetError: PROOF_INVALID.
     """
-    verifier = parse_vkey(vkey)
+    verifiers = {(key.name, key.key_hash): key for key in map(parse_vkey, vkeys)}
     parts = split_note(note)  # 1, 2
-    signed = False
+    signer = ""
     for line in parts.signatures:
-        if (line.name, line.key_hash) != (verifier.name, verifier.key_hash):
+        verifier = verifiers.get((line.name, line.key_hash))
+        if verifier is None:
             continue
         if len(line.signature) != SIGNATURE_BYTES:
             raise _invalid("the log's signature has the wrong size")
@@ -184,10 +199,20 @@ def open_checkpoint(note: bytes, vkey: str) -> Checkpoint:
             verifier.public.verify(line.signature, parts.body.encode())  # 3
         except FleetError as error:
             raise _invalid("the log's signature does not verify") from error
-        signed = True
-    if not signed:
-        raise _invalid(f"the note is not signed by {verifier.name}")
-    return _checkpoint_body(parts.body, verifier.name)  # 4
+        signer = verifier.name
+    if not signer:
+        raise _invalid(f"the note is not signed by {' or '.join(sorted({name for name, _ in verifiers}))}")
+    return _checkpoint_body(parts.body, signer)  # 4
+
+
+def claimed(note: bytes) -> Checkpoint:
+    """Return what a note says, whoever signed it.
+
+    Raises:
+        FleetError: PROOF_INVALID when it is no checkpoint.
+    """
+    body = split_note(note).body
+    return _checkpoint_body(body, body.partition("\n")[0])
 
 
 def parse_line(line: str) -> SignatureLine:
@@ -249,6 +274,12 @@ def check_extends(old: Checkpoint, new: Checkpoint, proof: Sequence[bytes]) -> N
         verify_consistency(old.size, new.size, old.root, new.root, proof)
     elif proof or (new.size == 0 and new.root != EMPTY_ROOT):
         raise _invalid("a proof from an empty log is empty")
+
+
+def _signed(body: str, origin: str, keys: Sequence[SigningKey]) -> bytes:
+    verifiers = [(parse_vkey(format_vkey(origin, key.public)), key) for key in keys]
+    lines = "".join(f"{format_line(verifier, key.sign(body.encode()))}\n" for verifier, key in verifiers)
+    return f"{body}\n{lines}".encode()
 
 
 def _note_text(data: bytes) -> str:

@@ -29,6 +29,7 @@ MAX_LEAF = 16 * 1024 * 1024
 RECEIVED = "node:receipt:received"
 PUBLISHED = "release:metadata:published"
 ENROLLED = "node:identity:enrolled"
+CONTINUED = "audit:log:continued"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from fleet.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE, verify_consistency
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fleet.logs import ClosedLog
+
 SCHEMA = "fleet.sighting/v1"
 MAX_KNOWN = 64
 """Earlier checkpoints that are remembered, so that an order that was long under way can still be placed."""
@@ -38,11 +40,13 @@ class Sighting:
         size: leaves of the largest tree that was verified; 0 before the first.
         note: the checkpoint that says so, as it came; empty before the first.
         known: size to root of verified trees of the same history, the largest included.
+        origin: name of the log; empty before the first.
     """
 
     size: int = 0
     note: bytes = b""
     known: Mapping[int, bytes] = field(default_factory=lambda: _NOTHING)
+    origin: str = ""
 
     @property
     def root(self) -> bytes:
@@ -50,7 +54,7 @@ class Sighting:
         return self.known[self.size] if self.size else EMPTY_ROOT
 
 
-def advance(seen: Sighting, note: bytes, vkey: str, proof: Sequence[bytes]) -> Sighting:
+def advance(seen: Sighting, note: bytes, vkeys: tuple[str, ...], proof: Sequence[bytes]) -> Sighting:
     """Go on to a newer checkpoint, as a witness does before it cosigns (c2sp.org/tlog-witness, "add-checkpoint").
 
     Checks, in this order:
@@ -61,13 +65,13 @@ def advance(seen: Sighting, note: bytes, vkey: str, proof: Sequence[bytes]) -> S
     Args:
         seen: what is known; the proof starts from its size.
         note: the checkpoint.
-        vkey: the log's verifier key.
+        vkeys: the log's verifier keys.
         proof: consistency proof; empty from an empty tree.
 
     Raises:
         FleetError: PROOF_INVALID for check 1; LOG_FORKED for 2 and 3.
     """
-    new = open_checkpoint(note, vkey)  # 1
+    new = open_checkpoint(note, vkeys)  # 1
     if new.size < seen.size:  # 2
         raise _forked(f"the log had {seen.size} leaves and is now shown with {new.size}", seen, new)
     try:
@@ -77,7 +81,7 @@ def advance(seen: Sighting, note: bytes, vkey: str, proof: Sequence[bytes]) -> S
     return _with(seen, new, note)
 
 
-def place(seen: Sighting, note: bytes, vkey: str, base: int, proof: Sequence[bytes]) -> Sighting:
+def place(seen: Sighting, note: bytes, vkeys: tuple[str, ...], base: int, proof: Sequence[bytes]) -> Sighting:
     """Place a checkpoint of any size in the history that was seen, before anything that it proves is acted on.
 
     Checks, in this order:
@@ -89,14 +93,14 @@ def place(seen: Sighting, note: bytes, vkey: str, base: int, proof: Sequence[byt
     Args:
         seen: what is known.
         note: the checkpoint.
-        vkey: the log's verifier key.
+        vkeys: the log's verifier keys.
         base: size of the tree that the proof is about besides the note's.
         proof: consistency proof between the smaller and the larger.
 
     Raises:
         FleetError: PROOF_INVALID when the proof is not about anything that was seen; LOG_FORKED.
     """
-    new = open_checkpoint(note, vkey)  # 1
+    new = open_checkpoint(note, vkeys)  # 1
     if seen.size == 0 or seen.known.get(new.size) == new.root:  # 2
         return _with(seen, new, note) if new.size > seen.size else seen
     if new.size in seen.known:
@@ -106,7 +110,7 @@ def place(seen: Sighting, note: bytes, vkey: str, base: int, proof: Sequence[byt
             raise FleetError(
                 Code.PROOF_INVALID, f"a proof from {base} leaves, and {seen.size} were seen", size=new.size
             )
-        return advance(seen, note, vkey, proof)
+        return advance(seen, note, vkeys, proof)
     if base not in seen.known or base < new.size:  # 4
         raise FleetError(Code.PROOF_INVALID, f"a proof to {base} leaves, which were not seen", size=new.size)
     try:
@@ -114,6 +118,33 @@ def place(seen: Sighting, note: bytes, vkey: str, base: int, proof: Sequence[byt
     except FleetError as error:
         raise _forked(f"the log seen does not begin with this one of {new.size} leaves", seen, new) from error
     return _with(seen, new, seen.note)
+
+
+def follow(seen: Sighting, origin: str, closed: Sequence[ClosedLog]) -> Sighting:
+    """Go over to the log that continues the one that was seen, as the targets role says (`fleet.logs`).
+
+    What came after the end of a closed log is forgotten; what came before never is: a statement about a log cannot
+    make a witness accept another beginning than it saw.
+
+    1. Where nothing was seen, or this very log, nothing changes. So it is when no statement closes the log that was
+       seen: whatever the present log is called, it has to begin with that one.
+    2. Of the log that was seen, and of each after it, the trees that are larger than what goes on are forgotten.
+    3. Who only saw larger ones begins with the stated tree.
+
+    Args:
+        seen: what is known.
+        origin: name of the present log.
+        closed: logs that ended, the oldest first.
+    """
+    names = [log.origin for log in closed]
+    if seen.origin in {"", origin} or seen.origin not in names:  # 1
+        return seen
+    known = dict(seen.known)
+    for log in closed[names.index(seen.origin) :]:  # 2
+        kept = {size: root for size, root in known.items() if size <= log.size}
+        known = kept or ({log.size: log.root} if log.size else {})  # 3
+    size = max(known, default=0)
+    return Sighting(size, seen.note if size == seen.size else b"", MappingProxyType(known), origin)
 
 
 def encode_sighting(seen: Sighting) -> bytes:
@@ -124,6 +155,7 @@ def encode_sighting(seen: Sighting) -> bytes:
             "size": seen.size,
             "note": seen.note.decode(),
             "known": {str(size): root.hex() for size, root in seen.known.items()},
+            **({"origin": seen.origin} if seen.origin else {}),
         }
     )
 
@@ -141,9 +173,10 @@ def decode_sighting(data: bytes) -> Sighting:
         size = top.integer("size", 0, MAX_SIZE)
         note = top.text("note").encode()
         known = {_size(top, text): _root(top, root) for text, root in top.mapping("known", MAX_KNOWN).items()}
+        origin = top.text("origin", note.partition(b"\n")[0].decode())  # earlier releases wrote the note alone
         if len(note) > MAX_NOTE or (size and size not in known):
             top.fail("size", "no root of this size")
-    return Sighting(size, note, MappingProxyType(known))
+    return Sighting(size, note, MappingProxyType(known), origin)
 
 
 def _with(seen: Sighting, new: Checkpoint, note: bytes) -> Sighting:
@@ -152,9 +185,8 @@ def _with(seen: Sighting, new: Checkpoint, note: bytes) -> Sighting:
     if len(known) > MAX_KNOWN:
         del known[min(known)]
     larger = new.size > seen.size
-    return Sighting(
-        new.size if larger else seen.size, note if larger or not seen.note else seen.note, MappingProxyType(known)
-    )
+    note = note if larger or not seen.note else seen.note
+    return Sighting(new.size if larger else seen.size, note, MappingProxyType(known), new.origin)
 
 
 def _size(top: Reader, text: str) -> int:

@@ -18,14 +18,15 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from fleet.checkpoint import parse_vkey
+from fleet.delegations import check_delegations, check_keys
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
+from fleet.logs import MAX_CLOSED_LOGS, MAX_LOG_KEYS, ClosedLog, check_logs, decode_closed, encode_closed
 from fleet.metadata import Root, Targets, Timestamp, Workflow, check_caps
 from fleet.names import is_digest, is_name
 from fleet.semver import parse_version
 from fleet.signing import PublicKey
-from fleet.targets import TARGETS_ROLE, TRUST_PATH, paths_of, role_of
+from fleet.targets import TARGETS_ROLE, TRUST_PATH, role_of
 from fleet.times import MAX_MS, from_ms
 from fleet.x509 import load_certificates
 
@@ -50,8 +51,6 @@ SIGNED_AT_FIELD = "x-fleet-signed-at"
 
 TRUST_SCHEMA = "fleet.trust/v1"
 """Schema of `trust/fleet.json`."""
-
-_MIN_PRODUCTION_APPROVERS = 2
 
 
 class Profile(StrEnum):
@@ -136,20 +135,23 @@ class FleetTrust:
     Attributes:
         fleet: name of the fleet; the trust domain of its SPIFFE ids.
         director_keys: keys that sign assignments; any one suffices, so that a successor can be listed early.
-        log_vkey: verifier key of the audit log (c2sp.org/signed-note).
+        log_vkeys: verifier keys of the audit log (c2sp.org/signed-note), all under its one name; a checkpoint counts
+            when any of them signed it, so that a successor can be listed early.
         node_ca_pem: certificates against which a node checks its coordinator, PEM.
         profile: must equal the profile of the root.
         secret_keys: keys that sign sealed secrets; none: the nodes take no secret.
         min_node_version: smallest version of edge-agent that may take in anything new; empty: any.
+        closed_logs: logs that this one continues, the oldest first.
     """
 
     fleet: str
     director_keys: tuple[PublicKey, ...]
-    log_vkey: str
+    log_vkeys: tuple[str, ...]
     node_ca_pem: bytes
     profile: Profile
     secret_keys: tuple[PublicKey, ...] = ()
     min_node_version: str = ""
+    closed_logs: tuple[ClosedLog, ...] = ()
 
 
 def open_release(
@@ -200,8 +202,8 @@ def open_release(
     workflow.load_timestamp(adopted)  # 4, 5
     workflow.load_snapshot(adopted)  # 6
     targets = workflow.load_role(TARGETS_ROLE, Root.type)  # 7
-    _check_delegations(targets)  # 8
-    role_keys = _check_keys(workflow.trusted.root, targets, profile)  # 9
+    check_delegations(targets)  # 8
+    role_keys = check_keys(workflow.trusted.root, targets, production=profile is Profile.PRODUCTION)  # 9
     for role in _delegated(targets):
         if workflow.load_role(role, TARGETS_ROLE).delegations is not None:  # 10
             raise _invalid(f"{role} delegates further")
@@ -264,16 +266,19 @@ def parse_fleet_trust(data: bytes) -> FleetTrust:
         min_node_version = top.text("min_node_version", "")
         if min_node_version:
             parse_version(min_node_version, Code.TRUST_INVALID, top.at("min_node_version"))
-        log_vkey = top.text("log_vkey")
+        log_vkeys = (top.text("log_vkey"),) if top.has("log_vkey") else top.texts("log_vkeys", MAX_LOG_KEYS)
+        closed_logs = tuple(decode_closed(item, place) for item, place in top.items("closed_logs", MAX_CLOSED_LOGS))
         node_ca = top.text("node_ca").encode()
         try:
             director_keys = tuple(PublicKey.from_hex(key) for key in keys)
             sealers = tuple(PublicKey.from_hex(key) for key in secret_keys)
-            parse_vkey(log_vkey)
+            check_logs(log_vkeys, closed_logs)
             load_certificates(node_ca, Code.TRUST_INVALID, top.at("node_ca"))
         except (FleetError, ValueError) as error:
             raise FleetError(Code.TRUST_INVALID, "a key or certificate is malformed", place=TRUST_PATH) from error
-    return FleetTrust(fleet, director_keys, log_vkey, node_ca, Profile(profile), sealers, min_node_version)
+    return FleetTrust(
+        fleet, director_keys, log_vkeys, node_ca, Profile(profile), sealers, min_node_version, closed_logs
+    )
 
 
 def encode_fleet_trust(trust: FleetTrust) -> bytes:
@@ -285,10 +290,11 @@ def encode_fleet_trust(trust: FleetTrust) -> bytes:
             "fleet": trust.fleet,
             "profile": trust.profile,
             "director_keys": [key.hex for key in trust.director_keys],
-            "log_vkey": trust.log_vkey,
+            **({"log_vkey": trust.log_vkeys[0]} if len(trust.log_vkeys) == 1 else {"log_vkeys": list(trust.log_vkeys)}),
             "node_ca": trust.node_ca_pem.decode(),
             **({"secret_keys": secret_keys} if secret_keys else {}),
             **({"min_node_version": trust.min_node_version} if trust.min_node_version else {}),
+            **({"closed_logs": list(map(encode_closed, trust.closed_logs))} if trust.closed_logs else {}),
         }
     )
 
@@ -330,51 +336,6 @@ def _delegated(targets: Targets) -> tuple[str, ...]:
     return tuple(delegations.roles or ()) if delegations is not None else ()
 
 
-def _check_delegations(targets: Targets) -> None:
-    delegations = targets.delegations
-    if delegations is None:
-        return
-    if delegations.roles is None:
-        raise _invalid("succinct delegations are not used in a fleet")
-    for name, role in delegations.roles.items():
-        if not role.terminating:
-            raise _invalid(f"the delegation to {name} is not terminating")
-        if role.paths is None or tuple(role.paths) != paths_of(name):
-            raise _invalid(f"the delegation to {name} is not a role of a fleet with its own paths")
-
-
-def _check_keys(root: Root, targets: Targets, profile: Profile) -> dict[str, frozenset[PublicKey]]:
-    delegations = targets.delegations
-    delegated = delegations.roles or {} if delegations is not None else {}
-    result: dict[str, frozenset[PublicKey]] = {}
-    for parent, roles in ((root, root.roles), (targets, delegated)):
-        for name, role in roles.items():
-            result[name] = _role_keys(parent, name, role.keyids)
-            few = role.threshold < _MIN_PRODUCTION_APPROVERS
-            if few and name.startswith("grants-") and profile is Profile.PRODUCTION:
-                raise _invalid(f"{name} takes fewer than {_MIN_PRODUCTION_APPROVERS} approvers")
-    code = _union(result, "code-")
-    grants = _union(result, "grants-")
-    if not code.isdisjoint(grants):
-        raise _invalid("a key may sign both code and grants")
-    return result
-
-
-def _role_keys(parent: Root | Targets, name: str, key_ids: list[str]) -> frozenset[PublicKey]:
-    keys: list[PublicKey] = []
-    for key_id in key_ids:
-        try:
-            key = parent.get_key(key_id)
-            if key.keytype != "ed25519":
-                raise _invalid(f"{name} has a key that is not Ed25519")
-            keys.append(PublicKey.from_hex(key.keyval["public"]))
-        except (FleetError, ValueError) as error:
-            raise _invalid(f"{name} has a key that is unknown or not Ed25519") from error
-    if len(set(keys)) != len(keys):
-        raise _invalid(f"{name} counts one key twice")
-    return frozenset(keys)
-
-
 def _targets(workflow: Workflow) -> Iterator[Target]:
     for role, signed in workflow.listings.items():
         for path, file in signed.targets.items():
@@ -385,10 +346,6 @@ def _targets(workflow: Workflow) -> Iterator[Target]:
             if not is_digest(digest) or file.length > MAX_TARGET or not isinstance(custom, dict):
                 raise _invalid(f"{role} lists {path} without a SHA-256 digest or with a length out of bounds")
             yield Target(path, digest, file.length, role, workflow.approvers[role], MappingProxyType(custom))
-
-
-def _union(role_keys: Mapping[str, frozenset[PublicKey]], prefix: str) -> frozenset[PublicKey]:
-    return frozenset().union(*(keys for name, keys in role_keys.items() if name.startswith(prefix)))
 
 
 def _invalid(message: str) -> FleetError:

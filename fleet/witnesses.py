@@ -161,21 +161,22 @@ def add_lines(note: bytes, lines: Sequence[str]) -> bytes:
     return note + "".join(f"{line}\n" for line in lines).encode()
 
 
-def open_witnessed(note: bytes, vkey: str, policy: WitnessPolicy) -> Checkpoint:
+def open_witnessed(note: bytes, vkeys: tuple[str, ...], policy: WitnessPolicy) -> Checkpoint:
     """Check a checkpoint and that enough witnesses have cosigned it.
 
     Checks, in this order:
-        1. The log signed it (`fleet.checkpoint.open_checkpoint`).
-        2. Where the policy names logs, this is one of them.
+        1. Where the policy names logs, only those of the log's keys count that it names.
+        2. The log signed it (`fleet.checkpoint.open_checkpoint`).
         3. Every cosignature of a witness of the policy verifies.
         4. Their signers meet the quorum.
 
     Raises:
         FleetError: PROOF_INVALID; QUORUM_MISSING for check 4, with who is absent.
     """
-    checkpoint = open_checkpoint(note, vkey)  # 1
-    if policy.logs and parse_vkey(vkey) not in policy.logs:  # 2
+    counting = tuple(vkey for vkey in vkeys if not policy.logs or parse_vkey(vkey) in policy.logs)  # 1
+    if not counting:
         raise _invalid("the witness policy does not name this log")
+    checkpoint = open_checkpoint(note, counting)  # 2
     cosigned = {cosignature.witness for cosignature in open_cosignatures(note, policy.witnesses.values())}  # 3
     if not policy.is_met(cosigned):  # 4
         raise FleetError(
@@ -185,6 +186,17 @@ def open_witnessed(note: bytes, vkey: str, policy: WitnessPolicy) -> Checkpoint:
             absent=" ".join(policy.absent(cosigned)),
         )
     return checkpoint
+
+
+def name_logs(data: bytes, vkeys: Sequence[str]) -> bytes:
+    """Return a policy that names these logs where it named others; one that names none stays as it is."""
+    lines = data.decode().splitlines(keepends=True)
+    named = [number for number, line in enumerate(lines) if _BLANKS.split(line.strip(" \t"))[0] == "log"]
+    if not named:
+        return data
+    kept = [line for number, line in enumerate(lines) if number not in named]
+    kept[named[0] : named[0]] = [f"log {vkey}\n" for vkey in vkeys]
+    return "".join(kept).encode()
 
 
 def parse_policy(data: bytes) -> WitnessPolicy:

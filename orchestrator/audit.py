@@ -12,9 +12,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from fleet import merkle
-from fleet.checkpoint import format_proof, format_vkey, sign_checkpoint
+from fleet.checkpoint import format_proof, format_vkey, parse_vkey, sign_again, sign_checkpoint, split_note
 from fleet.leaves import event_leaf as event_leaf  # noqa: PLC0414 - whoever appends a leaf finds its form here
+from fleet.logs import next_origin
 from orchestrator.store import audit as rows
+from orchestrator.store import witnesses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,18 +29,26 @@ PREFACE: ContextVar[Callable[[Connection, int], Sequence[bytes]] | None] = Conte
 """Makes the leaves that belong before the next ones: the signed action of who calls (`orchestrator.actions`)."""
 
 
+def key_name(vkey: str) -> str:
+    """Return name and hash of a verifier key: which key a signature line is from."""
+    key = parse_vkey(vkey)
+    return f"{key.name}+{key.key_hash.hex()}"
+
+
 class AuditLog:
     """The log of one fleet. Every method works inside the caller's transaction.
 
     Args:
-        fleet: the fleet's name; the log's origin is `FLEET/audit`.
+        fleet: the fleet's name.
         key: the log's key, used for nothing else.
+        former: the key before it, which signs too as long as somebody may not know the new one.
+        origin: the log's name; of the first log of a fleet when empty.
     """
 
-    def __init__(self, fleet: str, key: SigningKey) -> None:
-        self.origin = f"{fleet}/audit"
+    def __init__(self, fleet: str, key: SigningKey, former: SigningKey | None = None, origin: str = "") -> None:
+        self.origin = origin or next_origin(fleet, ())
         self.vkey = format_vkey(self.origin, key.public)
-        self._key = key
+        self._keys = (key,) if former is None else (key, former)
 
     def append(self, connection: Connection, leaves: Sequence[bytes]) -> int:
         """Append leaves in a write transaction and return the index of the first."""
@@ -57,8 +67,27 @@ class AuditLog:
     def checkpoint(self, connection: Connection) -> bytes:
         """Return the signed note about the log as the transaction sees it."""
         size = rows.log_size(connection)
-        root = merkle.root(lambda level, index: rows.read_hash(connection, level, index), size)
-        return sign_checkpoint(self.origin, size, root, self._key)
+        return sign_checkpoint(self.origin, size, self.root(connection, size), *self._keys)
+
+    def root(self, connection: Connection, size: int) -> bytes:
+        """Return the root of the first `size` leaves; the log has at least so many."""
+        return merkle.root(lambda level, index: rows.read_hash(connection, level, index), size)
+
+    def signed(self, note: bytes) -> bytes:
+        """Return a checkpoint of this log as its keys of today sign it; that of an earlier log stays as it is."""
+        return sign_again(note, self.origin, *self._keys)
+
+    def proves(self, connection: Connection, leaf: int) -> bool:
+        """Whether a leaf was first proven by this log under its newest key, or not yet at all."""
+        provers = self.provers(connection, leaf)
+        return not provers or key_name(self.vkey) in provers
+
+    def provers(self, connection: Connection, leaf: int) -> frozenset[str]:
+        """Return the names of the keys (`key_name`) under which a leaf was first proven; none: it was not yet."""
+        found = witnesses.list_checkpoints(connection, above=leaf, limit=1)
+        return frozenset(
+            f"{line.name}+{line.key_hash.hex()}" for row in found for line in split_note(row.note).signatures
+        )
 
     def proof(self, connection: Connection, index: int) -> bytes:
         """Return the proof file that a leaf is in the log, with the present checkpoint."""

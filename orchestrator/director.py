@@ -92,16 +92,16 @@ class Director:
     def renew(self, connection: Connection, node: rows.NodeRow, now: datetime, *, above: int = 0) -> bool:
         """Order the same agents again if the stored order cannot be adopted any more, or soon not.
 
-        That is: it is for an earlier epoch, less than a third of its life is left, another key signed it (the key was
-        rotated, and the old one will be withdrawn), or the node has accepted a newer generation than is stored (the
-        coordinator came back from a backup). Returns whether a new order was made.
+        That is: it is for an earlier epoch, less than a third of its life is left, another key signed it or proved that
+        it is in the log (the key was rotated, and the old one will be withdrawn), or the node has accepted a newer
+        generation than is stored (the coordinator came back from a backup). Returns whether a new order was made.
         """
         before = rows.get_desired(connection, node.name)
         if before is None:
             return False
         life = before.expires_ms - before.issued_ms
         fresh = 3 * (before.expires_ms - to_ms(now)) > life
-        ours = signer_of(before) == self._key.key_id
+        ours = signer_of(before) == self._key.key_id and self._log.proves(connection, before.leaf)
         if fresh and ours and before.epoch == node.epoch and before.generation > above:
             return False
         self.order(connection, node, agents_of(before), now, above=above)

@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from fleet.bundle import VerifiedBundle
     from fleet.grants.ceilings import Ceilings
     from fleet.grants.document import Grant
-    from fleet.trust import FleetTrust, Release, Target
+    from fleet.trust import Release, Target
     from orchestrator.audit import AuditLog
     from orchestrator.blobs import Blobs
     from orchestrator.clock import Clock
+    from orchestrator.recognition import Identity
     from orchestrator.store.database import Store
 
 
@@ -50,15 +51,6 @@ class Published:
     timestamp_version: int
     added: tuple[str, ...]
     removed: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What `trust/fleet.json` must say for nodes to accept this coordinator."""
-
-    fleet: str
-    director_key: PublicKey
-    log_vkey: str
 
 
 class Releases:
@@ -78,7 +70,7 @@ class Releases:
         self._root = root
         self._identity = identity
         self._clock = clock
-        self._trusted: tuple[bytes, FleetTrust | None] = (b"", None)
+        self._least = (b"", "")
 
     def current(self) -> Release:
         """Return the release for choosing something new.
@@ -100,20 +92,12 @@ class Releases:
 
     def min_node_version(self) -> str:
         """Return the smallest version of nodes that the adopted release allows; empty for any."""
-        trust = self._fleet_trust()
-        return "" if trust is None else trust.min_node_version
-
-    def node_authorities(self) -> bytes:
-        """Return the node authorities that the adopted release lists, PEM; empty before the first publish."""
-        trust = self._fleet_trust()
-        return b"" if trust is None else trust.node_ca_pem
-
-    def _fleet_trust(self) -> FleetTrust | None:
         stamp = self.files().get("timestamp.json", b"")
-        if stamp and self._trusted[0] != stamp:  # opened once for each release: whoever lists nodes asks
+        if stamp and self._least[0] != stamp:  # opened once for each release: whoever lists nodes asks
             release = self.adopted()
-            self._trusted = (stamp, open_fleet_trust(release, self._document(release.target(TRUST_PATH), {})))
-        return self._trusted[1]
+            trust = open_fleet_trust(release, self._document(release.target(TRUST_PATH), {}))
+            self._least = (stamp, trust.min_node_version)
+        return self._least[1]
 
     def files(self) -> Mapping[str, bytes]:
         """Return the metadata files, for publishers to continue from; empty before the first publish."""
@@ -128,7 +112,8 @@ class Releases:
         """Adopt new metadata.
 
         1. It verifies from the pinned root and is no older than what is adopted (`fleet.trust.open_release`).
-        2. `trust/fleet.json` names this coordinator's director key and log, or no node would obey it.
+        2. `trust/fleet.json` names this coordinator's director key and log, or no node would obey it
+           (`orchestrator.recognition`).
         3. `policy/revocations.json` has every entry that it ever had, unless another key set signs it by now, and the
            counters of all bundles can be read; so can ceilings and guardrails.
         4. Every target is at hand: in `documents`, or stored; bundles with every blob below them, grants valid and

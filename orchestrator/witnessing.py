@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from fleet import merkle
 from fleet.certificates import open_witness
-from fleet.checkpoint import KeyKind, format_proof, open_checkpoint, parse_line, parse_vkey
+from fleet.checkpoint import KeyKind, claimed, format_proof, parse_line, parse_vkey
 from fleet.errors import Code, FleetError
 from fleet.keys import read_public_key
+from fleet.leaves import CONTINUED, event_leaf
 from fleet.model import DesiredState, Event
 from fleet.times import to_ms
 from fleet.witnesses import NO_WITNESSES, add_lines, open_cosignature, parse_policy
@@ -133,6 +134,18 @@ class Witnessing:
         """Return the policy of the adopted release."""
         return self._read_policy()[2]
 
+    def begin(self) -> None:
+        """Note in the log that it continues one of another name, if it does.
+
+        So its first checkpoint is of a size that no checkpoint of the other log has.
+        """
+        with self._store.control.write() as connection:
+            before = rows.largest(connection)
+            name = "" if before is None else claimed(before.note).origin
+            if name not in {"", self._log.origin}:
+                facts = {"log": self._log.origin, "before": name, "size": audit.log_size(connection)}
+                self._log.append(connection, [event_leaf(CONTINUED, self._clock(), "coordinator", **facts)])
+
     def order(self, node: str, seen: int) -> Order | None:
         """Return a node's newest order with a checkpoint that is good enough, or None: there is none, or not yet.
 
@@ -166,13 +179,13 @@ class Witnessing:
         A witness that has seen more than the log has is shown the log as it is: it must refuse, and tell.
         """
         with self._store.control.read() as connection:
-            newest = rows.newest(connection)
-            return None if newest is None else self._offer(connection, newest, seen)
+            newest = rows.newest(connection, self._log.origin)
+            return None if newest is None else self._offer(connection, self._present(newest), seen)
 
     def begin_round(self) -> None:
         """Make sure that there is a checkpoint to cosign."""
         with self._store.control.read() as connection:
-            begun = rows.newest(connection) is not None
+            begun = rows.newest(connection, self._log.origin) is not None
         if not begun:
             with self._store.control.write() as connection:
                 self._round(connection, 0)
@@ -240,7 +253,7 @@ class Witnessing:
         """Begin a round when one is due, and tell of orders that wait too long."""
         now = self._clock()
         with self._store.control.read() as connection:
-            newest, size = rows.newest(connection), audit.log_size(connection)
+            newest, size = rows.newest(connection, self._log.origin), audit.log_size(connection)
         grown = size > (0 if newest is None else newest.size)
         if grown and (newest is None or to_ms(now) - newest.created_ms >= INTERVAL // timedelta(milliseconds=1)):
             with self._store.control.write() as connection:
@@ -302,17 +315,17 @@ class Witnessing:
 
     def _round(self, connection: Connection, leaf: int) -> rows.CheckpointRow:
         """Return the newest checkpoint that covers a leaf; a new one when there is none."""
-        newest = rows.newest(connection)
+        newest = rows.newest(connection, self._log.origin)
         if newest is not None and newest.size > leaf:
-            return newest
+            return self._present(newest)
         note = self._log.checkpoint(connection)
-        row = rows.CheckpointRow(open_checkpoint(note, self._log.vkey).size, note, to_ms(self._clock()))
+        row = rows.CheckpointRow(claimed(note).size, note, to_ms(self._clock()))
         rows.put_checkpoint(connection, row)
         return row
 
     def _witnessed(self, connection: Connection, leaf: int, policy: WitnessPolicy) -> rows.CheckpointRow | None:
         """Return the newest checkpoint over a leaf that has its quorum, with the lines of the policy's witnesses."""
-        for row in rows.list_checkpoints(connection, above=leaf, limit=RECENT, newest_first=True):
+        for row in rows.list_newest(connection, self._log.origin, above=leaf, limit=RECENT):
             if policy.is_met(self._cosigned(connection, row.size, policy)):
                 return self._with_lines(connection, row, policy)
         return None
@@ -322,7 +335,7 @@ class Witnessing:
         return {key for key in policy.witnesses.values() if str(key) in mine}
 
     def _absent(self, connection: Connection, policy: WitnessPolicy) -> tuple[str, ...]:
-        newest = rows.newest(connection)
+        newest = rows.newest(connection, self._log.origin)
         return policy.absent(set() if newest is None else self._cosigned(connection, newest.size, policy))
 
     def _with_lines(
@@ -331,7 +344,11 @@ class Witnessing:
         wanted = None if policy is None else {str(key) for key in policy.witnesses.values()}
         cosigned = rows.list_cosignatures(connection, row.size)
         lines = [item.line for item in cosigned if wanted is None or item.witness in wanted]
-        return rows.CheckpointRow(row.size, add_lines(row.note, lines), row.created_ms)
+        return rows.CheckpointRow(row.size, add_lines(self._log.signed(row.note), lines), row.created_ms)
+
+    def _present(self, row: rows.CheckpointRow) -> rows.CheckpointRow:
+        """Return a checkpoint as the log signs it today: its key may have changed since."""
+        return rows.CheckpointRow(row.size, self._log.signed(row.note), row.created_ms)
 
     def _order(
         self, connection: Connection, desired: node_rows.DesiredRow, offered: rows.CheckpointRow, seen: int

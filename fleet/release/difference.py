@@ -179,7 +179,11 @@ def _fields(trust: FleetTrust) -> set[str]:
         f"profile {trust.profile}",
         *(f"director key {key.key_id[:SHORT]}" for key in trust.director_keys),
         *(f"key for secrets {key.key_id[:SHORT]}" for key in trust.secret_keys),
-        f"log {trust.log_vkey}",
+        *(f"log {vkey}" for vkey in trust.log_vkeys),
+        *(
+            f"the log {log.origin} ended: the next one begins with its first {log.size} leaves, root {log.root.hex()}"
+            for log in trust.closed_logs
+        ),
         *(
             f"node authority {certificate.fingerprint(hashes.SHA256()).hex()[:SHORT]}"
             for certificate in load_certificates(trust.node_ca_pem)

@@ -136,7 +136,7 @@ def _open(session: Session, offline: Path | None, agent: str = "", node: str = "
     with session.connect() as client:
         rows, _ = rows_of(client, agent, node)
         note = client.call(client.stub.AuditCheckpoint, pb.AuditCheckpointRequest()).checkpoint
-    checkpoint = open_checkpoint(note, trust.log_vkey)
+    checkpoint = open_checkpoint(note, trust.log_vkeys)
     return _Log(rows, trust.fleet, checkpoint.size, checkpoint.root, verified=False)
 
 

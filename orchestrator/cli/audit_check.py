@@ -166,10 +166,10 @@ def check(
     Raises:
         FleetError: PROOF_INVALID, AUDIT_INVALID, LOG_FORKED.
     """
-    vkey = believed.trust.log_vkey
-    checkpoint = open_checkpoint(material.note, vkey)  # 1
-    known = [HeldCheckpoint(open_checkpoint(note, vkey), holder) for holder, note in held]
-    offered = [(open_checkpoint(note, vkey), note) for note in material.notes]
+    vkeys = believed.trust.log_vkeys
+    checkpoint = open_checkpoint(material.note, vkeys)  # 1
+    known = [HeldCheckpoint(open_checkpoint(note, vkeys), holder) for holder, note in held]
+    offered = [(open_checkpoint(note, vkeys), note) for note in material.notes]
     known += [HeldCheckpoint(seen, "its own earlier checkpoint") for seen, _ in offered if seen.size <= checkpoint.size]
     anchors = Anchors(believed.trust.fleet, believed.trust.director_keys, operator_authorities)
     running = LogCheck(anchors, group_held(known), rows_at=material.rows_size)

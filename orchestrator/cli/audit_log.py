@@ -149,7 +149,7 @@ def export(session: Session, /, target: Path, folder: bool) -> None:  # noqa: FB
     with session.connect() as client, tempfile.TemporaryDirectory(dir=target.absolute().parent) as scratch:
         release = synchronise(directory, client, now)
         material = from_coordinator(client)
-        checkpoint = open_checkpoint(material.note, directory.fleet_trust(now).log_vkey)
+        checkpoint = open_checkpoint(material.note, directory.fleet_trust(now).log_vkeys)
         work = Path(scratch) / "export"
         work.mkdir()
         writer = Writer(target, work)

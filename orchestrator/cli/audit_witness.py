@@ -156,11 +156,11 @@ def witness(session: Session, /, state: Path | None, name: str | None, every_s: 
 def _cosign_once(session: Session, folder: _Folder) -> None:
     vkey, key = folder.key()
     seen = folder.seen()
-    log_vkey = trust_directory(session).fleet_trust(session.now()).log_vkey
+    log_vkeys = trust_directory(session).fleet_trust(session.now()).log_vkeys
     with session.connect() as client:
         offer = client.call(client.stub.AuditOffer, pb.AuditOfferRequest(old_size=seen.size))
         try:
-            later = advance(seen, offer.note, log_vkey, offer.consistency)
+            later = advance(seen, offer.note, log_vkeys, offer.consistency)
         except FleetError as error:
             if error.code is Code.LOG_FORKED:
                 folder.accuse(error, seen, offer.note, session.now_ms())
@@ -168,7 +168,7 @@ def _cosign_once(session: Session, folder: _Folder) -> None:
         folder.remember(later)  # durably, before it is signed
         line = cosign(offer.note, vkey.name, key, session.now_ms() // 1000)
         folder.files.write(NOTE, add_lines(offer.note, [line]))
-        size = open_checkpoint(offer.note, log_vkey).size
+        size = open_checkpoint(offer.note, log_vkeys).size
         try:
             met = client.call(client.stub.AuditCosign, pb.AuditCosignRequest(size=size, line=line)).met
         except FleetError as error:

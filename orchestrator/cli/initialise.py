@@ -91,7 +91,7 @@ def _coordinator_files(folder: Path, plan: Plan, secret_key: PublicKey) -> tuple
     trust = FleetTrust(
         fleet=plan.fleet,
         director_keys=(director.public,),
-        log_vkey=str(format_vkey(f"{plan.fleet}/audit", log.public)),
+        log_vkeys=(format_vkey(f"{plan.fleet}/audit", log.public),),
         node_ca_pem=nodes.certificate,
         profile=Profile.DEV,
         secret_keys=(secret_key,),

@@ -47,8 +47,15 @@ class WitnessRow:
     leaf: int
 
 
-def newest(connection: sa.Connection) -> CheckpointRow | None:
-    """Return the checkpoint that was offered last."""
+def newest(connection: sa.Connection, origin: str) -> CheckpointRow | None:
+    """Return the checkpoint of a log that was offered last."""
+    statement = sa.select(checkpoint).where(_is_of(origin)).order_by(checkpoint.c.size.desc()).limit(1)
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else CheckpointRow(*row)
+
+
+def largest(connection: sa.Connection) -> CheckpointRow | None:
+    """Return the checkpoint that was offered last, of this log or of one that it continues."""
     row = connection.execute(sa.select(checkpoint).order_by(checkpoint.c.size.desc()).limit(1)).one_or_none()
     return None if row is None else CheckpointRow(*row)
 
@@ -59,13 +66,23 @@ def get_checkpoint(connection: sa.Connection, size: int) -> CheckpointRow | None
     return None if row is None else CheckpointRow(*row)
 
 
-def list_checkpoints(
-    connection: sa.Connection, *, above: int, limit: int, newest_first: bool = False
-) -> tuple[CheckpointRow, ...]:
+def list_checkpoints(connection: sa.Connection, *, above: int, limit: int) -> tuple[CheckpointRow, ...]:
     """Return checkpoints of more than `above` leaves, the smallest first."""
-    order = checkpoint.c.size.desc() if newest_first else checkpoint.c.size
-    rows = connection.execute(sa.select(checkpoint).where(checkpoint.c.size > above).order_by(order).limit(limit))
+    statement = sa.select(checkpoint).where(checkpoint.c.size > above).order_by(checkpoint.c.size).limit(limit)
+    return tuple(CheckpointRow(*row) for row in connection.execute(statement))
+
+
+def list_newest(connection: sa.Connection, origin: str, *, above: int, limit: int) -> tuple[CheckpointRow, ...]:
+    """Return checkpoints of a log of more than `above` leaves, the largest first."""
+    chosen = sa.select(checkpoint).where(checkpoint.c.size > above, _is_of(origin))
+    rows = connection.execute(chosen.order_by(checkpoint.c.size.desc()).limit(limit))
     return tuple(CheckpointRow(*row) for row in rows)
+
+
+def _is_of(origin: str) -> sa.ColumnElement[bool]:
+    """Whether a note is of this log: its first line is the log's name."""
+    line = f"{origin}\n".encode()
+    return sa.func.substr(checkpoint.c.note, 1, len(line)) == line
 
 
 def put_checkpoint(connection: sa.Connection, row: CheckpointRow) -> None:

@@ -21,6 +21,7 @@ from edge_agent.witness import Witness
 from fleet.errors import Code, FleetError
 from fleet.model import DesiredState, TargetRef
 from fleet.oci import digest_of
+from fleet.trust import FleetTrust
 from tests.fakes.clock import VirtualClock
 from tests.fakes.fleet import FleetWorld, bundle, grant
 from tests.fakes.publisher import NOW, key
@@ -48,13 +49,13 @@ class NodeUnderTest:
         self.ledger = Ledger(disk, self.folder / "ledger")
         self.blobs = Blobs(disk, self.folder / "blobs", 10**6)
         self.journal = Journal("node-1", 500)
-        self.witness = Witness(disk, self.folder, IDENTITY, self.log_vkey, self.journal, self.clock)
+        self.witness = Witness(disk, self.folder, IDENTITY, self.fleet_trust, self.journal, self.clock)
         stores = Stores(self.trust, self.ledger, self.blobs, self.witness)
         self.adoption = Adoption(IDENTITY, stores, self.accepted.append, self.count, self.journal, self.clock)
         self.adoption.boot()
 
-    def log_vkey(self) -> str | None:
-        return None if self.trust.adopted is None else self.trust.adopted.fleet.log_vkey
+    def fleet_trust(self) -> FleetTrust | None:
+        return None if self.trust.adopted is None else self.trust.adopted.fleet
 
     def count(self) -> None:
         self.reconsidered += 1

@@ -17,6 +17,7 @@ from edge_agent.supervision import Accepted
 from edge_agent.trust_store import TrustStore
 from edge_agent.witness import Witness
 from fleet.bundle import open_bundle
+from fleet.trust import FleetTrust
 from tests.fakes.clock import VirtualClock
 from tests.fakes.disk import MemoryDisk, PowerCutError
 from tests.fakes.fleet import FleetWorld
@@ -35,13 +36,13 @@ class Booted:
         self.ledger = Ledger(disk, FOLDER / "ledger")
         self.blobs = Blobs(disk, FOLDER / "blobs", 10**6)
         self.journal = Journal("node-1", 500)
-        self.witness = Witness(disk, FOLDER, IDENTITY, self.log_vkey, self.journal, VirtualClock(NOW))
+        self.witness = Witness(disk, FOLDER, IDENTITY, self.fleet_trust, self.journal, VirtualClock(NOW))
         stores = Stores(self.trust, self.ledger, self.blobs, self.witness)
         self.adoption = Adoption(IDENTITY, stores, self.accepted.append, lambda: None, self.journal, VirtualClock(NOW))
         self.adoption.boot()
 
-    def log_vkey(self) -> str | None:
-        return None if self.trust.adopted is None else self.trust.adopted.fleet.log_vkey
+    def fleet_trust(self) -> FleetTrust | None:
+        return None if self.trust.adopted is None else self.trust.adopted.fleet
 
     @property
     def generation(self) -> int:

@@ -118,7 +118,7 @@ def open_order(envelope: bytes, proof: bytes) -> Any:
 
 VERIFIED: dict[str, Callable[[], Any]] = {
     "an order": lambda: open_order(b" " * (assignment.MAX_ENVELOPE + 1), b""),
-    "a checkpoint": lambda: checkpoint.open_checkpoint(b"x" * (checkpoint.MAX_NOTE + 1), fleet_trust().log_vkey),
+    "a checkpoint": lambda: checkpoint.open_checkpoint(b"x" * (checkpoint.MAX_NOTE + 1), fleet_trust().log_vkeys),
     "a proof": lambda: checkpoint.parse_proof(b"x" * (checkpoint.MAX_PROOF + 1)),
     "a document": lambda: documents.load_json(b" " * (documents.MAX_DOCUMENT + 1), Code.GRANT_INVALID, "x"),
 }

@@ -16,18 +16,18 @@ from edge_agent.identity import Identity
 from edge_agent.journal import Journal
 from edge_agent.witness import Offered, Witness, read_evidence
 from fleet.certificates import open_witness
-from fleet.checkpoint import format_vkey, sign_checkpoint
+from fleet.checkpoint import sign_checkpoint
 from fleet.errors import CATALOG, Code, FleetError
 from fleet.merkle import consistency_proof, root
 from fleet.model import DesiredState
+from fleet.trust import FleetTrust
 from fleet.witnesses import open_cosignature
 from tests.fakes.clock import VirtualClock
 from tests.fakes.disk import MemoryDisk
-from tests.fakes.publisher import LOG, NOW, MemoryLog, key
+from tests.fakes.publisher import LOG, NOW, MemoryLog, fleet_trust, key
 from tests.fakes.refusals import code_of
 
 IDENTITY = Identity("node-1", "demo", 1, 1, "127.0.0.1:1", "127.0.0.1:2", "00" * 32)
-VKEY = format_vkey(LOG, key("log").public)
 
 
 def log_of(size: int, mark: bytes = b"") -> MemoryLog:
@@ -47,12 +47,12 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.vkey: str | None = VKEY
+        self.trust: FleetTrust | None = fleet_trust()
         self.start()
 
     def start(self) -> None:
         self.journal = Journal("node-1", 10)
-        self.witness = Witness(LocalDisk(), self.folder, IDENTITY, lambda: self.vkey, self.journal, VirtualClock(NOW))
+        self.witness = Witness(LocalDisk(), self.folder, IDENTITY, lambda: self.trust, self.journal, VirtualClock(NOW))
         self.witness.load()
 
     def kinds(self) -> list[str]:
@@ -81,11 +81,11 @@ async def test_a_checkpoint_is_remembered_and_cosigned(bench: Bench) -> None:
 
 async def test_the_rules_of_an_answer(bench: Bench) -> None:
     log, other = log_of(9), log_of(9, b"x")
-    bench.vkey = None
+    bench.trust = None
     with pytest.raises(FleetError) as refused:
         await bench.witness.answer(offer(log, 0, 4))
     assert refused.value.code is Code.TRUST_INVALID
-    bench.vkey = VKEY
+    bench.trust = fleet_trust()
     await bench.witness.answer(offer(log, 0, 4))
     with pytest.raises(FleetError) as refused:  # 2
         await bench.witness.answer(Offered(note(log, 9, "thief"), 4, consistency_proof(log.read, 4, 9)))
@@ -162,7 +162,7 @@ async def test_a_node_never_forgets_by_itself_what_it_saw(bench: Bench) -> None:
 def test_what_was_seen_is_durable_before_it_is_signed() -> None:
     disk = MemoryDisk()
     log, folder = log_of(4), Path("/node")
-    witness = Witness(disk, folder, IDENTITY, lambda: VKEY, Journal("node-1", 10), VirtualClock(NOW))
+    witness = Witness(disk, folder, IDENTITY, fleet_trust, Journal("node-1", 10), VirtualClock(NOW))
     witness.certificate(key("bound"))
 
     async def answered() -> str:
@@ -170,7 +170,7 @@ def test_what_was_seen_is_durable_before_it_is_signed() -> None:
 
     assert asyncio.run(answered())
     again = Witness(
-        disk.after_power_cut(Random(1)), folder, IDENTITY, lambda: VKEY, Journal("node-1", 10), VirtualClock(NOW)
+        disk.after_power_cut(Random(1)), folder, IDENTITY, fleet_trust, Journal("node-1", 10), VirtualClock(NOW)
     )
     again.load()
     assert again.seen == 4

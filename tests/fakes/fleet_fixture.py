@@ -127,7 +127,7 @@ class FleetFixture:
         self.trust = FleetTrust(
             FLEET,
             (self.director.public,),
-            format_vkey(f"{FLEET}/audit", self.log_key.public),
+            (format_vkey(f"{FLEET}/audit", self.log_key.public),),
             self.node_ca.certificate,
             Profile.DEV,
         )

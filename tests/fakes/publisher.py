@@ -50,7 +50,7 @@ def fleet_trust(profile: Profile = Profile.DEV, director: SigningKey | None = No
     return FleetTrust(
         fleet="demo",
         director_keys=((director or key("director")).public,),
-        log_vkey=format_vkey(LOG, key("log").public),
+        log_vkeys=(format_vkey(LOG, key("log").public),),
         node_ca_pem=NODE_CA,
         profile=profile,
         secret_keys=(key("secrets").public,),

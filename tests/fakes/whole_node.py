@@ -32,6 +32,7 @@ from edge_agent.witness import Witness
 from fleet.errors import Code, FleetError
 from fleet.grants import Authority
 from fleet.model import AssignedAgent, DesiredState, Event, ObservedAgent
+from fleet.trust import FleetTrust
 from tests.fakes.disk import MemoryDisk
 from tests.fakes.fleet import FleetWorld
 from tests.fakes.publisher import NOW
@@ -98,7 +99,7 @@ class WholeNode:
             listed=self._listed,
         )
         self.supervisor = Supervisor(parts)
-        witness = Witness(self.disk, DATA, IDENTITY, self._log_vkey, self.journal, self.clock)
+        witness = Witness(self.disk, DATA, IDENTITY, self._fleet_trust, self.journal, self.clock)
         self.stores = stores = Stores(self.trust, self.ledger, self.blobs, witness)
         self.adoption = Adoption(
             IDENTITY, stores, self.supervisor.desire, self.supervisor.reconsider, self.journal, self.clock
@@ -165,8 +166,8 @@ class WholeNode:
         self.live(timedelta(seconds=1))
         return code
 
-    def _log_vkey(self) -> str | None:
-        return None if self.trust.adopted is None else self.trust.adopted.fleet.log_vkey
+    def _fleet_trust(self) -> FleetTrust | None:
+        return None if self.trust.adopted is None else self.trust.adopted.fleet
 
     async def _run(self) -> None:
         self.adoption.boot()

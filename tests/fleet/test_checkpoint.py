@@ -33,7 +33,7 @@ WITNESS = "\u2014 witness.example/w " + encode_base64(b"\0\1\2\3" + b"w" * 72) +
 
 def refused(note: bytes, vkey: str = VKEY) -> str:
     with pytest.raises(FleetError) as caught:
-        open_checkpoint(note, vkey)
+        open_checkpoint(note, (vkey,))
     assert caught.value.code is Code.PROOF_INVALID
     return caught.value.private
 
@@ -45,7 +45,7 @@ def signed(body: str) -> bytes:
 
 
 def test_a_checkpoint_says_what_was_signed() -> None:
-    assert open_checkpoint(NOTE, VKEY) == Checkpoint(LOG, 1, ROOT)
+    assert open_checkpoint(NOTE, (VKEY,)) == Checkpoint(LOG, 1, ROOT)
 
 
 def test_the_verifier_key_of_the_specification() -> None:
@@ -112,7 +112,7 @@ def test_1_only_a_note_is_read(note: bytes) -> None:
 def test_1_a_note_has_a_limit() -> None:
     cosignature = f"\u2014 witness.example/w {encode_base64(bytes(300))}\n".encode()
     most = (MAX_NOTE - len(NOTE)) // len(cosignature)
-    assert open_checkpoint(NOTE + cosignature * most, VKEY).size == 1
+    assert open_checkpoint(NOTE + cosignature * most, (VKEY,)).size == 1
     assert most + 2 <= MAX_SIGNATURE_LINES
     refused(NOTE + cosignature * (most + 1))
 
@@ -134,7 +134,7 @@ def test_2_every_signature_line_is_well_formed(line: str) -> None:
 
 
 def test_2_witnesses_may_cosign_before_and_after() -> None:
-    assert open_checkpoint(f"{BODY}\n\n{WITNESS}{SIGNATURE}{WITNESS}".encode(), VKEY).size == 1
+    assert open_checkpoint(f"{BODY}\n\n{WITNESS}{SIGNATURE}{WITNESS}".encode(), (VKEY,)).size == 1
 
 
 def test_2_there_is_a_limit_of_signatures() -> None:
@@ -192,7 +192,7 @@ def test_no_text_raises_anything_but_a_fleet_error(text: str) -> None:
 def test_a_proof_file_leads_from_leaf_to_checkpoint() -> None:
     log = MemoryLog(b"a", b"b", b"c")
     proof = parse_proof(log.proof(2))
-    checkpoint = open_checkpoint(proof.note, VKEY)
+    checkpoint = open_checkpoint(proof.note, (VKEY,))
     verify_inclusion(proof.index, checkpoint.size, leaf_hash(b"c"), proof.hashes, checkpoint.root)
     assert format_proof(proof.index, proof.hashes, proof.note) == log.proof(2)
 

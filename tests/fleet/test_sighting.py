@@ -13,7 +13,7 @@ from fleet.sighting import MAX_KNOWN, Sighting, advance, decode_sighting, encode
 from tests.fakes.publisher import MemoryLog, key
 
 ORIGIN = "demo/audit"
-VKEY = format_vkey(ORIGIN, key("log").public)
+VKEYS = (format_vkey(ORIGIN, key("log").public),)
 
 
 class Log(MemoryLog):
@@ -33,7 +33,7 @@ def log_of(size: int, mark: bytes = b"") -> Log:
 def seen_of(log: Log, *sizes: int) -> Sighting:
     seen = Sighting()
     for size in sizes:
-        seen = advance(seen, log.note(size), VKEY, log.between(seen.size, size))
+        seen = advance(seen, log.note(size), VKEYS, log.between(seen.size, size))
     return seen
 
 
@@ -44,7 +44,7 @@ def code_of(refusal: pytest.ExceptionInfo[FleetError]) -> Code:
 def test_a_witness_goes_forward() -> None:
     log = log_of(9)
     seen = seen_of(log, 0, 1, 4, 4, 9)
-    assert (seen.size, open_checkpoint(seen.note, VKEY).size) == (9, 9)
+    assert (seen.size, open_checkpoint(seen.note, VKEYS).size) == (9, 9)
     assert set(seen.known) == {1, 4, 9}
     assert seen.root == root(log.read, 9)
     assert Sighting().root == EMPTY_ROOT
@@ -54,10 +54,10 @@ def test_each_check_of_advancing() -> None:
     log, other = log_of(9), log_of(9, b"x")
     seen = seen_of(log, 5)
     with pytest.raises(FleetError) as refusal:
-        advance(seen, sign_checkpoint(ORIGIN, 9, root(log.read, 9), key("thief")), VKEY, log.between(5, 9))  # 1
+        advance(seen, sign_checkpoint(ORIGIN, 9, root(log.read, 9), key("thief")), VKEYS, log.between(5, 9))  # 1
     assert code_of(refusal) is Code.PROOF_INVALID
     with pytest.raises(FleetError) as refusal:
-        advance(seen, log.note(4), VKEY, ())  # 2
+        advance(seen, log.note(4), VKEYS, ())  # 2
     assert code_of(refusal) is Code.LOG_FORKED
     assert (refusal.value.detail["seen"], refusal.value.detail["shown"]) == (5, 4)
     for note, proof in (
@@ -67,10 +67,10 @@ def test_each_check_of_advancing() -> None:
         (log.note(9), log.between(4, 9)),
     ):
         with pytest.raises(FleetError) as refusal:
-            advance(seen, note, VKEY, proof)
+            advance(seen, note, VKEYS, proof)
         assert code_of(refusal) is Code.LOG_FORKED
     with pytest.raises(FleetError) as refusal:
-        advance(Sighting(), log.note(9), VKEY, log.between(5, 9))  # from nothing, a proof proves nothing
+        advance(Sighting(), log.note(9), VKEYS, log.between(5, 9))  # from nothing, a proof proves nothing
     assert code_of(refusal) is Code.LOG_FORKED
 
 
@@ -79,30 +79,30 @@ def test_each_check_of_placing() -> None:
     seen = seen_of(log, 3, 7)
     forged = sign_checkpoint(ORIGIN, 3, root(log.read, 3), key("thief"))
     with pytest.raises(FleetError) as refusal:
-        place(seen, forged, VKEY, 7, ())  # 1
+        place(seen, forged, VKEYS, 7, ())  # 1
     assert code_of(refusal) is Code.PROOF_INVALID
-    assert place(Sighting(), log.note(4), VKEY, 0, ()).size == 4  # 2: the first that is ever seen
-    assert place(seen, log.note(3), VKEY, 0, ()) == seen
-    assert place(seen, log.note(7), VKEY, 0, ()) == seen
+    assert place(Sighting(), log.note(4), VKEYS, 0, ()).size == 4  # 2: the first that is ever seen
+    assert place(seen, log.note(3), VKEYS, 0, ()) == seen
+    assert place(seen, log.note(7), VKEYS, 0, ()) == seen
     with pytest.raises(FleetError) as refusal:
-        place(seen, other.note(3), VKEY, 7, other.between(3, 7))
+        place(seen, other.note(3), VKEYS, 7, other.between(3, 7))
     assert code_of(refusal) is Code.LOG_FORKED
-    larger = place(seen, log.note(9), VKEY, 7, log.between(7, 9))  # 3
+    larger = place(seen, log.note(9), VKEYS, 7, log.between(7, 9))  # 3
     assert (larger.size, larger.note) == (9, log.note(9))
     with pytest.raises(FleetError) as refusal:
-        place(seen, log.note(9), VKEY, 3, log.between(3, 9))  # may begin with 3 and fork before 7
+        place(seen, log.note(9), VKEYS, 3, log.between(3, 9))  # may begin with 3 and fork before 7
     assert code_of(refusal) is Code.PROOF_INVALID
     with pytest.raises(FleetError) as refusal:
-        place(seen, other.note(9), VKEY, 7, other.between(7, 9))
+        place(seen, other.note(9), VKEYS, 7, other.between(7, 9))
     assert code_of(refusal) is Code.LOG_FORKED
-    smaller = place(seen, log.note(5), VKEY, 7, log.between(5, 7))  # 4
+    smaller = place(seen, log.note(5), VKEYS, 7, log.between(5, 7))  # 4
     assert (smaller.size, smaller.note, set(smaller.known)) == (7, log.note(7), {3, 5, 7})
     for base in (6, 3, 0):  # not seen; smaller than the note
         with pytest.raises(FleetError) as refusal:
-            place(seen, log.note(5), VKEY, base, log.between(5, 7))
+            place(seen, log.note(5), VKEYS, base, log.between(5, 7))
         assert code_of(refusal) is Code.PROOF_INVALID
     with pytest.raises(FleetError) as refusal:
-        place(seen, other.note(5), VKEY, 7, other.between(5, 7))
+        place(seen, other.note(5), VKEYS, 7, other.between(5, 7))
     assert code_of(refusal) is Code.LOG_FORKED
 
 
@@ -142,10 +142,10 @@ def test_one_history_is_never_taken_for_two_and_two_never_for_one(sizes: list[in
     seen = Sighting()
     for size in sizes:
         if size >= seen.size:
-            seen = advance(seen, log.note(size), VKEY, log.between(seen.size, size))
+            seen = advance(seen, log.note(size), VKEYS, log.between(seen.size, size))
         elif size:
-            seen = place(seen, log.note(size), VKEY, seen.size, log.between(size, seen.size))
+            seen = place(seen, log.note(size), VKEYS, seen.size, log.between(size, seen.size))
     if seen.size > cut:
         with pytest.raises(FleetError) as refusal:
-            advance(seen, fork.note(40), VKEY, fork.between(seen.size, 40))
+            advance(seen, fork.note(40), VKEYS, fork.between(seen.size, 40))
         assert code_of(refusal) is Code.LOG_FORKED

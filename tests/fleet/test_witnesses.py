@@ -102,28 +102,28 @@ def test_one_witness_counts_once_however_often_it_signs() -> None:
     note = add_lines(NOTE, [line_of("a", at_s=1), line_of("a", at_s=2)])
     assert [c.at_s for c in open_cosignatures(note, [witness("a")])] == [1]
     with pytest.raises(FleetError) as caught:
-        open_witnessed(note, VKEY, parse_policy(f"{DECLARED}group two 2 a b\nquorum two\n".encode()))
+        open_witnessed(note, (VKEY,), parse_policy(f"{DECLARED}group two 2 a b\nquorum two\n".encode()))
     assert caught.value.code is Code.QUORUM_MISSING
 
 
 def test_the_checks_of_a_witnessed_checkpoint_in_their_order() -> None:
     two = parse_policy(f"log {VKEY}\n{DECLARED}group two 2 a b c d\nquorum two\n".encode())
     note = add_lines(NOTE, [line_of("a"), line_of("c")])
-    assert open_witnessed(note, VKEY, two).size == 3
-    assert open_witnessed(NOTE, VKEY, NO_WITNESSES).size == 3
+    assert open_witnessed(note, (VKEY,), two).size == 3
+    assert open_witnessed(NOTE, (VKEY,), NO_WITNESSES).size == 3
     other = format_vkey(LOG, key("other-log").public)
     with pytest.raises(FleetError) as caught:
-        open_witnessed(note, other, two)  # 1
+        open_witnessed(note, (other,), two)  # 1
     assert caught.value.code is Code.PROOF_INVALID
     elsewhere = parse_policy(f"log {other}\nquorum none\n".encode())
     with pytest.raises(FleetError, match="does not name this log"):
-        open_witnessed(note, VKEY, elsewhere)  # 2
+        open_witnessed(note, (VKEY,), elsewhere)  # 2
     broken = line_of("b", sign_checkpoint(LOG, 4, leaf_hash(b"x"), key("log")))
     with pytest.raises(FleetError) as caught:
-        open_witnessed(add_lines(note, [broken]), VKEY, two)  # 3
+        open_witnessed(add_lines(note, [broken]), (VKEY,), two)  # 3
     assert caught.value.code is Code.PROOF_INVALID
     with pytest.raises(FleetError) as caught:
-        open_witnessed(add_lines(NOTE, [line_of("a"), line_of("stranger")]), VKEY, two)  # 4
+        open_witnessed(add_lines(NOTE, [line_of("a"), line_of("stranger")]), (VKEY,), two)  # 4
     assert caught.value.code is Code.QUORUM_MISSING
     assert caught.value.detail["absent"] == "b c d"
 
@@ -134,7 +134,7 @@ def test_witnesses_of_its_own_making_help_a_coordinator_nothing() -> None:
     invented = [line_of(f"sybil-{number}") for number in range(20)]
     same_name = cosign(NOTE, witness_name("demo", "a"), key("sybil"), 1)  # the name of one, another key
     with pytest.raises(FleetError) as caught:
-        open_witnessed(add_lines(NOTE, [*invented, same_name, line_of("b")]), VKEY, policy)
+        open_witnessed(add_lines(NOTE, [*invented, same_name, line_of("b")]), (VKEY,), policy)
     assert caught.value.code is Code.QUORUM_MISSING
 
 

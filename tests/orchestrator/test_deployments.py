@@ -266,7 +266,7 @@ async def test_the_log_tells_everything_and_checks_out_offline(
     for entry in entries:
         nodes: tuple[Node, ...] = append(read, entry.index, [leaf_hash(entry.leaf)])
         tree.update({(n.level, n.index): n.hash for n in nodes})
-    checkpoint = open_checkpoint(note, fleet.trust.log_vkey)
+    checkpoint = open_checkpoint(note, fleet.trust.log_vkeys)
     assert (checkpoint.size, checkpoint.root) == (len(entries), root(read, len(entries)))
     leaves = [json.loads(entry.leaf) for entry in entries]
     kinds = [leaf.get("kind") or leaf["payloadType"].split(".")[2] for leaf in leaves]

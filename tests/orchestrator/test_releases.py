@@ -13,7 +13,8 @@ from fleet.errors import Code, FleetError
 from fleet.targets import bundle_path, grant_path
 from orchestrator.audit import AuditLog
 from orchestrator.blobs import Blobs
-from orchestrator.releases import Identity, Releases
+from orchestrator.recognition import Identity
+from orchestrator.releases import Releases
 from orchestrator.store.database import Store
 from tests.fakes.fleet import bundle, with_artifact
 from tests.fakes.fleet_fixture import FleetFixture, ShiftedClock, grant_text
@@ -28,7 +29,7 @@ class Desk:
         self.store = Store.open(None)
         self.blobs = Blobs(folder / "stored")
         self.log = AuditLog("demo", self.fleet.log_key)
-        self.identity = Identity("demo", self.fleet.director.public, self.fleet.trust.log_vkey)
+        self.identity = Identity("demo", self.fleet.director.public, self.fleet.trust.log_vkeys[0])
         self.clock = ShiftedClock()
 
     def releases(self, blobs: Blobs | None = None) -> Releases:

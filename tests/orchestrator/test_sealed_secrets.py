@@ -122,7 +122,7 @@ def test_a_nodes_key_comes_with_the_proof_that_the_log_has_it(desk: Desk) -> Non
     assert (first.node, second.node) == ("n1", "n2")
     assert first.statement == statement("n1")
     proof = parse_proof(first.proof)
-    checkpoint = open_checkpoint(proof.note, desk.log.vkey)
+    checkpoint = open_checkpoint(proof.note, (desk.log.vkey,))
     with desk.store.control.read() as connection:
         ((_, leaf),) = desk.log.entries(connection, first.leaf, 1)
     verify_inclusion(proof.index, checkpoint.size, leaf_hash(leaf), proof.hashes, checkpoint.root)

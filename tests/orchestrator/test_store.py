@@ -156,12 +156,12 @@ def test_every_proof_of_the_log_verifies(batches: list[list[bytes]]) -> None:
         for batch in batches:
             assert log.append(connection, batch) == len(leaves)
             leaves += batch
-            checkpoints.append(open_checkpoint(log.checkpoint(connection), log.vkey))
+            checkpoints.append(open_checkpoint(log.checkpoint(connection), (log.vkey,)))
         newest = checkpoints[-1]
         assert newest.size == len(leaves)
         for index, leaf in enumerate(leaves):
             proof = parse_proof(log.proof(connection, index))
-            assert open_checkpoint(proof.note, log.vkey) == newest
+            assert open_checkpoint(proof.note, (log.vkey,)) == newest
             verify_inclusion(proof.index, newest.size, leaf_hash(leaf), proof.hashes, newest.root)
         for older in checkpoints:
             path = consistency_proof(lambda lv, i: audit.read_hash(connection, lv, i), older.size, newest.size)

@@ -68,8 +68,8 @@ class WitnessNode:
         if self.disk.size(key_path) is None:
             self.disk.write(key_path, key(f"w-{name}").to_pem(), 0)
             self.disk.sync(key_path)
-        vkey = self.client.fleet.trust.log_vkey
-        self.witness = Witness(self.disk, Path("/node"), identity, lambda: vkey, Journal(name, 10), VirtualClock())
+        trust = self.client.fleet.trust
+        self.witness = Witness(self.disk, Path("/node"), identity, lambda: trust, Journal(name, 10), VirtualClock())
         self.witness.load()
         await self.client.connect(coordinator)
         certificate = self.witness.certificate(self.client.bound)
@@ -135,7 +135,7 @@ async def joined(fleet: FleetFixture, coordinator: Coordinator, operator: Operat
 async def outside(operator: Operator, signer: str = "security", name: str = SECURITY) -> pb.AuditCosignReply:
     """Cosign as the security team's machine does."""
     offer = await operator.control.AuditOffer(pb.AuditOfferRequest(), timeout=CALL_S)
-    size = open_checkpoint(offer.note, operator.fleet.trust.log_vkey).size
+    size = open_checkpoint(offer.note, operator.fleet.trust.log_vkeys).size
     line = cosign(offer.note, name, key(signer), 1_800_000_000)
     return await operator.control.AuditCosign(pb.AuditCosignRequest(size=size, line=line), timeout=CALL_S)
 
@@ -194,7 +194,7 @@ async def test_nodes_cosign_what_they_are_shown_and_the_log_shows_their_keys(
     assert (found.node, found.vkey, found.required, report.policy) == ("n1", vkey_of("n1"), False, b"")
     notes = [item async for item in operator.control.AuditCheckpoints(pb.AuditCheckpointsRequest(), timeout=CALL_S)]
     policy = parse_policy(f"witness n1 {vkey_of('n1')}\nquorum n1\n".encode())
-    assert [open_witnessed(item.note, fleet.trust.log_vkey, policy).size for item in notes] == [n.size for n in notes]
+    assert [open_witnessed(item.note, fleet.trust.log_vkeys, policy).size for item in notes] == [n.size for n in notes]
 
 
 async def test_an_order_waits_for_its_quorum_and_comes_with_it(

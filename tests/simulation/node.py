@@ -37,6 +37,7 @@ from fleet.errors import Code, FleetError
 from fleet.grants import Authority
 from fleet.model import AssignedAgent, ExitCause
 from fleet.signing import SigningKey
+from fleet.trust import FleetTrust
 from tests.fakes.disk import MemoryDisk
 from tests.fakes.network import Network
 from tests.fakes.runtime import ScriptedRuntime
@@ -213,7 +214,7 @@ class SimulatedNode:
         self.supervisor = Supervisor(
             Parts(self.runtime, self._admit, self._granted, self.journal, self.clock, self._random, inputs)
         )
-        self.witness = Witness(self.disk, DATA, self.identity, self._log_vkey, self.journal, self.clock)
+        self.witness = Witness(self.disk, DATA, self.identity, self._fleet_trust, self.journal, self.clock)
         self.adoption = Adoption(
             self.identity,
             Stores(self.trust, self.ledger, self.blobs, self.witness),
@@ -228,8 +229,8 @@ class SimulatedNode:
         self._task = self.network.loop.create_task(self._run(link))
         self._task.add_done_callback(self._ended)
 
-    def _log_vkey(self) -> str | None:
-        return None if self.trust.adopted is None else self.trust.adopted.fleet.log_vkey
+    def _fleet_trust(self) -> FleetTrust | None:
+        return None if self.trust.adopted is None else self.trust.adopted.fleet
 
     def kill(self) -> None:
         """End the process; the machine runs on, and what was written is there."""

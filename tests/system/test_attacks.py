@@ -182,7 +182,7 @@ def test_a_rewritten_audit_log_is_found_out(fleet: RealFleet) -> None:
     note = remembered.read_bytes()
     # The log's key signed another past before: what was verified here is not in the log any more.
     log_key = SigningKey.from_pem(files.log_key.read_bytes())
-    seen = open_checkpoint(note, AuditLog("test", log_key).vkey)
+    seen = open_checkpoint(note, (AuditLog("test", log_key).vkey,))
     remembered.write_bytes(sign_checkpoint(seen.origin, seen.size, b"x" * 32, log_key))
     assert "LOG_FORKED" in fleet.ctl("audit", "verify", expect=7).stderr
     remembered.write_bytes(note)

@@ -59,7 +59,7 @@ world agent { import handler; export run: func(); }
 """
 
 POLICY = f"""\
-log {fleet_trust().log_vkey}
+log {fleet_trust().log_vkeys[0]}
 witness oslo {{}}
 group site any oslo
 quorum site
@@ -95,11 +95,11 @@ def _never(error: FleetError) -> bool:
 
 
 def _note(data: bytes) -> None:
-    open_checkpoint(data, fleet_trust().log_vkey)
+    open_checkpoint(data, fleet_trust().log_vkeys)
 
 
 def _witnessed(data: bytes) -> None:
-    open_witnessed(data, fleet_trust().log_vkey, parse_policy(_policy()))
+    open_witnessed(data, fleet_trust().log_vkeys, parse_policy(_policy()))
 
 
 def _proof(data: bytes) -> None:
