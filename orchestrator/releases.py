@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fleet.bundle import VerifiedBundle
     from fleet.grants.ceilings import Ceilings
     from fleet.grants.document import Grant
-    from fleet.trust import Release, Target
+    from fleet.trust import FleetTrust, Release, Target
     from orchestrator.audit import AuditLog
     from orchestrator.blobs import Blobs
     from orchestrator.clock import Clock
@@ -70,7 +70,7 @@ class Releases:
         self._root = root
         self._identity = identity
         self._clock = clock
-        self._least = (b"", "")
+        self._trusted: tuple[bytes, FleetTrust | None] = (b"", None)
 
     def current(self) -> Release:
         """Return the release for choosing something new.
@@ -92,12 +92,20 @@ class Releases:
 
     def min_node_version(self) -> str:
         """Return the smallest version of nodes that the adopted release allows; empty for any."""
+        trust = self._fleet_trust()
+        return "" if trust is None else trust.min_node_version
+
+    def node_authorities(self) -> bytes:
+        """Return the node authorities that the adopted release lists, PEM; empty before the first publish."""
+        trust = self._fleet_trust()
+        return b"" if trust is None else trust.node_ca_pem
+
+    def _fleet_trust(self) -> FleetTrust | None:
         stamp = self.files().get("timestamp.json", b"")
-        if stamp and self._least[0] != stamp:  # opened once for each release: whoever lists nodes asks
+        if stamp and self._trusted[0] != stamp:  # opened once for each release: whoever lists nodes asks
             release = self.adopted()
-            trust = open_fleet_trust(release, self._document(release.target(TRUST_PATH), {}))
-            self._least = (stamp, trust.min_node_version)
-        return self._least[1]
+            self._trusted = (stamp, open_fleet_trust(release, self._document(release.target(TRUST_PATH), {})))
+        return self._trusted[1]
 
     def files(self) -> Mapping[str, bytes]:
         """Return the metadata files, for publishers to continue from; empty before the first publish."""

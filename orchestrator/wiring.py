@@ -15,17 +15,20 @@ from orchestrator.blobs import Blobs
 from orchestrator.changes import Changes
 from orchestrator.deployments import Deployments
 from orchestrator.director import Director
-from orchestrator.enrolment import Authority, Enrolment
+from orchestrator.enrolment import Enrolment
 from orchestrator.fetching import Fetching
 from orchestrator.inventory import Inventory
 from orchestrator.journal import Journal
 from orchestrator.locks import Locks
 from orchestrator.logs import Logs
+from orchestrator.node_authorities import NodeAuthorities
 from orchestrator.nodes import Nodes
-from orchestrator.operators import LoginAuthority, Operators
-from orchestrator.pki import KeyPair, spki_pin
+from orchestrator.operator_authorities import OperatorAuthorities
+from orchestrator.operators import Operators
+from orchestrator.pki import spki_pin
 from orchestrator.projections import rebuild
 from orchestrator.recognition import Identity
+from orchestrator.registrar import Registrar
 from orchestrator.releases import Releases
 from orchestrator.rollouts import Rollouts
 from orchestrator.rpc.credentials import read_file
@@ -48,10 +51,8 @@ if TYPE_CHECKING:
 WORKER_THREADS = 4
 
 
-def build(
-    settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop, live: LiveCalls
-) -> tuple[Services, KeyPair]:
-    """Build every use case; returns them and the node authority."""
+def build(settings: Settings, clock: Clock, loop: asyncio.AbstractEventLoop, live: LiveCalls) -> Services:
+    """Build every use case."""
     files = settings.files
     files.database.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = Store.open(files.database)
@@ -61,7 +62,6 @@ def build(
     director = Director(settings.fleet, SigningKey.from_pem(read_file(files.director_key)), log, lifetime)
     identity = Identity(settings.fleet, director.public_key, log.vkey)
     releases = Releases(store=store, blobs=blobs, log=log, root=read_file(files.root), identity=identity, clock=clock)
-    node_authority = KeyPair(read_file(files.node_authority_key), read_file(files.node_authority))
     events_changed, rollouts_changed = Changes(loop), Changes(loop)
     sessions = Sessions(lambda: secrets.token_hex(8), collect_logs=settings.collect_logs)
     inventory = Inventory()
@@ -137,29 +137,23 @@ def build(
     witnessing.begin()
     with store.control.write() as connection:
         rebuild(connection)
-    pin = spki_pin(read_file(files.enrolment_certificate))
-    login = None
-    if files.login_authority.exists():
-        login = KeyPair(read_file(files.login_authority_key), read_file(files.login_authority))
-    operators = Operators(
+    registrar = Registrar(
+        fleet=settings.fleet,
+        pin=spki_pin(read_file(files.enrolment_certificate)),
         store=store,
         log=log,
-        authority=LoginAuthority(settings.fleet, login, pin),
         clock=clock,
         random_bytes=secrets.token_bytes,
         journal=journal.append,
         expel=expel,
     )
-    enrolment = Enrolment(
-        store=store,
-        log=log,
-        authority=Authority(settings.fleet, node_authority, pin),
-        clock=clock,
-        random_bytes=secrets.token_bytes,
-        journal=journal.append,
-        expel=expel,
-    )
-    services = Services(
+    node_authorities = NodeAuthorities(files, registrar, releases.node_authorities)
+
+    def expel_all(kind: str, reason: FleetError) -> None:
+        loop.call_soon_threadsafe(live.end_all, kind, reason)
+
+    operator_authorities = OperatorAuthorities(files, expel_all)
+    return Services(
         store=store,
         blobs=blobs,
         fetching=Fetching(store=store, blobs=blobs, releases=releases),
@@ -169,9 +163,11 @@ def build(
         rollouts=rollouts,
         nodes=nodes,
         inventory=inventory,
-        enrolment=enrolment,
+        enrolment=Enrolment(registrar, node_authorities.issuer),
         locks=locks,
-        operators=operators,
+        operators=Operators(registrar, operator_authorities.login_pair),
+        node_authorities=node_authorities,
+        operator_authorities=operator_authorities,
         witnessing=witnessing,
         secrets=SealedSecrets(
             fleet=settings.fleet,
@@ -190,7 +186,6 @@ def build(
         events_changed=events_changed,
         rollouts_changed=rollouts_changed,
     )
-    return services, node_authority
 
 
 def _open_log(settings: Settings) -> AuditLog:
