@@ -24,6 +24,7 @@ from fleet.grants import (
     Ceiling,
     OnLapse,
     check_applies,
+    check_break_glass,
     check_ceilings,
     check_exports,
     check_holds,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from edge_agent.blobs import Blobs
     from edge_agent.runtime import Runtime, VolumeFolder
-    from fleet.grants import Authority, Grant, ImportDecision
+    from fleet.grants import Authority, BreakGlass, Grant, ImportDecision
     from fleet.model import AssignedAgent, FusedAgent
     from fleet.trust import Release
 
@@ -76,6 +77,7 @@ class NodeContext:
         revocations: what may not run any more.
         floors: smallest releases that may still run.
         secrets: names and versions of what the node has for an agent, as far as an authority lets it hold them.
+        break_glass: bounds of emergency grants; None: there are none.
     """
 
     release: Release
@@ -90,6 +92,7 @@ class NodeContext:
     revocations: Revocations = field(default_factory=Revocations)
     floors: Floors = field(default_factory=Floors)
     secrets: Callable[[str, Authority], Mapping[str, int]] = _no_secrets
+    break_glass: BreakGlass | None = None
 
     @property
     def ceilings(self) -> tuple[Ceiling, ...]:
@@ -106,11 +109,13 @@ class AdmittedAgent:
         start: everything that the runtime needs.
         valid_until: when admission must be asked again: the end of the grant or of its lease. None: no end.
         exports: interfaces and functions that the component exports.
+        emergencies: reasons of the emergency grants that it runs under; none for an ordinary start.
     """
 
     start: AgentStart
     valid_until: datetime | None
     exports: tuple[str, ...] = ()
+    emergencies: tuple[str, ...] = ()
 
 
 async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> AdmittedAgent:
@@ -120,7 +125,8 @@ async def admit(spec: AssignedAgent, context: NodeContext, runtime: Runtime) -> 
         1. Signatures: the release lists the bundle under a code role and the grant under a grants role, with these
            digests; neither is revoked, and the bundle is not below the floor of releases (`edge_agent.listing`).
         2. Digest: the documents and files that the assignment names are stored and match; no model is revoked.
-        3. The grant applies to this agent, bundle, team, node and moment.
+        3. The grant applies to this agent, bundle, team, node and moment; one for an emergency is within the policy
+           for those (`fleet.grants.check_break_glass`).
         4. Effective authority: the grant under every ceiling of the fleet and the node, narrowed as the assignment
            says, and under its lease. The node has the volumes that it names.
         5. Imports: the component's bytes ask for nothing that the grant's approvers did not review; every import is
@@ -159,8 +165,9 @@ async def granted(spec: AssignedAgent, context: NodeContext) -> Authority:
 def _granted(spec: AssignedAgent, context: NodeContext) -> Authority:
     authorities = []
     for part in spec.parts:
-        check_grant(part, context.release, context.revocations)
+        listed = check_grant(part, context.release, context.revocations)
         grant = parse_grant(context.blobs.read(part.grant.digest), part.grant.path)
+        check_break_glass(grant, listed.role, context.break_glass)
         check_holds(grant, part.name, context.labels, context.now)
         authorities.append(_effective(grant, part, context)[0])
     return reduce(meet, authorities)
@@ -178,6 +185,7 @@ class _Part:
     authority: Authority
     valid_until: datetime
     decision: ImportDecision
+    emergencies: tuple[str, ...]
 
 
 def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
@@ -202,7 +210,8 @@ def _check(spec: AssignedAgent, context: NodeContext) -> AdmittedAgent:
         volumes=_volumes(spec.name, authority, context.volumes),
         secrets=_secrets(spec.name, parts, context),
     )
-    return AdmittedAgent(start, min(part.valid_until for part in parts), own.exports)
+    emergencies = tuple(reason for part in parts for reason in part.emergencies)
+    return AdmittedAgent(start, min(part.valid_until for part in parts), own.exports, emergencies)
 
 
 def _check_part(spec: AssignedAgent | FusedAgent, context: NodeContext) -> _Part:
@@ -224,6 +233,7 @@ def _check_part(spec: AssignedAgent | FusedAgent, context: NodeContext) -> _Part
         now=context.now,
     )
     check_team(grant, grants.role, code.role)
+    check_break_glass(grant, grants.role, context.break_glass)
     authority, valid_until = _effective(grant, spec, context)  # 4
     info = read_component(context.blobs.read(bundle.component.digest, MAX_COMPONENT))
     imports = info.imports
@@ -242,6 +252,7 @@ def _check_part(spec: AssignedAgent | FusedAgent, context: NodeContext) -> _Part
         authority=authority,
         valid_until=valid_until,
         decision=decision,
+        emergencies=(grant.reason,) if grant.break_glass else (),
     )
 
 

@@ -191,6 +191,7 @@ class Node:
             revocations=adopted.revocations,
             floors=adopted.floors,
             secrets=self.secrets.versions,
+            break_glass=adopted.break_glass,
         )
 
     def _link(self) -> Link:

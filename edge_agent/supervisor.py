@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from edge_agent.admission import AdmittedAgent
     from edge_agent.supervision import Accepted, Parts
 
+EMERGENCY = "agent:grant:break-glass"
+"""Kind of the event that tells of a start under an emergency grant."""
+
 SETTLED = frozenset({Phase.RUNNING, Phase.BACKOFF, Phase.FAILED})
 """Phases in which a desired state counts as applied to an agent: it runs, or it was tried and said why not."""
 
@@ -269,6 +272,7 @@ class Supervisor:
             else:
                 self._feed(name, rejected(action.attempt, error))
             return
+        self._tell_emergency(name, work.admitted)
         self._feed(name, events.Started(action.attempt))
 
     async def _swap(self, name: str, action: events.Swap) -> None:
@@ -294,6 +298,7 @@ class Supervisor:
                 if work.newer is None:
                     raise RuntimeError(f"{agent} was replaced by nothing that is known")
                 work.older, work.admitted = work.admitted, work.newer
+                self._tell_emergency(agent, work.newer)
                 self._feed(agent, events.Swapped(work.instance, work.newer.valid_until))
                 work.instance += 1
             case AgentConfirmed():
@@ -363,6 +368,11 @@ class Supervisor:
         work = self._work.get(agent)
         if work is not None:
             self._feed(agent, events.Exited(work.instance, ended))
+
+    def _tell_emergency(self, agent: str, admitted: AdmittedAgent) -> None:
+        """Tell of every start under an emergency grant."""
+        for reason in admitted.emergencies:
+            self._report(agent, EMERGENCY, f"BREAK-GLASS: it runs under an emergency grant: {reason}")
 
     def _report(self, agent: str, kind: str, message: str, **detail: str) -> None:
         self._journal.event(self._clock.now(), agent, kind, message, **detail)

@@ -22,9 +22,16 @@ from fleet.checkpoint import parse_vkey
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.floors import Floors, encode_floors, parse_floors, replaced
-from fleet.grants import parse_ceilings
+from fleet.grants import parse_break_glass, parse_ceilings
 from fleet.revocations import Kind, Revocations, parse_revocations
-from fleet.targets import CEILINGS_PATH, POLICY_ROLE, REVOCATIONS_PATH, TRUST_PATH, WITNESS_POLICY_PATH
+from fleet.targets import (
+    BREAK_GLASS_PATH,
+    CEILINGS_PATH,
+    POLICY_ROLE,
+    REVOCATIONS_PATH,
+    TRUST_PATH,
+    WITNESS_POLICY_PATH,
+)
 from fleet.times import MAX_MS, from_ms, to_ms
 from fleet.trust import open_fleet_trust, open_release
 from fleet.witnesses import NO_WITNESSES, parse_policy
@@ -35,7 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.disk import Disk
-    from fleet.grants import Ceilings
+    from fleet.grants import BreakGlass, Ceilings
     from fleet.trust import FleetTrust, Release, Target
     from fleet.witnesses import WitnessPolicy
 
@@ -66,6 +73,7 @@ class Adopted:
         floors: smallest releases that may still run, of this release and all before it.
         ceilings: the most that agents may have, by node labels; None when the fleet publishes none.
         witnesses: who must have cosigned the log that proves an order; nobody when the fleet publishes no policy.
+        break_glass: bounds of emergency grants; None when the fleet publishes none, and then there are no such grants.
         documents: target path to bytes of `trust/fleet.json` and of everything below `policy/`.
     """
 
@@ -77,6 +85,7 @@ class Adopted:
     documents: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
     ceilings: Ceilings | None = None
     witnesses: WitnessPolicy = NO_WITNESSES
+    break_glass: BreakGlass | None = None
 
     def check_log(self) -> None:
         """Refuse everything that is proven by a log whose last key is revoked.
@@ -154,8 +163,9 @@ class TrustStore:
         Checks, in this order:
             1. The metadata: whatever `fleet.trust.open_release` checks, and that it is no older than what is adopted.
             2. Each of `documents_of` is at hand and is what its role signed.
-            3. `trust/fleet.json` (`fleet.trust.open_fleet_trust`), `policy/revocations.json`, `policy/ceilings.yaml`
-               and `policy/witness.policy` are valid: what cannot be read is never taken for none.
+            3. `trust/fleet.json` (`fleet.trust.open_fleet_trust`), `policy/revocations.json`, `policy/ceilings.yaml`,
+               `policy/break-glass.yaml` and `policy/witness.policy` are valid: what cannot be read is never taken for
+               none.
             4. The list of revocations has every entry that it ever had, or a list whose role has not one of its old
                keys any more takes its place.
             5. The counters of bundles can be read; the floors are the highest that were ever seen.
@@ -229,10 +239,13 @@ def _open(release: Release, documents: Mapping[str, bytes], at: datetime, floors
     ceilings = None if bounds is None else parse_ceilings(bounds, CEILINGS_PATH)
     policy = kept.get(WITNESS_POLICY_PATH)
     witnesses = NO_WITNESSES if policy is None else parse_policy(policy)
+    glass = kept.get(BREAK_GLASS_PATH)
+    break_glass = None if glass is None else parse_break_glass(glass)
     directors = tuple(key for key in fleet.director_keys if not revocations.covers(Kind.DIRECTOR_KEY, key.hex))
     logs = tuple(vkey for vkey in fleet.log_vkeys if not revocations.covers(Kind.LOG_KEY, parse_vkey(vkey).public.hex))
     fleet = replace(fleet, director_keys=directors, log_vkeys=logs or fleet.log_vkeys)
-    return Adopted(release, fleet, at, revocations, floors, MappingProxyType(kept), ceilings, witnesses)
+    documents = MappingProxyType(kept)
+    return Adopted(release, fleet, at, revocations, floors, documents, ceilings, witnesses, break_glass)
 
 
 @dataclass(frozen=True, slots=True)

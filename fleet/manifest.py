@@ -90,11 +90,16 @@ def _parse_agent(value: Value, place: str) -> ApplicationAgent:
         name = reader.text("name")
         if not is_name(name):
             reader.fail("name", f"{name[:64]!r} is not a name such as context")
+        emergency = reader.has("break_glass")
+        if emergency and reader.has("grant"):
+            reader.fail("break_glass", "an agent runs under an emergency grant or under an ordinary one, not both")
+        key = "break_glass" if emergency else "grant"
         return ApplicationAgent(
             name=name,
             bundle=_parse_bundle(reader),
             placement=reader.section("placement", _parse_placement) if reader.has("placement") else Placement(),
-            grant_revision=reader.integer("grant", 1, MAX_REVISION) if reader.has("grant") else None,
+            grant_revision=reader.integer(key, 1, MAX_REVISION) if reader.has(key) else None,
+            break_glass=emergency,
             config=_parse_config(reader),
             triggers=tuple(
                 decode_trigger(item, reader.code, at) for item, at in reader.items("triggers", MAX_TRIGGERS)

@@ -355,7 +355,7 @@ class ApplicationAgent:
 
     Attributes:
         bundle: `name@version` in the release repository.
-        grant_revision: revision of the grant, or None for the newest approved one.
+        grant_revision: revision of the grant, of an emergency grant if `break_glass`; None: the newest approved one.
         swap: how a newer version takes over from one that runs; None: that one is stopped first.
     """
 
@@ -363,6 +363,7 @@ class ApplicationAgent:
     bundle: str
     placement: Placement
     grant_revision: int | None = None
+    break_glass: bool = False
     config: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     triggers: tuple[Trigger, ...] = ()
     restart: RestartPolicy = RestartPolicy()
@@ -378,8 +379,7 @@ class RolloutPolicy:
     """How a deployment spreads over the fleet.
 
     Attributes:
-        waves: size of each wave as a number of nodes (int) or a share of the whole (float in (0, 1]); cumulative, and
-            the last wave always takes the rest.
+        waves: cumulative sizes, each a number of nodes (int) or a share (float in (0, 1]); the last takes the rest.
         healthy_for_ms: how long every agent of a wave must run before the next wave begins.
         deadline_ms: how long a wave may take to become healthy before it counts as failed.
         max_failures: failed nodes that are tolerated in one wave.

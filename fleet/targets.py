@@ -13,6 +13,15 @@ from fleet.semver import parse_version
 DEFAULT_TEAM = "default"
 """Team of a fleet that has only one."""
 
+BREAK_GLASS_TEAM = "breakglass"
+"""Folder of emergency grants; no team may have this name."""
+
+BREAK_GLASS_ROLE = f"grants-{BREAK_GLASS_TEAM}"
+"""Role that signs emergency grants, for bundles of any team (`fleet.grants.break_glass`)."""
+
+BREAK_GLASS_PATH = "policy/break-glass.yaml"
+"""Target with the most that emergency grants may give, and for how long; absent: there are none."""
+
 TRUST_PATH = "trust/fleet.json"
 """Target that names the director's keys, the log's key and the node CA."""
 
@@ -70,12 +79,33 @@ def grant_path(agent: str, revision: int, team: str = DEFAULT_TEAM) -> str:
     return f"grants/{team}/{agent}/{revision}.yaml"
 
 
+def team_of_grant(path: str) -> str:
+    """Team that a grant's target path names; `BREAK_GLASS_TEAM` for an emergency grant."""
+    return path.split("/")[1]
+
+
+def agent_of_grant(path: str) -> str:
+    """Agent that a grant's target path names: `application/agent`."""
+    return "/".join(path.split("/")[2:4])
+
+
+def revision_of_grant(path: str) -> int:
+    """Revision that a grant's target path names; 0 for a name that is no number."""
+    number = path.rpartition("/")[2].removesuffix(".yaml")
+    return int(number) if number.isdecimal() else 0
+
+
+def is_break_glass(path: str) -> bool:
+    """Whether a target path is that of an emergency grant: no role but `BREAK_GLASS_ROLE` may sign it."""
+    return path.startswith(f"grants/{BREAK_GLASS_TEAM}/")
+
+
 def paths_of(role: str) -> tuple[str, ...] | None:
     """Path patterns that a delegation to `role` has, or None when `role` is no delegated role of a fleet."""
     kind, _, team = role.partition("-")
     if role == POLICY_ROLE:
         return ("policy/*",)
-    if kind == "code" and is_name(team):
+    if kind == "code" and is_name(team) and team != BREAK_GLASS_TEAM:
         return (f"bundles/{team}/*/*",)
     if kind == "grants" and is_name(team):
         return (f"grants/{team}/*/*/*",)
@@ -92,7 +122,7 @@ def role_of(path: str) -> str | None:
             return TARGETS_ROLE
         case "policy", [_]:
             return POLICY_ROLE
-        case "bundles", [team, _, _] if is_name(team):
+        case "bundles", [team, _, _] if is_name(team) and team != BREAK_GLASS_TEAM:
             return code_role(team)
         case "grants", [team, _, _, _] if is_name(team):
             return grants_role(team)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
 from fleet.grants.admission import check_applies, check_ceilings, check_exports, check_imports
+from fleet.grants.break_glass import check_break_glass
 from fleet.grants.comparison import diff_grants
 from fleet.grants.document import parse_grant
 from fleet.grants.narrowing import decode_narrowing
@@ -22,7 +23,7 @@ from fleet.grants.subscriptions import check_triggers
 from fleet.manifest import parse_application
 from fleet.model import AssignedAgent, Event, TargetRef
 from fleet.times import to_ms
-from orchestrator import checks, composition, planner
+from orchestrator import checks, composition, emergencies, planner
 from orchestrator.audit import event_leaf
 from orchestrator.director import agents_of, encode_agents
 from orchestrator.rollout import WaveState
@@ -153,7 +154,8 @@ class Deployments:
                 for node in joined
                 if node.locked and any(a.application == application.name for a in agents_of(desired.get(node.name)))
             )
-            plan = replace(plan, warnings=(*plan.warnings, *composed.warnings, *kept))
+            broken = (emergencies.describe(item.grant) for item in resolved if item.grant.break_glass)
+            plan = replace(plan, warnings=(*broken, *plan.warnings, *composed.warnings, *kept))
             authority = self._authority(connection, resolved, plan)
         self._check_nodes(release, resolved, plan, {node.name: node for node in nodes}, inventory, now)
         base = _fingerprint(application.name, resolved, inventory, {node.name: node.epoch for node in nodes})
@@ -201,6 +203,9 @@ class Deployments:
         detail = {"deployment": stored.head.id, "application": draft.application.name}
         message = f"{len(stored.nodes)} nodes in {len(stored.waves)} waves, by {operator}"
         self._journal(Event(now, "", "", "rollout:deployment:created", message, detail))
+        for item in draft.resolved:
+            if item.grant.break_glass:
+                self._journal(emergencies.tell(item.grant, emergencies.ORDERED, now, operator))
         self._signal(ordered)
         return stored.head.id
 
@@ -222,9 +227,12 @@ class Deployments:
         name = f"{application.name}/{wanted.name}"
         target = self._releases.find_bundle(release, wanted.bundle)
         bundle = self._releases.open_bundle(target)
-        approved = self._releases.find_grant(release, name, wanted.grant_revision, wanted.bundle, target.role)
+        approved = self._releases.find_grant(
+            release, name, wanted.grant_revision, wanted.bundle, target.role, break_glass=wanted.break_glass
+        )
         self._releases.standing(release).check(name, target, bundle, approved)
         grant, _ = self._releases.read_grant(approved)
+        check_break_glass(grant, approved.role, self._releases.read_break_glass(release))
         links = tuple(replace(link, agent=f"{application.name}/{link.agent}") for link in wanted.links)
         check_request(grant.request, bundle.imports, bundle.exports, name, wanted.bundle)
         check_imports(bundle.imports, grant.authority, bundle.optional_imports, name, wanted.bundle, links)

@@ -21,6 +21,7 @@ from fleet.times import to_ms
 from fleet.wire import decode_observed, encode_observed
 from orchestrator.audit import event_leaf
 from orchestrator.director import agents_of, signer_of
+from orchestrator.emergencies import warnings_of
 from orchestrator.inventory import Report
 from orchestrator.projections import record_receipt
 from orchestrator.regress import TWO_MACHINES, Boots, Reported, remember
@@ -105,6 +106,7 @@ class NodeView:
         version = self.row.agent_version
         old = bool(least) and not is_at_least(version, least)
         return (
+            *warnings_of(self.desired_agents),
             *([self.row.warning] if self.row.warning else ()),
             *([f"takes in nothing new: its version {version or '?'} is below {least}"] if old else ()),
         )

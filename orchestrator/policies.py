@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
-from fleet.grants import parse_ceilings, parse_grant
+from fleet.grants import check_break_glass, parse_break_glass, parse_ceilings, parse_grant
 from fleet.release.metadata_files import role_of_file
-from fleet.targets import CEILINGS_PATH, GUARDRAILS_PATH, role_of
+from fleet.targets import BREAK_GLASS_PATH, CEILINGS_PATH, GUARDRAILS_PATH, role_of
 from orchestrator.guardrails import circumstances_of, default_guardrails, load_guardrails
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from fleet.grants import Ceilings
+    from fleet.grants import BreakGlass, Ceilings
     from fleet.release import StagedChange
     from fleet.trust import Release, Target
     from orchestrator.guardrails import Guardrails
@@ -46,6 +46,16 @@ def fleet_guardrails(release: Release, read: Read) -> Guardrails:
     return default_guardrails() if target is None else load_guardrails(read(target), target.path)
 
 
+def fleet_break_glass(release: Release, read: Read) -> BreakGlass | None:
+    """Return the bounds of emergency grants, None when the fleet allows none.
+
+    Raises:
+        FleetError: GRANT_INVALID for a document that cannot be read; no node adopts the release then.
+    """
+    target = release.documents.get(BREAK_GLASS_PATH)
+    return None if target is None else parse_break_glass(read(target), target.path)
+
+
 def check_policies(release: Release, read: Read) -> None:
     """Check that the fleet's policies can be read: one that cannot would hold up every node.
 
@@ -53,11 +63,12 @@ def check_policies(release: Release, read: Read) -> None:
         FleetError: GRANT_INVALID, CONFIG_INVALID, LIMIT_EXCEEDED with the place.
     """
     fleet_ceilings(release, read)
+    fleet_break_glass(release, read)
     fleet_guardrails(release, read)
 
 
 def check_grants(release: Release, known: Mapping[str, Target], read: Read, publisher: str) -> None:
-    """Check that no guardrail refuses a grant that a release adds.
+    """Check that no guardrail refuses a grant that a release adds, and that no node would for its emergency.
 
     Args:
         release: the release to publish, verified; its own guardrails are asked.
@@ -67,7 +78,8 @@ def check_grants(release: Release, known: Mapping[str, Target], read: Read, publ
         publisher: name of who publishes.
 
     Raises:
-        FleetError: GUARDRAIL_REFUSED for the first grant that is refused, by path.
+        FleetError: GUARDRAIL_REFUSED for the first grant that is refused, by path; GRANT_NOT_APPLICABLE for one that
+            is out of the bounds of emergency grants.
     """
     new = [
         target
@@ -76,9 +88,10 @@ def check_grants(release: Release, known: Mapping[str, Target], read: Read, publ
     ]
     if not new:
         return
-    guardrails = fleet_guardrails(release, read)
+    guardrails, emergencies = fleet_guardrails(release, read), fleet_break_glass(release, read)
     for target in new:
         grant = parse_grant(read(target), target.path)
+        check_break_glass(grant, target.role, emergencies)
         guardrails.check(grant, circumstances_of(release, grant, target.approvers, publisher))
 
 
@@ -88,12 +101,12 @@ def check_staged(staged: StagedChange, keys: Iterable[str]) -> None:
     Who has signed already is asked about too. How many approve is counted when the change is published.
 
     Args:
-        staged: the change; guardrails that its base lists are among the documents that it carries.
+        staged: the change; policies that its base lists are among the documents that it carries.
         keys: ids of the keys that are about to sign it.
 
     Raises:
-        FleetError: GUARDRAIL_REFUSED for the first grant that is refused, by path; NOT_FOUND for a change that does not
-            carry the guardrails.
+        FleetError: GUARDRAIL_REFUSED for the first grant that is refused, by path; GRANT_NOT_APPLICABLE for one that
+            is out of the bounds of emergency grants; NOT_FOUND for a change that does not carry the policies.
     """
     grants = {path: data for path, data in staged.documents.items() if path.startswith("grants/")}
     if not grants:
@@ -103,7 +116,7 @@ def check_staged(staged: StagedChange, keys: Iterable[str]) -> None:
         if target.path not in staged.context:
             raise FleetError(
                 Code.NOT_FOUND,
-                "the change does not carry the fleet's guardrails",
+                "the change does not carry the fleet's policy",
                 place=target.path,
                 remedy="Stage it again where they can be read.",
             )
@@ -116,4 +129,5 @@ def check_staged(staged: StagedChange, keys: Iterable[str]) -> None:
         may_sign = {key.key_id for key in staged.base.role_keys.get(role, ())}
         signed = {k.key_id for r in staged.requirements if role_of_file(r.file) == role for k in r.signed}
         grant = parse_grant(data, path)
+        check_break_glass(grant, role, fleet_break_glass(staged.base, read) if grant.break_glass else None)
         guardrails.check(grant, circumstances_of(staged.base, grant, (signing | signed) & may_sign))

@@ -15,17 +15,18 @@ from fleet.bundle import open_bundle
 from fleet.errors import Code, FleetError
 from fleet.floors import Floors, replaced
 from fleet.grants.document import parse_grant
+from fleet.grants.requests import propose_command
 from fleet.history import ApprovedRow
 from fleet.leaves import PUBLISHED
 from fleet.oci import digest_of
 from fleet.revocations import Revocations, parse_revocations
 from fleet.signing import encode_base64
-from fleet.targets import POLICY_ROLE, REVOCATIONS_PATH, TRUST_PATH, WITNESS_POLICY_PATH
+from fleet.targets import POLICY_ROLE, REVOCATIONS_PATH, TRUST_PATH, WITNESS_POLICY_PATH, is_break_glass
 from fleet.times import from_ms, to_ms
 from fleet.trust import open_fleet_trust, open_release
 from fleet.witnesses import parse_policy
 from orchestrator.audit import event_leaf
-from orchestrator.policies import check_grants, check_policies, fleet_ceilings
+from orchestrator.policies import check_grants, check_policies, fleet_break_glass, fleet_ceilings
 from orchestrator.projections import record_approvals
 from orchestrator.standing import Standing, for_team
 from orchestrator.store import release as rows
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fleet.bundle import VerifiedBundle
+    from fleet.grants.break_glass import BreakGlass
     from fleet.grants.ceilings import Ceilings
     from fleet.grants.document import Grant
     from fleet.trust import FleetTrust, Release, Target
@@ -209,7 +211,14 @@ class Releases:
         return tuple(sorted(found, key=lambda t: (grant_of(t.path)[0], -grant_of(t.path)[1])))
 
     def find_grant(
-        self, release: Release, agent: str, revision: int | None, bundle: str, code_role: str = ""
+        self,
+        release: Release,
+        agent: str,
+        revision: int | None,
+        bundle: str,
+        code_role: str = "",
+        *,
+        break_glass: bool = False,
     ) -> Target:
         """Return one revision, or the newest for None.
 
@@ -219,22 +228,28 @@ class Releases:
             revision: number, or None.
             bundle: `name@version`, for the remedy.
             code_role: the role that signs the agent's bundle: only grants for its bundles count; empty for any.
+            break_glass: whether an emergency grant is asked for; otherwise there is none.
 
         Raises:
             FleetError: GRANT_MISSING; GRANT_NOT_APPLICABLE when the agent has grants for other teams' bundles alone.
         """
-        found = [t for t in self.find_grants(release, agent) if revision in {None, grant_of(t.path)[1]}]
+        found = [
+            target
+            for target in self.find_grants(release, agent)
+            if is_break_glass(target.path) == break_glass and revision in {None, grant_of(target.path)[1]}
+        ]
         if code_role:
             chosen = for_team(((target, self.read_grant(target)[0]) for target in found), code_role)
             found = [] if chosen is None else [chosen]
         if found:
             return found[0]
-        what = "approved grant" if revision is None else f"grant of revision {revision}"
+        kind = "emergency grant" if break_glass else "grant"
+        what = f"approved {kind}" if revision is None else f"{kind} of revision {revision}"
         raise FleetError(
             Code.GRANT_MISSING,
             f"{agent} has no {what}",
             agent=agent,
-            remedy=f"fleetctl grant propose {agent} --bundle {bundle}",
+            remedy=propose_command(agent, bundle),
         )
 
     def witness_policy(self) -> bytes:
@@ -272,6 +287,14 @@ class Releases:
             FleetError: GRANT_INVALID for a document that cannot be read; no node adopts the release then.
         """
         return fleet_ceilings(release, partial(self._document, offered={}))
+
+    def read_break_glass(self, release: Release) -> BreakGlass | None:
+        """Return the bounds of emergency grants, None when the fleet allows none.
+
+        Raises:
+            FleetError: GRANT_INVALID for a document that cannot be read; no node adopts the release then.
+        """
+        return fleet_break_glass(release, partial(self._document, offered={}))
 
     def _files(self) -> rows.AdoptedFiles:
         with self._store.control.read() as connection:

@@ -15,6 +15,7 @@ from fleet.grants.admission import (
     check_team,
     effective,
 )
+from fleet.grants.break_glass import BreakGlass, check_break_glass, draft_break_glass, parse_break_glass
 from fleet.grants.ceilings import Ceiling, Ceilings, parse_ceilings
 from fleet.grants.comparison import diff_grants
 from fleet.grants.document import BundleSelector, Grant, Lease, OnLapse, Risk, parse_ceiling, parse_grant
@@ -23,7 +24,14 @@ from fleet.grants.explanation import Source, Verdict, explain
 from fleet.grants.lattice import Authority, AuthorityDiff, describe_rules, diff, fuse, meet, subset
 from fleet.grants.limits import Limits
 from fleet.grants.narrowing import Narrowing, decode_narrowing, parse_narrowing
-from fleet.grants.requests import Request, check_request, request_digest, requested_interfaces, review_request
+from fleet.grants.requests import (
+    Request,
+    check_request,
+    propose_command,
+    request_digest,
+    requested_interfaces,
+    review_request,
+)
 from fleet.grants.rules import Rule, describe_rule
 from fleet.grants.subscriptions import check_triggers
 from fleet.grants.vocabulary import BASELINE, EXPORTS, VOCABULARY, find_specs, is_link
@@ -34,6 +42,7 @@ __all__ = [
     "VOCABULARY",
     "Authority",
     "AuthorityDiff",
+    "BreakGlass",
     "BundleSelector",
     "Ceiling",
     "Ceilings",
@@ -49,6 +58,7 @@ __all__ = [
     "Source",
     "Verdict",
     "check_applies",
+    "check_break_glass",
     "check_ceilings",
     "check_exports",
     "check_holds",
@@ -61,6 +71,7 @@ __all__ = [
     "describe_rules",
     "diff",
     "diff_grants",
+    "draft_break_glass",
     "effective",
     "explain",
     "extend_grant",
@@ -69,10 +80,12 @@ __all__ = [
     "is_link",
     "meet",
     "name_proposer",
+    "parse_break_glass",
     "parse_ceiling",
     "parse_ceilings",
     "parse_grant",
     "parse_narrowing",
+    "propose_command",
     "propose_grant",
     "render_grant",
     "request_digest",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fleet.errors import Code, FleetError
 from fleet.grants.document import format_instant
 from fleet.grants.lattice import meet
+from fleet.grants.requests import propose_command
 from fleet.grants.vocabulary import BASELINE, EXPORTS, find_specs, is_link
 from fleet.links import linked_imports
 from fleet.semver import parse_version
@@ -268,8 +269,7 @@ def check_exports(exports: Iterable[str], authority: Authority, agent: str, bund
     served = {name: name.partition("@")[0] for name in exports if name.partition("@")[0] in EXPORTS}
     missing = sorted({interface for interface in served.values() if interface not in authority.capabilities})
     if missing:
-        additions = " ".join(f"--add {interface}" for interface in missing)
-        command = f"fleetctl grant propose {agent} --bundle {bundle} {additions}"
+        command = propose_command(agent, bundle, missing)
         raise FleetError(
             Code.IMPORT_NOT_GRANTED,
             f"{agent} exports {', '.join(missing)}, which a node serves by grant only; run: {command}",
@@ -300,8 +300,7 @@ def _not_granted(missing: list[str], authority: Authority, agent: str, bundle: s
             imports=", ".join(missing),
             remedy=f"Build {bundle} without {', '.join(unknown)}, or declare it in optional_imports of bundle.yaml.",
         )
-    additions = " ".join(f"--add {interface}" for interface in missing)
-    command = f"fleetctl grant propose {agent} --bundle {bundle} {additions}"
+    command = propose_command(agent, bundle, missing)
     return FleetError(
         Code.IMPORT_NOT_GRANTED,
         f"{agent} imports {', '.join(missing)} without a grant; run: {command}",

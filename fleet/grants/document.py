@@ -39,8 +39,8 @@ MAX_LABEL = 63
 MAX_REASON = 1024
 """Characters of the reason."""
 
-MAX_BREAK_GLASS = timedelta(hours=4)
-"""Longest validity of a break-glass grant."""
+MAX_BREAK_GLASS = timedelta(hours=24)
+"""Longest validity of a break-glass grant, whatever the policy of a fleet allows."""
 
 _LABEL_KEY = re.compile(r"[a-z0-9]+([-./][a-z0-9]+)*")
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -104,7 +104,8 @@ class Grant:
         request: what its approvers saw the bundle ask for; None: any bundle of the range may ask for what the rules
             give.
         proposed_by: name of who drafted it, for the rule that somebody else approves; empty where nobody says so.
-        break_glass: made in an emergency: valid for `MAX_BREAK_GLASS` at most, and with a reason.
+        break_glass: made in an emergency: valid for `MAX_BREAK_GLASS` at most, with a reason, and below a ceiling of
+            its own (`fleet.grants.break_glass`).
     """
 
     agent: str
@@ -167,7 +168,9 @@ def parse_grant(data: bytes, name: str) -> Grant:
         if grant.risk is Risk.HIGH and not grant.bundle.digests:
             reader.fail("applies_to.bundle.sha256", "a high risk needs the digests of the bundles")
         if grant.break_glass and grant.not_after - grant.not_before > MAX_BREAK_GLASS:
-            reader.fail("validity.not_after", "a break-glass grant holds for at most four hours")
+            reader.fail("validity.not_after", "a break-glass grant holds for at most a day")
+        if grant.break_glass and not grant.bundle.role:
+            reader.fail("applies_to.bundle.role", "a break-glass grant names the role that signs its bundle")
         if grant.break_glass and not grant.reason:
             reader.fail("reason", "a break-glass grant says why it is needed")
         for interface in grant.lease.drop:

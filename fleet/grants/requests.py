@@ -63,6 +63,18 @@ def review_request(interfaces: Iterable[str]) -> Request:
     return Request(request_digest(names), names)
 
 
+def propose_command(agent: str, bundle: str, interfaces: Iterable[str] = ()) -> str:
+    """Return the command that drafts the next revision of a grant: what every refusal for lack of one names.
+
+    Args:
+        agent: `application/agent`.
+        bundle: `name@version`.
+        interfaces: what the draft shall name beside what the grant in force does.
+    """
+    additions = "".join(f" --add {interface}" for interface in interfaces)
+    return f"fleetctl grant propose {agent} --bundle {bundle}{additions}"
+
+
 def check_request(
     request: Request | None, imports: Iterable[str], exports: Iterable[str], agent: str, bundle: str
 ) -> None:
@@ -95,7 +107,7 @@ def check_request(
         if not new:  # 3
             return
         what = f"asks for {', '.join(new)}, which nobody reviewed"
-    command = f"fleetctl grant propose {agent} --bundle {bundle}"  # 4
+    command = propose_command(agent, bundle)  # 4
     raise FleetError(
         Code.GRANT_NOT_APPLICABLE,
         f"{bundle} {what}; run: {command}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
+from fleet.grants.requests import propose_command
 from fleet.model import MessageTrigger, SensorTrigger
 from fleet.triggers import BELOW
 
@@ -63,7 +64,7 @@ def check_triggers(
 def _check_granted(interface: str, what: str, authority: Authority, agent: str, bundle: str, *, allowed: bool) -> None:
     rules = authority.capabilities.get(interface)
     if rules is None:
-        command = f"fleetctl grant propose {agent} --bundle {bundle} --add {interface}"
+        command = propose_command(agent, bundle, (interface,))
         raise FleetError(
             Code.IMPORT_NOT_GRANTED,
             f"{agent} has a trigger for {what} without a grant of {interface}; run: {command}",

@@ -33,7 +33,7 @@ from fleet.release import (
     stage,
 )
 from fleet.release import publish as sign_release
-from fleet.targets import GUARDRAILS_PATH, TRUST_PATH
+from fleet.targets import BREAK_GLASS_PATH, GUARDRAILS_PATH, TRUST_PATH
 from fleet.trust import MAX_TARGET, open_fleet_trust, open_release
 from fleet.v1 import control_pb2 as pb
 from fleet.v1 import model_pb2
@@ -174,7 +174,7 @@ def publish(
 def context_of(
     directory: TrustDirectory, client: Client | None, release: Release, operations: tuple[Operation, ...]
 ) -> dict[str, bytes]:
-    """Return the documents that people need who sign: what is replaced, a grant's last revision, the guardrails."""
+    """Return the documents that people need who sign: what is replaced, a grant's last revision, the policies."""
     context: dict[str, bytes] = {}
     for operation in operations:
         if not isinstance(operation, AddDocument):
@@ -184,8 +184,8 @@ def context_of(
         if operation.path.startswith("grants/") and not before:
             older = [t.path for t in release.targets(f"{folder}/") if t.path != operation.path]
             before = sorted(older, key=lambda path: (len(path), path))[-1:]
-        if operation.path.startswith("grants/") and GUARDRAILS_PATH in release.documents:
-            before.append(GUARDRAILS_PATH)
+        if operation.path.startswith("grants/"):
+            before += [path for path in (GUARDRAILS_PATH, BREAK_GLASS_PATH) if path in release.documents]
         for path in before:
             context[path] = fetch_document(directory, client, release, path)
     return context

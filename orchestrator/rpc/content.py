@@ -8,14 +8,16 @@ from fleet.errors import Code, FleetError
 from fleet.floors import read_counters
 from fleet.model import is_agent_name
 from fleet.oci import digest_of
+from fleet.targets import is_break_glass
 from fleet.times import to_ms
 from fleet.v1 import control_pb2
+from orchestrator import emergencies
 from orchestrator.releases import bundle_of, grant_of
 from orchestrator.rpc.auth import principal_operator
 from orchestrator.rpc.services import Door
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from fleet.trust import Target
     from orchestrator.releases import Releases
@@ -77,6 +79,7 @@ class ContentDoor(Door):
         )
         await self._run(self._services.node_authorities.look)  # before nodes hear of it and ask for certificates
         self._services.sessions.signal_release()
+        await self._run(self._tell_emergencies, published.added, principal_operator().name)
         return control_pb2.PublishReply(
             timestamp_version=published.timestamp_version, added=published.added, removed=published.removed
         )
@@ -96,6 +99,16 @@ class ContentDoor(Door):
     async def GetGrant(self, request: control_pb2.GetGrantRequest, _: Context) -> control_pb2.Grant:  # noqa: N802
         """Send one grant; revision 0 means the newest."""
         return await self._run(self._grant, request.agent, request.revision or None)
+
+    def _tell_emergencies(self, paths: Sequence[str], operator: str) -> None:
+        broken = [path for path in paths if is_break_glass(path)]
+        if not broken:
+            return
+        releases, now = self._services.releases, self._services.clock()
+        release = releases.adopted()
+        for path in broken:
+            grant, _ = releases.read_grant(release.target(path))
+            self._services.journal.append(emergencies.tell(grant, emergencies.APPROVED, now, operator))
 
     def _bundles(self) -> list[control_pb2.Bundle]:
         releases = self._services.releases

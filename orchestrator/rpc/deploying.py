@@ -140,6 +140,7 @@ def _write_plan(draft: Draft) -> control_pb2.PlanReply:
                 bundle_digest=agent.bundle.digest,
                 grant_digest=agent.grant.digest,
                 grant_revision=grant_of(agent.grant.path)[1],
+                grant_path=agent.grant.path,
                 wave=change.wave,
             )
     for number, nodes in enumerate(plan.waves, 1):

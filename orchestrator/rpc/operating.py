@@ -235,6 +235,7 @@ def _agents(view: NodeView) -> list[control_pb2.AgentOnNode]:
         if name in wanted:
             entry.bundle = bundle_of(wanted[name].bundle.path)
             entry.grant_revision = grant_of(wanted[name].grant.path)[1]
+            entry.grant_path = wanted[name].grant.path
             entry.narrow = wanted[name].narrow
         result.append(entry)
     return result

@@ -1,7 +1,8 @@
 """Keeps a deployer of one team to that team's applications.
 
 Owns: which team an agent is of: the one whose grants role approved it, as its grant's path says (`grants/TEAM/...`).
-An operator without a team is of all teams.
+Under an emergency grant, which is of no team, it is of the team whose code it runs. An operator without a team is of
+all teams.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
+from fleet.targets import is_break_glass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fleet.model import AssignedAgent
+    from fleet.model import AssignedAgent, FusedAgent
     from orchestrator.nodes import NodeView
     from orchestrator.principals import OperatorIdentity
 
@@ -27,7 +29,7 @@ def check_team(operator: OperatorIdentity, agents: Iterable[AssignedAgent]) -> N
     if not operator.team:
         return
     whole = tuple(agents)
-    teams = {part.grant.path.split("/")[1] for agent in whole for part in agent.parts}
+    teams = {_team(part) for agent in whole for part in agent.parts}
     if teams != {operator.team}:
         raise FleetError(
             Code.PERMISSION_DENIED,
@@ -35,6 +37,10 @@ def check_team(operator: OperatorIdentity, agents: Iterable[AssignedAgent]) -> N
             team=operator.team,
             remedy=f"Ask somebody of the team {', '.join(sorted(teams - {operator.team})) or 'that owns it'}.",
         )
+
+
+def _team(part: AssignedAgent | FusedAgent) -> str:
+    return (part.bundle if is_break_glass(part.grant.path) else part.grant).path.split("/")[1]
 
 
 def agents_named(views: Iterable[NodeView], name: str) -> tuple[AssignedAgent, ...]:

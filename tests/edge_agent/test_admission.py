@@ -17,7 +17,15 @@ from edge_agent.disk import LocalDisk
 from edge_agent.fusion import Wire
 from edge_agent.runtime import VolumeFolder
 from fleet.errors import Code, FleetError
-from fleet.grants import Authority, Ceiling, parse_ceiling, parse_ceilings, request_digest
+from fleet.grants import (
+    Authority,
+    BreakGlass,
+    Ceiling,
+    parse_break_glass,
+    parse_ceiling,
+    parse_ceilings,
+    request_digest,
+)
 from fleet.model import AssignedAgent, FusedAgent, Isolation, Link, TargetRef
 from fleet.oci import digest_of
 from fleet.trust import open_release
@@ -29,6 +37,7 @@ LOGGING = "wasi:logging/logging@0.1.0-draft"
 KEYVALUE = "wasi:keyvalue/store@0.2.0-draft2"
 STORE_CAPS = "{'wasi:keyvalue/store': [{buckets: [context], ops: [get, set]}]}"
 NAME = "app/one"
+HOUR = "{not_before: 2026-06-01T12:00:00Z, not_after: 2026-06-01T13:00:00Z}"
 
 
 @dataclass
@@ -43,6 +52,7 @@ class Case:
     labels: dict[str, str] | None = None
     ceiling: Authority | None = None
     fleet_ceilings: tuple[Ceiling, ...] = ()
+    break_glass: BreakGlass | None = None
     runtime: ScriptedRuntime | None = None
     volumes: dict[str, VolumeFolder] = field(default_factory=dict)
     secrets: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -61,6 +71,7 @@ class Case:
             labels=self.labels or {},
             ceiling=self.ceiling,
             fleet_ceilings=self.fleet_ceilings,
+            break_glass=self.break_glass,
             state_root=self.folder / "state",
             now=self.now,
             volumes=self.volumes,
@@ -190,6 +201,21 @@ async def test_3_an_expired_grant_does_not_apply(make: Make) -> None:
     case = make()
     case.now = NOW + timedelta(days=999)
     assert (await refusal(case)).code is Code.GRANT_EXPIRED
+
+
+async def test_3_an_emergency_grant_by_an_ordinary_role_does_not_apply(make: Make) -> None:
+    case = make(KEYVALUE, caps=STORE_CAPS)
+    case.break_glass = parse_break_glass(b"schema: fleet.break-glass/v1\nmax_validity: 1h\ncaps: {}\n")
+    assert (await case.admit()).emergencies == ()
+    document = grant(NAME, "one", caps=STORE_CAPS, validity=HOUR).replace(
+        b"{name: one,", b"{name: one, role: code-default,"
+    )
+    document += b"break_glass: true\nreason: pump 3 floods\n"
+    case.world.publisher.add(case.spec.grant.path, document)
+    case.world.publisher.publish()
+    case.spec = replace(case.spec, grant=TargetRef(case.spec.grant.path, case.blobs.put(document)))
+    error = await refusal(case)
+    assert (error.code, error.detail["condition"]) == (Code.GRANT_NOT_APPLICABLE, "break_glass")
 
 
 async def test_4_the_node_ceiling_takes_authority_away(make: Make) -> None:

@@ -144,7 +144,7 @@ def grants() -> st.SearchStrategy[Grant]:
         lapse = draw(st.sampled_from(OnLapse)) if caps else OnLapse.STOP
         drop = tuple(sorted(caps))[:2] if lapse is OnLapse.DROP else ()
         broken = draw(st.booleans())
-        longest = 4 * 3600 if broken else 10**8
+        longest = 24 * 3600 if broken else 10**8
         return Grant(
             agent=draw(st.sampled_from(("climate/context", "a/b", "on/off", "x1/y-2"))),
             revision=draw(st.integers(1, 99)),
@@ -152,7 +152,7 @@ def grants() -> st.SearchStrategy[Grant]:
                 "b",
                 parse_range(draw(st.sampled_from((">=1.4,<2", "=0.1.0", ">1"))), Code.INTERNAL, ""),
                 pins,
-                draw(st.sampled_from(("", "code-vision"))),
+                "code-vision" if broken else draw(st.sampled_from(("", "code-vision"))),
             ),
             node_labels=draw(st.dictionaries(st.sampled_from(("site", "zone", "a.b/c", "on")), label, max_size=3)),
             not_before=start,

@@ -200,4 +200,5 @@ class WholeNode:
             now=self.clock.now(),
             revocations=adopted.revocations,
             floors=adopted.floors,
+            break_glass=adopted.break_glass,
         )

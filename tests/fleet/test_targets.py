@@ -10,15 +10,22 @@ from hypothesis import strategies as st
 from tuf.api.metadata import DelegatedRole
 
 from fleet.targets import (
+    BREAK_GLASS_PATH,
+    BREAK_GLASS_ROLE,
+    BREAK_GLASS_TEAM,
     MAX_REVISION,
     TRUST_PATH,
+    agent_of_grant,
     bundle_path,
     code_role,
     grant_path,
     grants_role,
+    is_break_glass,
     is_version,
     paths_of,
+    revision_of_grant,
     role_of,
+    team_of_grant,
 )
 from fleet.times import EPOCH, MAX_MS, from_ms, to_ms
 
@@ -31,6 +38,9 @@ from fleet.times import EPOCH, MAX_MS, from_ms, to_ms
         (bundle_path("context-agent", "1.0.0-rc.1"), "code-default"),
         (bundle_path("a", "1.0.0", "vision"), "code-vision"),
         (grant_path("climate/context", 7, "vision"), "grants-vision"),
+        (grant_path("climate/context", 7, BREAK_GLASS_TEAM), BREAK_GLASS_ROLE),
+        (BREAK_GLASS_PATH, "policy"),
+        (bundle_path("a", "1.0.0", BREAK_GLASS_TEAM), None),
         ("", None),
         ("trust", None),
         ("trust/", None),
@@ -54,7 +64,7 @@ def test_the_delegation_covers_the_path(path: str) -> None:
     assert delegation.is_delegated_path(path)
 
 
-@pytest.mark.parametrize("role", ["targets", "code-", "code-A", "grants", "other-vision", ""])
+@pytest.mark.parametrize("role", ["targets", "code-", "code-A", "grants", "other-vision", "code-breakglass", ""])
 def test_other_roles_have_no_paths(role: str) -> None:
     assert paths_of(role) is None
 
@@ -88,3 +98,11 @@ def test_milliseconds_round_trip(ms: int) -> None:
 def test_moments_are_cut_to_whole_milliseconds() -> None:
     assert to_ms(EPOCH + timedelta(microseconds=1_999)) == 1
     assert from_ms(MAX_MS) == datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("team", "emergency"), [("vision", False), (BREAK_GLASS_TEAM, True)])
+def test_a_grants_path_says_whose_it_is(team: str, *, emergency: bool) -> None:
+    path = grant_path("climate/context", 7, team)
+    assert (team_of_grant(path), agent_of_grant(path), revision_of_grant(path)) == (team, "climate/context", 7)
+    assert is_break_glass(path) is emergency
+    assert revision_of_grant("grants/vision/climate/context/x.yaml") == 0

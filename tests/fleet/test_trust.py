@@ -21,7 +21,7 @@ from fleet import metadata
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
 from fleet.release import RoleKeys, add_target, publish, renew, rotate_root
-from fleet.targets import TRUST_PATH, bundle_path, grant_path
+from fleet.targets import BREAK_GLASS_ROLE, TRUST_PATH, bundle_path, grant_path
 from fleet.trust import (
     MAX_TARGET,
     SIGNED_AT_FIELD,
@@ -459,6 +459,37 @@ def test_9_production_grants_take_two_approvers() -> None:
     keys = role_keys(Profile.PRODUCTION)
     assert opened(Publisher(Profile.PRODUCTION), allow_dev=False).profile is Profile.PRODUCTION
     refused(Code.TRUST_INVALID, Publisher(Profile.PRODUCTION, keys=dataclasses.replace(keys, thresholds={})))
+
+
+def with_emergencies(profile: Profile = Profile.DEV, holder: str = "emergency") -> Publisher:
+    keys = role_keys(profile)
+    emergency = {BREAK_GLASS_ROLE: (key(holder),), "policy": (key("policy"),)}
+    return Publisher(profile, keys=dataclasses.replace(keys, keys={**keys.keys, **emergency}))
+
+
+def test_9_emergency_grants_take_one_approver() -> None:
+    release = opened(with_emergencies(Profile.PRODUCTION), allow_dev=False)
+    assert release.role_keys[BREAK_GLASS_ROLE] == {key("emergency").public}
+
+
+@pytest.mark.parametrize(
+    "role", ["root", "targets", "snapshot", "timestamp", "code-default", "grants-default", "policy"]
+)
+def test_9_a_key_for_emergencies_is_one_of_no_other_role(role: str) -> None:
+    message = refused(Code.TRUST_INVALID, with_emergencies(holder=role)).private
+    assert role in message or message == "a key may sign both code and grants"
+
+
+def test_9_nor_is_it_under_another_id() -> None:
+    publisher = with_emergencies()
+
+    def change(raw: dict[str, object]) -> None:
+        roles = {item["name"]: item for item in raw["roles"]}
+        raw["keys"]["another-id"] = raw["keys"][roles["code-default"]["keyids"][0]]
+        roles[BREAK_GLASS_ROLE]["keyids"] = ["another-id"]
+
+    delegation(publisher, change)
+    refused(Code.TRUST_INVALID, publisher)
 
 
 def test_10_a_role_that_the_coordinator_signed_itself(repository: Publisher) -> None:

@@ -68,16 +68,13 @@ def test_what_breaks_no_rule_passes():
         ),
         (replace(SIGNED, request=None), circumstances(), {"request-reviewed"}),
         (replace(SIGNED, request=None, risk=Risk.LOW), circumstances(), set()),
-        (replace(SIGNED, break_glass=True), circumstances(), {"break-glass-short"}),
+        (replace(SIGNED, break_glass=True), circumstances(frozenset({"alice"})), set()),
+        (replace(SIGNED, break_glass=True, risk=Risk.HIGH), circumstances(frozenset({"alice"})), set()),
+        (replace(SIGNED, break_glass=True, proposed_by="bob"), circumstances(frozenset({"bob"})), set()),
         (
-            replace(SIGNED, break_glass=True, not_after=SIGNED.not_before + timedelta(hours=4)),
-            circumstances(frozenset({"alice"})),
-            set(),
-        ),
-        (
-            replace(SIGNED, break_glass=True, not_after=SIGNED.not_before + timedelta(hours=4, seconds=1)),
-            circumstances(),
-            {"break-glass-short"},
+            replace(SIGNED, break_glass=True),
+            circumstances(frozenset({"alice"}), code_signers=frozenset({"alice"})),
+            {"four-eyes-code"},
         ),
         (replace(SIGNED, not_after=SIGNED.not_before + timedelta(days=401)), circumstances(), {"valid-a-year-at-most"}),
         (caps(**{"wasi:http/outgoing-handler": HTTP % ("*", "public")}), circumstances(), {"no-wildcard-egress"}),
@@ -108,7 +105,7 @@ def test_each_guardrail(grant: Grant, about: Circumstances, expected: set[str]) 
 def test_every_default_guardrail_is_tried_here():
     tried = {
         "proposer-named", "four-eyes", "four-eyes-code", "approvals-standard", "approvals-high", "high-risk-pinned",
-        "request-reviewed", "break-glass-short", "valid-a-year-at-most", "no-wildcard-egress", "secrets-and-egress",
+        "request-reviewed", "valid-a-year-at-most", "no-wildcard-egress", "secrets-and-egress",
         "every-interface-of-the-node",
     }  # fmt: skip
     assert set(DEFAULT.ids) - {"whatever-nothing-forbids"} == tried
@@ -118,7 +115,7 @@ def test_a_development_fleet_is_left_alone():
     alone = Circumstances(Profile.DEV, frozenset({"me"}), frozenset({"me"}), "me")
     wide = caps(**{"wasi:http/outgoing-handler": HTTP % ("*", "public"), "fleet:secrets/reveal": REVEAL})
     assert refused(replace(wide, proposed_by="me", request=None), alone) == set()
-    assert refused(replace(SIGNED, break_glass=True), alone) == {"break-glass-short"}
+    assert refused(replace(SIGNED, break_glass=True, reason="me"), alone) == set()
 
 
 def test_a_refusal_is_named_with_its_remedy():

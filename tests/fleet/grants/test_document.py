@@ -185,13 +185,16 @@ def test_names_that_look_like_another(name):
 
 
 def test_a_break_glass_grant_is_short_and_says_why():
-    def text(hours, reason="pump 3 floods"):
-        body = GRANT.replace("not_after: 2027-01-01T00:00:00Z", f"not_after: 2026-01-01T{hours}:00Z")
+    def text(until, reason="pump 3 floods", role="role: code-vision, "):
+        body = GRANT.replace("not_after: 2027-01-01T00:00:00Z", f"not_after: 2026-01-{until}:00Z")
+        body = body.replace("{name: context-agent, ", f"{{name: context-agent, {role}")
         return f"{body.replace('OPS-4411 line-3 roll-out', json.dumps(reason))}break_glass: true\n".encode()
 
-    assert parse_grant(text("04:00"), "g").break_glass
-    assert refusal(lambda: parse_grant(text("04:01"), "g")).detail["place"] == "g: validity.not_after"
-    assert refusal(lambda: parse_grant(text("04:00", ""), "g")).detail["place"] == "g: reason"
+    assert parse_grant(text("02T00:00"), "g").break_glass
+    assert refusal(lambda: parse_grant(text("02T00:01"), "g")).detail["place"] == "g: validity.not_after"
+    assert refusal(lambda: parse_grant(text("01T04:00", ""), "g")).detail["place"] == "g: reason"
+    nobody = text("01T04:00", role="")
+    assert refusal(lambda: parse_grant(nobody, "g")).detail["place"] == "g: applies_to.bundle.role"
 
 
 def test_size_is_capped():
