@@ -4,6 +4,9 @@ Owns: one-use bootstrap tokens, the key of each operator, and the issue of 12 h 
 on their own machine; a token binds it to the name that an administrator invited, and from then on the key itself asks
 for the next certificate until it is revoked. A token's secret is never sent (see `login_mac`).
 
+Each certificate comes with a counter, which the next renewal shows: as with nodes (`orchestrator.enrolment`), one lost
+answer is tolerated, and anything else means that the key was copied. Then neither copy counts any more.
+
 Operators whose certificate the offline authority signed need no row here; once the coordinator knows a name, only what
 it issued under that name counts. Real authority over code and grants is with signing keys that are not here.
 """
@@ -35,7 +38,12 @@ if TYPE_CHECKING:
 
 TOKEN_VERSION = "flo1"  # noqa: S105 - the format's name
 LOGIN_CONTEXT = b"fleet-login-v1"
-KEY_CONTEXT = b"fleet-login-key-v1"
+KEY_CONTEXT = b"fleet-login-key-v2"
+MAX_SEQUENCE = 2**53 - 1
+
+COPIED = "two machines use this login: its counter went back"
+"""Why an operator is locked out whose key was copied."""
+
 MAX_REASON = 200
 """Characters of what somebody writes about a lock or a revocation."""
 
@@ -47,21 +55,24 @@ class LoginProof:
     Attributes:
         mac: with a bootstrap token, the proof of its secret; else empty.
         signature: the request's own key over this challenge.
+        sequence: login counter; 0 with a token.
     """
 
     csr: bytes
     mac: bytes
     signature: bytes
+    sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """An operator's new certificate, with the authority that signed it (PEM)."""
+    """An operator's new certificate, with the authority that signed it (PEM); the next renewal shows `sequence`."""
 
     operator: str
     chain: bytes
     roles: tuple[str, ...]
     team: str
+    sequence: int
 
 
 def login_mac(secret: bytes, nonce: bytes, csr: bytes) -> bytes:
@@ -69,9 +80,9 @@ def login_mac(secret: bytes, nonce: bytes, csr: bytes) -> bytes:
     return hmac.digest(secret, LOGIN_CONTEXT + nonce + csr, "sha256")
 
 
-def login_message(nonce: bytes, csr: bytes) -> bytes:
-    """Compose what the operator's key signs."""
-    return KEY_CONTEXT + nonce + csr
+def login_message(nonce: bytes, sequence: int, csr: bytes) -> bytes:
+    """Compose what the operator's key signs; the counter is 8 bytes, big-endian."""
+    return KEY_CONTEXT + nonce + sequence.to_bytes(8, "big") + csr
 
 
 class Operators:
@@ -182,25 +193,50 @@ class Operators:
                 raise FleetError(Code.CERTIFICATE_INVALID, f"{token.operator} is revoked")
             _check_signature(key, nonce, proof)
             rows.take_token(connection, token_id, key)
-            return self._issue(connection, replace(row, bound_key=key), proof.csr, now, "operator:identity:bound")
+            newest = row.sequence + 1
+            # Whoever asks a second time may hold the first answer, or not.
+            held = row.sequence if token.used_by is not None else newest
+            row = replace(row, bound_key=key, sequence=newest, confirmed=held)
+            return self._issue(connection, row, proof.csr, now, "operator:identity:bound")
 
     def renew(self, name: str, nonce: bytes, proof: LoginProof) -> LoggedIn:
         """Give an operator the next certificate for the same key; the old one may have expired.
 
         1. The operator exists, has a key, and is not revoked.
-        2. The request is for that key, and the key signed this nonce and request.
+        2. The request is for that key, and the key signed this nonce, counter and request.
+        3. The counter is the newest, or the one confirmed last while the newest was never seen; else the key is in two
+           places, and the operator is locked out until an administrator invites them anew.
 
         Raises:
-            FleetError: CERTIFICATE_INVALID, the same for both rules; MESSAGE_INVALID for a bad request.
+            FleetError: CERTIFICATE_INVALID for every rule; MESSAGE_INVALID for a bad request.
         """
         now = self._clock()
+        if not 0 <= proof.sequence <= MAX_SEQUENCE:
+            raise FleetError(Code.MESSAGE_INVALID, "a counter is out of range")
         with self._store.control.write() as connection:
             row = rows.get_operator(connection, name)
             key = stored_key(requested_key(proof.csr))
             if row is None or row.revoked or row.bound_key != key:
                 raise FleetError(Code.CERTIFICATE_INVALID, f"{name} is revoked, or has another key")
             _check_signature(key, nonce, proof)
-            return self._issue(connection, row, proof.csr, now, "operator:certificate:renewed")
+            if proof.sequence in {row.sequence, row.confirmed}:
+                moved = replace(row, sequence=row.sequence + 1, confirmed=proof.sequence)
+                return self._issue(connection, moved, proof.csr, now, "operator:certificate:renewed")
+            locked = replace(row, revoked=COPIED, bound_key=None)
+            rows.put_operator(connection, locked)
+            rows.drop_token_of(connection, name)
+            counters = {"shown": proof.sequence, "newest": row.sequence, "confirmed": row.confirmed}
+            self._note(connection, "operator:identity:locked", now, "coordinator", locked, reason=COPIED, **counters)
+        error = FleetError(
+            Code.CERTIFICATE_INVALID,
+            f"{name}: {COPIED}",
+            operator=name,
+            remedy="Find out who has a copy of the key. Then ask an administrator for a new token"
+            f" (`fleetctl operator add {name}`), and `fleetctl login` with it.",
+        )
+        self._expel(f"user/{name}", error)
+        self._journal(Event(now, "", "", "operator:identity:locked", f"{name}: {COPIED}"))
+        raise error
 
     def revoke(self, name: str, reason: str, by: str) -> rows.OperatorRow:
         """Take an operator's access back, at once and until somebody invites them again.
@@ -243,10 +279,10 @@ class Operators:
         row = replace(row, certificate_expires_ms=to_ms(identity.expires))
         rows.put_operator(connection, row)
         self._note(connection, kind, now, f"user/{row.name}", row)
-        return LoggedIn(row.name, certificate + pair.certificate, row.roles, row.team)
+        return LoggedIn(row.name, certificate + pair.certificate, row.roles, row.team, row.sequence)
 
     def _note(
-        self, connection: Connection, kind: str, now: datetime, actor: str, row: rows.OperatorRow, **facts: str
+        self, connection: Connection, kind: str, now: datetime, actor: str, row: rows.OperatorRow, **facts: str | int
     ) -> None:
         key = "" if row.bound_key is None else P256PublicKey(row.bound_key).key_id
         leaf = event_leaf(
@@ -267,7 +303,7 @@ def check_reason(reason: str) -> None:
 
 def _check_signature(key: bytes, nonce: bytes, proof: LoginProof) -> None:
     try:
-        P256PublicKey(key).verify(proof.signature, login_message(nonce, proof.csr))
+        P256PublicKey(key).verify(proof.signature, login_message(nonce, proof.sequence, proof.csr))
     except FleetError as error:
         raise FleetError(Code.CERTIFICATE_INVALID, "the key did not sign this challenge") from error
 

@@ -1,19 +1,23 @@
 """`fleetctl login`: a bootstrap token becomes a certificate for a key that is made here and never leaves.
 
 Owns: both conversations with the enrolment port, and the files of a login. Beside the operator's certificate `NAME.crt`
-and key `NAME.pem` lies `NAME.login`, which says where the next certificate comes from; it holds nothing secret. The
-port's certificate is fetched and its key compared with the pin before anything is sent; a token's secret is never sent.
+and key `NAME.pem` lies `NAME.login`, which says where the next certificate comes from, and the counter that the next
+renewal shows; it holds nothing secret. Renewals on one machine take turns, since a counter that is shown twice looks
+like a copy of the key. The port's certificate is fetched and its key compared with the pin before anything is sent; a
+token's secret is never sent.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import fcntl
 import hashlib
 import hmac
 import queue
 import socket
 import ssl
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,12 +42,13 @@ if TYPE_CHECKING:
 
 TOKEN_VERSION = "flo1"  # noqa: S105 - the format's name
 LOGIN_CONTEXT = b"fleet-login-v1"
-KEY_CONTEXT = b"fleet-login-key-v1"
+KEY_CONTEXT = b"fleet-login-key-v2"
 ENROLMENT_NAME = "enrolment.fleet.internal"
 SCHEMA = "fleet.login/v1"
 TIMEOUT_S = 30.0
 HASH_BYTES = 32
 MAX_FILE = 64 * 1024
+MAX_SEQUENCE = 2**53
 _ENCODING, _PRIVATE = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
 
 
@@ -63,12 +68,14 @@ class Login:
     Attributes:
         coordinator: host:port of the enrolment port.
         pin: SHA-256 of its certificate's public key (SPKI), hexadecimal.
+        sequence: login counter that the next renewal shows.
     """
 
     operator: str
     fleet: str
     coordinator: str
     pin: str
+    sequence: int = 0
 
 
 def parse_token(text: str) -> BootstrapToken:
@@ -108,8 +115,9 @@ def first_login(folder: Path, coordinator: str, token: BootstrapToken) -> tuple[
     def prove(nonce: bytes, csr: bytes) -> bytes:
         return hmac.digest(token.secret, LOGIN_CONTEXT + nonce + csr, "sha256")
 
-    issued = _converse(coordinator, token.pin, pb.LoginHello(token_id=token.id), key, prove)
-    login = Login(issued.operator, issued.fleet, coordinator, token.pin.hex())
+    hello = pb.LoginHello(token_id=token.id)
+    issued = _converse(coordinator, token.pin, hello, _Prover(key, 0, prove))
+    login = Login(issued.operator, issued.fleet, coordinator, token.pin.hex(), issued.sequence)
     _check(login, issued, key)
     files.write(f"{login.operator}.pem", pending.read_bytes(), 0o600)
     _store(folder, login, issued)
@@ -124,17 +132,25 @@ def renew(certificate: Path, key: Path) -> Login:
         FleetError: NOT_FOUND when there was no login here; CERTIFICATE_INVALID when the operator is revoked;
             UNAVAILABLE, DEADLINE_EXCEEDED.
     """
-    login = read_login(certificate)
-    if login is None:
+    if read_login(certificate) is None:
         raise FleetError(
             Code.NOT_FOUND,
             "this context did not come from a login",
             place=str(certificate),
             remedy="Log in with a token: `fleetctl login --coordinator HOST:PORT --token-file FILE --root root.json`.",
         )
+    with _turn(certificate):
+        return _renew(certificate, key)
+
+
+def _renew(certificate: Path, key: Path) -> Login:
+    login = read_login(certificate)
+    if login is None:
+        raise FleetError(Code.NOT_FOUND, "the login is gone", place=str(certificate))
     private = _load_key(key)
     hello = pb.LoginHello(operator=login.operator)
-    issued = _converse(login.coordinator, bytes.fromhex(login.pin), hello, private, lambda _, __: b"")
+    prover = _Prover(private, login.sequence, lambda _, __: b"")
+    issued = _converse(login.coordinator, bytes.fromhex(login.pin), hello, prover)
     _check(login, issued, private)
     _store(certificate.parent, login, issued)
     return login
@@ -148,15 +164,30 @@ def renew_when_due(certificate: Path, key: Path, now: datetime) -> None:
     """
     if read_login(certificate) is None:
         return
+    if not _is_due(certificate, now):
+        return
+    with _turn(certificate):
+        if not _is_due(certificate, now):
+            return  # another command was faster
+        try:
+            _renew(certificate, key)
+        except FleetError:
+            if now >= load_certificate(certificate.read_bytes()).not_valid_after_utc:
+                raise
+
+
+def _is_due(certificate: Path, now: datetime) -> bool:
     shown = load_certificate(certificate.read_bytes(), place=str(certificate))
     begin, end = shown.not_valid_before_utc, shown.not_valid_after_utc
-    if now < begin + (end - begin) * 2 / 3:
-        return
-    try:
-        renew(certificate, key)
-    except FleetError:
-        if now >= end:
-            raise
+    return now >= begin + (end - begin) * 2 / 3
+
+
+@contextmanager
+def _turn(certificate: Path) -> Iterator[None]:
+    """Wait until no other command of this machine renews this login."""
+    with certificate.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def read_login(certificate: Path) -> Login | None:
@@ -172,7 +203,8 @@ def read_login(certificate: Path) -> Login | None:
     with Reader(load_json(file.read_bytes(), Code.CONFIG_INVALID, place), Code.CONFIG_INVALID, place) as top:
         if top.text("schema") != SCHEMA:
             top.fail("schema", f"expected {SCHEMA}")
-        login = Login(top.text("operator"), top.text("fleet"), top.text("coordinator"), top.text("pin"))
+        sequence = top.integer("sequence", 0, MAX_SEQUENCE, 0)
+        login = Login(top.text("operator"), top.text("fleet"), top.text("coordinator"), top.text("pin"), sequence)
         if len(login.pin) != 2 * HASH_BYTES or not all(digit in "0123456789abcdef" for digit in login.pin):
             top.fail("pin", "expected 64 hex digits")
         return login
@@ -186,6 +218,7 @@ def _store(folder: Path, login: Login, issued: pb.LoggedIn) -> None:
         "fleet": login.fleet,
         "coordinator": login.coordinator,
         "pin": login.pin,
+        "sequence": issued.sequence,
     }
     files.write(f"{login.operator}.login", dump_json(document))
     files.write("node-ca.crt", issued.ca_certificates)
@@ -201,17 +234,25 @@ def _check(login: Login, issued: pb.LoggedIn, key: ec.EllipticCurvePrivateKey) -
         raise FleetError(Code.CERTIFICATE_INVALID, "the issued certificate is for another key or another name")
 
 
-def _converse(
-    address: str,
-    pin: bytes,
-    hello: pb.LoginHello,
-    key: ec.EllipticCurvePrivateKey,
-    prove: Callable[[bytes, bytes], bytes],
-) -> pb.LoggedIn:
+@dataclass(frozen=True, slots=True)
+class _Prover:
+    """What an answer to the challenge is made with; `mac` is of nonce and request."""
+
+    key: ec.EllipticCurvePrivateKey
+    sequence: int
+    mac: Callable[[bytes, bytes], bytes]
+
+    def prove(self, nonce: bytes, csr: bytes) -> pb.LoginProof:
+        message = KEY_CONTEXT + nonce + self.sequence.to_bytes(8, "big") + csr
+        signature = self.key.sign(message, ec.ECDSA(hashes.SHA256()))
+        return pb.LoginProof(csr=csr, mac=self.mac(nonce, csr), signature=signature, sequence=self.sequence)
+
+
+def _converse(address: str, pin: bytes, hello: pb.LoginHello, prover: _Prover) -> pb.LoggedIn:
     """Hello, challenge, proof, issued."""
     certificate = _pinned_certificate(address, pin)
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    csr = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    csr = builder.sign(prover.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
     waiting: queue.Queue[pb.LoginRequest | None] = queue.Queue()
     waiting.put(pb.LoginRequest(hello=hello))
     credentials = grpc.ssl_channel_credentials(root_certificates=certificate)
@@ -222,9 +263,7 @@ def _converse(
             nonce = next(replies).challenge.nonce
             if len(nonce) != HASH_BYTES:
                 raise FleetError(Code.MESSAGE_INVALID, f"a nonce of {len(nonce)} bytes")
-            signature = key.sign(KEY_CONTEXT + nonce + csr, ec.ECDSA(hashes.SHA256()))
-            proof = pb.LoginProof(csr=csr, mac=prove(nonce, csr), signature=signature)
-            waiting.put(pb.LoginRequest(proof=proof))
+            waiting.put(pb.LoginRequest(proof=prover.prove(nonce, csr)))
             return next(replies).issued
         except grpc.RpcError as error:
             raise to_fleet_error(error, address) from error

@@ -136,7 +136,8 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
             message = await anext(requests, None)
             if message is None or message.WhichOneof("step") != "proof":
                 raise FleetError(Code.MESSAGE_INVALID, "after the challenge comes the proof", place="step")
-            proof = LoginProof(message.proof.csr, message.proof.mac, message.proof.signature)
+            offered = message.proof
+            proof = LoginProof(offered.csr, offered.mac, offered.signature, offered.sequence)
             use = self._operators.login if token else self._operators.renew
             issued = await self._workers.run(use, token or name, nonce, proof)
             logged_in = enrolment_pb2.LoggedIn(
@@ -147,6 +148,7 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
                 session_address=self._session_address,
                 roles=issued.roles,
                 team=issued.team,
+                sequence=issued.sequence,
             )
             await context.write(enrolment_pb2.LoginReply(issued=logged_in))
 

@@ -76,19 +76,19 @@ class Desk:
     def add(self, name: str = "bob", *roles: str, team: str = "", ttl_s: int = 3600) -> str:
         return self.desk.add(name, roles or ("viewer",), team, ttl_s, "alice")[0]
 
-    def proof(self, who: str, nonce: bytes, secret: bytes = b"") -> LoginProof:
+    def proof(self, who: str, nonce: bytes, secret: bytes = b"", sequence: int = 0) -> LoginProof:
         csr = make_csr(KEYS[who])
         mac = login_mac(secret, nonce, csr) if secret else b""
-        return LoginProof(csr, mac, ecdsa(who, login_message(nonce, csr)))
+        return LoginProof(csr, mac, ecdsa(who, login_message(nonce, sequence, csr)), sequence)
 
     def login(self, token: str, who: str = "first") -> LoggedIn:
         _, _, identifier, secret = token.split(".")
         nonce = self.random(32)
         return self.desk.login(identifier, nonce, self.proof(who, nonce, unpadded(secret)))
 
-    def renew(self, name: str = "bob", who: str = "first") -> LoggedIn:
+    def renew(self, name: str = "bob", who: str = "first", sequence: int = 1) -> LoggedIn:
         nonce = self.random(32)
-        return self.desk.renew(name, nonce, self.proof(who, nonce))
+        return self.desk.renew(name, nonce, self.proof(who, nonce, sequence=sequence))
 
     def identity(self, issued: LoggedIn) -> OperatorIdentity:
         nodes, offline, login = (load_certificate(pair.certificate) for pair in (NODES, OFFLINE, LOGIN))
@@ -171,7 +171,7 @@ def test_login_rule_4_the_requests_key_signed_the_challenge(desk: Desk) -> None:
     _, _, identifier, secret = desk.add().split(".")
     nonce = desk.random(32)
     proof = desk.proof("first", nonce, unpadded(secret))
-    for signature in (b"", ecdsa("second", login_message(nonce, proof.csr)), ecdsa("first", b"else")):
+    for signature in (b"", ecdsa("second", login_message(nonce, 0, proof.csr)), ecdsa("first", b"else")):
         with refused(Code.CERTIFICATE_INVALID):
             desk.desk.login(identifier, nonce, replace(proof, signature=signature))
     assert desk.login(f"flo1.p.{identifier}.{secret}").operator == "bob"  # and nothing was used up
@@ -196,6 +196,53 @@ def test_renewal_rules_who_has_the_key_and_signs_now(desk: Desk) -> None:
     desk.add("carol")
     with refused(Code.CERTIFICATE_INVALID):  # invited, and no key yet
         desk.renew("carol")
+
+
+def test_renewal_rule_3_an_answer_may_get_lost_once(desk: Desk) -> None:
+    token = desk.add()
+    assert desk.login(token).sequence == 1
+    assert desk.login(token).sequence == 2  # the first answer was lost, or was it
+    assert desk.renew(sequence=1).sequence == 3
+    assert desk.renew(sequence=3).sequence == 4
+    assert desk.renew(sequence=3).sequence == 5
+    assert desk.renew(sequence=5).sequence == 6
+
+
+@pytest.mark.parametrize("first", ["owner", "thief"])
+def test_renewal_rule_3_a_copied_key_locks_both_out_whoever_comes_first(desk: Desk, first: str) -> None:
+    shown = {"owner": desk.login(desk.add()), "thief": None}
+    shown["thief"] = shown["owner"]  # the copy, with the counter of this moment
+    second = "thief" if first == "owner" else "owner"
+    shown[first] = desk.renew(sequence=1)
+    shown[second] = desk.renew(sequence=1)  # as if the answer had been lost
+    identity = desk.identity(shown[second])
+    with refused(Code.CERTIFICATE_INVALID, "two machines use this login"):
+        desk.renew(sequence=shown[first].sequence)
+    for who in ("owner", "thief"):
+        with refused(Code.CERTIFICATE_INVALID):
+            desk.renew(sequence=shown[who].sequence)
+    with refused(Code.CERTIFICATE_INVALID, "rule 2"):
+        desk.desk.admit(identity)
+    assert desk.expelled[-1] == "user/bob"
+    assert desk.events[-1].kind == desk.kinds()[-1] == "operator:identity:locked"
+    (row,) = desk.desk.list()
+    assert "two machines" in row.revoked
+    assert desk.desk.admit(desk.identity(desk.login(desk.add(), "second"))).name == "bob"  # invited anew
+
+
+def test_renewal_rule_3_a_copy_that_is_used_late_is_refused_at_once(desk: Desk) -> None:
+    desk.login(desk.add())
+    for sequence in (1, 2):
+        desk.renew(sequence=sequence)
+    with refused(Code.CERTIFICATE_INVALID, "two machines use this login"):
+        desk.renew(sequence=1)
+
+
+def test_a_counter_that_no_login_gave_out_is_malformed(desk: Desk) -> None:
+    desk.login(desk.add())
+    with refused(Code.MESSAGE_INVALID):
+        desk.renew(sequence=2**64 - 1)
+    assert desk.renew().sequence == 2
 
 
 def test_a_revoked_operator_has_nothing_left(desk: Desk) -> None:

@@ -25,7 +25,7 @@ def deployer(fleet: FleetFixture, coordinator: Coordinator, team: str) -> Operat
     token, _ = operators.add("bob", ["deployer"], team, 60, "alice")
     _, _, identifier, secret = token.split(".")
     nonce, csr = b"n" * 32, make_csr(private)
-    signature = private.sign(login_message(nonce, csr), ec.ECDSA(hashes.SHA256()))
+    signature = private.sign(login_message(nonce, 0, csr), ec.ECDSA(hashes.SHA256()))
     issued = operators.login(identifier, nonce, LoginProof(csr, login_mac(unpadded(secret), nonce, csr), signature))
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     pem = private.private_bytes(encoding, form, serialization.NoEncryption())

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -141,9 +144,41 @@ def test_an_answer_that_got_lost_is_asked_for_again_with_the_same_key(served: Se
     first, _ = logins.first_login(tmp_path, served.address, token)
     (tmp_path / "emil.pem").rename(tmp_path / f"{token.id}.pending")  # as it lies there before the answer
     again, _ = logins.first_login(tmp_path, served.address, token)
-    assert again == first
+    assert again == replace(first, sequence=2)
+    assert logins.renew(tmp_path / "emil.crt", tmp_path / "emil.pem").operator == "emil"
     with refused(Code.TOKEN_INVALID):
         logins.first_login(tmp_path / "another machine", served.address, token)
+
+
+def test_a_copy_of_a_login_locks_both_out_and_the_administrator_sees_why(
+    served: Served, home: Path, tmp_path: Path
+) -> None:
+    log_in(served, home, served.token(name="gina"))
+    copy = tmp_path / "copy"
+    shutil.copytree(home / "operator", copy)
+    for _ in range(2):
+        logins.renew(home / "operator" / "gina.crt", home / "operator" / "gina.pem")
+    for folder in (copy, home / "operator"):
+        with refused(Code.CERTIFICATE_INVALID):
+            logins.renew(folder / "gina.crt", folder / "gina.pem")
+    (row,) = [row for row in served.coordinator.services.operators.list() if row.name == "gina"]
+    assert "two machines use this login" in row.revoked
+
+
+def test_commands_of_one_machine_take_turns_and_renew_once(served: Served, home: Path) -> None:
+    log_in(served, home, served.token(name="hugo"))
+    certificate, key = home / "operator" / "hugo.crt", home / "operator" / "hugo.pem"
+    # Due by the clock of the commands for the first certificate, and by no later one: that is issued now.
+    served.clock.advance(hours=9)
+    try:
+        now = served.clock()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: logins.renew_when_due(certificate, key, now), range(8)))
+    finally:
+        served.clock.advance(hours=-9)
+    login = logins.read_login(certificate)
+    assert login is not None
+    assert login.sequence == 2
 
 
 def test_nothing_is_sent_to_a_port_that_the_token_does_not_name(served: Served, tmp_path: Path) -> None:
