@@ -48,6 +48,18 @@ _NO_VOLUMES: Mapping[str, VolumeFolder] = MappingProxyType({})
 _NO_USES: Mapping[str, str] = MappingProxyType({})
 
 
+class Later(Protocol):
+    """An answer that the host does not have yet, while the guest goes on with other calls."""
+
+    def left_ns(self) -> int | None:
+        """Return nanoseconds until it is there, 0 when it is; None when `AgentContext.wake` will be called for it."""
+        ...
+
+    def result(self) -> WitValue:
+        """Return the answer, once `left_ns` has said 0; raises what the function would have."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class HostFunction:
     """One function that a component may import.
@@ -57,11 +69,14 @@ class HostFunction:
         call: takes one positional argument per parameter and returns the result, all as `fleet.wit_types` maps them.
             Whatever it raises ends the agent as a host error.
         confidential: arguments and result stay out of crash reports, which then cannot be replayed exactly.
+        later: begins what `call` would wait for, with the same arguments, where the guest imports the function
+            asynchronously and other calls of it can go on meanwhile; None when the answer must be waited for after all.
     """
 
     signature: FuncType
     call: Callable[..., WitValue]
     confidential: bool = False
+    later: Callable[..., Later | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class BoundFunction:
             ffi.pointer(None if plan.lift is None else result),
             ffi.size(0 if plan.lift is None else 1),
         )
-        self.run: Callable[[], int | None]
+        self.run: Callable[..., int | None]
         if isinstance(plan.type, AsyncFuncType):
             error = ffi.Pointer()
             start = partial(ffi.bare_func_call_async, *arguments, ffi.pointer(addressof(error)))

@@ -17,9 +17,10 @@ from edge_agent.runner.engine.leaves import Mismatch, template
 from edge_agent.runner.engine.lift import lifting
 from edge_agent.runner.engine.linker import ImportTable
 from edge_agent.runner.engine.lower import lowering
+from edge_agent.runner.engine.shim.calls import CALLS, RUN, taking_part, without_calls
 from edge_agent.runner.engine.shim.moved import as_declared, as_hex
 from edge_agent.runner.engine.slots import slots
-from edge_agent.runner.engine.types import ROOT, ComponentTypes, read_types
+from edge_agent.runner.engine.types import ROOT, AsyncFuncType, ComponentTypes, read_types
 from fleet.errors import Code, FleetError
 from fleet.wit_types import Primitive
 
@@ -67,7 +68,9 @@ class Component:
         # The functions are bound now: at interpreter exit modules may be gone before the last component is.
         self._finalizer = weakref.finalize(self, _delete_all, owned)
         self._finalizer.atexit = False
-        self.types: ComponentTypes = as_declared(read_types(engine.pointer, pointer), moved)
+        self.types: ComponentTypes = as_declared(without_calls(read_types(engine.pointer, pointer)), moved)
+        self.concurrent = taking_part(self.types, moved.calls, moved.waits)
+        """The functions of which several calls can be in flight."""
         self.imports = _import_table(self.types)
         self._numbers = {f"{interface}#{name}": at for at, (interface, name) in enumerate(self.imports.resources)}
         self._callbacks: list[object] = []
@@ -112,6 +115,14 @@ class Component:
             plan = self._plans[function] = self._make_plan(function)
         return plan
 
+    def run_plan(self) -> ExportPlan:
+        """How to call the dispatcher, where there is one."""
+        plan = self._plans.get(CALLS)
+        if plan is None:
+            index = self._index(self._index(None, CALLS), RUN)
+            plan = self._plans[CALLS] = ExportPlan(AsyncFuncType((), None), index, (), b"", None, plain_result=False)
+        return plan
+
     def _make_plan(self, function: str) -> ExportPlan:
         interface, _, name = function.rpartition("#")
         exported = self.types.exports.get(interface)
@@ -149,6 +160,12 @@ class Component:
         """Define what the component imports; which agent's functions run is decided call by call."""
         root = ffi.linker_root(self.linker)
         try:
+            if self.concurrent.exports:
+                instance = _add_instance(root, CALLS)
+                try:
+                    self._link_calls(instance)
+                finally:
+                    ffi.linker_instance_delete(instance)
             for interface, declared in self.types.imports.items():
                 instance = root if interface == ROOT else _add_instance(root, interface)
                 try:
@@ -158,6 +175,21 @@ class Component:
                         ffi.linker_instance_delete(instance)
         finally:
             ffi.linker_instance_delete(root)
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """Place of each function of `CALLS` behind those that the agent imports."""
+        first = len(self.imports.functions)
+        return {name: first + at for at, name in enumerate(self.concurrent.interface().functions)}
+
+    def _link_calls(self, instance: int) -> None:
+        """Define what the generated components import for themselves."""
+        places = self.calls
+        for name, kind in self.concurrent.interface().functions.items():
+            callback = _trampoline(places[name], kind, {})
+            self._callbacks.append(callback)
+            raw = name.encode()
+            check(ffi.linker_add_func(instance, raw, len(raw), callback, None, None), Code.COMPONENT_UNSUPPORTED)
 
     def _link_interface(self, instance: int, interface: str, local: Mapping[str, str]) -> None:
         for number, (owner, name) in enumerate(self.imports.resources):

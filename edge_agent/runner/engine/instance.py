@@ -10,37 +10,35 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from ctypes import c_uint64
 from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_agent.capabilities.base import EndAgentError
+from edge_agent.capabilities.lazy import LazyInterfaces
 from edge_agent.runner.engine import ffi
 from edge_agent.runner.engine.arena import address_of
 from edge_agent.runner.engine.bound import BoundFunction
-from edge_agent.runner.engine.engine import TICK_SECONDS
+from edge_agent.runner.engine.epochs import CHECK_SECONDS, CHECK_TICKS, on_epoch, ticks_until
 from edge_agent.runner.engine.errors import check, take_error
+from edge_agent.runner.engine.in_flight import InFlight
 from edge_agent.runner.engine.leaves import Mismatch
-from edge_agent.runner.engine.linker import resolve
+from edge_agent.runner.engine.linker import find_laters, resolve
+from edge_agent.runner.engine.shim.calls import CALLS
 from edge_agent.runner.engine.shim.moved import movable_bytes
 from edge_agent.runner.engine.slots import AgentSlot, QuotaError, slots
 from edge_agent.runner.engine.traps import Trap, classify, delete_store, delete_store_and_measure
-from edge_agent.runner.engine.waiting import STOPPED, stop_cause
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from edge_agent.capabilities.base import HostInterface
-    from edge_agent.runner.engine.component import Component
+    from edge_agent.runner.engine.component import Component, ExportPlan
+    from edge_agent.runner.engine.in_flight import Calls
     from edge_agent.runner.engine.limits import Limits
     from fleet.wit_types import FuncType, WitValue
 
-_CHECK_TICKS = 10
-"""Ticks between two looks at the clock and at `interrupt` while a guest runs: a tenth of a second."""
-
-_CHECK_SECONDS = _CHECK_TICKS * TICK_SECONDS
 _UNLIMITED_FUEL = (1 << 64) - 1
 
 _QUOTA_SHARE = 0.75
@@ -72,6 +70,7 @@ class Instance:
     ) -> None:
         if limits.fuel_per_call is not None and not component.engine.fuel:
             raise ValueError("fuel_per_call needs an engine made with fuel=True")
+        interfaces = interfaces if isinstance(interfaces, LazyInterfaces) else tuple(interfaces)
         functions, destructors = resolve(component.imports, interfaces)
         self._component = component
         self._limits = limits
@@ -93,6 +92,7 @@ class Instance:
         self._free_result = partial(ffi.bare_val_delete, ffi.pointer(self._result_address))
         self._slot.drop_guest = partial(_drop_of, weakref.ref(self))
         slots[self._slot.number] = self._slot
+        self._in_flight = self._make_in_flight(interfaces) if component.concurrent.exports else None
         self._store = ffi.store_new(component.engine.pointer, self._slot.number, None)
         self._context: int = ffi.store_context(self._store)
         self._slot.context = self._context
@@ -104,9 +104,9 @@ class Instance:
             limits.tables,
             limits.memories + component.moved.memories,
         )
-        ffi.store_epoch_callback(self._store, _on_epoch, self._slot.number, None)
+        ffi.store_epoch_callback(self._store, on_epoch, self._slot.number, None)
         self._instance = bytearray(ffi.INSTANCE_SIZE)
-        ffi.context_epoch_deadline(self._context, _CHECK_TICKS)
+        ffi.context_epoch_deadline(self._context, CHECK_TICKS)
         self._arm(math.inf, limits.start_seconds)
         self._depth = 1
         failed = ffi.linker_instantiate(component.linker, self._context, component.pointer, address_of(self._instance))
@@ -181,6 +181,60 @@ class Instance:
         finally:
             self._release()
 
+    @property
+    def concurrent(self) -> Container[str]:
+        """The exported functions of which several calls can be in flight, by the names in `exports`."""
+        return () if self._in_flight is None else self._in_flight.names
+
+    def serve(self, calls: Calls) -> None:
+        """Make calls of `concurrent` functions, several at a time, until none is in flight and there are no more.
+
+        A result goes to its own call as soon as it is there, whatever else is in flight. Each call has its own deadline
+        (see `in_flight`).
+
+        Raises:
+            Trap: the guest ended; all calls in flight were told, and the instance is dead.
+            BaseException: what a host function raised, where that is no `Exception`.
+        """
+        in_flight = self._in_flight
+        if in_flight is None:
+            raise ValueError("no function of the component can have several calls in flight")
+        if not self._acquire(False) or self._depth:
+            raise RuntimeError("an instance is used by one thread at a time")
+        try:
+            bound = self._bound.get(CALLS) or self._bind_plan(CALLS, self._component.run_plan())
+            if self._slot.abandoned:
+                self._drop_abandoned()
+            in_flight.begin(calls)
+            ffi.context_epoch_deadline(self._context, 1)
+            self._depth += 1
+            failed = bound.run(in_flight.stepped)
+            self._depth -= 1
+            self._slot.deadline = math.inf
+            if failed or self._trap is not None:
+                raise self._end_all(failed, in_flight)
+            in_flight.end()
+        finally:
+            self._release()
+
+    def _end_all(self, failed: int | None, in_flight: InFlight) -> BaseException:
+        """End with calls in flight: all of them hear of the same end."""
+        if in_flight.cancelling and self._slot.stopped_by is None and self._slot.failure is None:
+            self._slot.stopped_by = ExitCause.DEADLINE  # with every task waiting the engine finds a deadlock
+        left = in_flight.end()
+        trap = self._end(failed)
+        for call in left:
+            call.failed(trap if isinstance(trap, Trap) else Trap(ExitCause.HOST_ERROR, "the host was interrupted"))
+        return trap
+
+    def _make_in_flight(self, interfaces: Iterable[HostInterface]) -> InFlight:
+        component, slot = self._component, self._slot
+        laters = find_laters(component.concurrent.imports, interfaces) if component.concurrent.imports else []
+        in_flight = InFlight(component.concurrent, component.plan, slot, dict(enumerate(laters)))
+        for name, place in component.calls.items():
+            slot.functions[place] = in_flight.functions[name]
+        return in_flight
+
     def interrupt(self) -> None:
         """Ask the guest to stop, from any thread; the running or next call ends with cause `stopped`."""
         self._slot.interrupted = True
@@ -253,9 +307,11 @@ class Instance:
 
     def _bind(self, function: str) -> BoundFunction:
         """Look up an exported function of this instance; remembered, since it stays where it is."""
+        return self._bind_plan(function, self._component.plan(function))
+
+    def _bind_plan(self, function: str, plan: ExportPlan) -> BoundFunction:
         if self._store == 0 or self._trap is not None:
             raise FleetError(Code.AGENT_NOT_RUNNING, "the instance has ended")
-        plan = self._component.plan(function)
         bound = BoundFunction(plan, self._context, self._result_address, self._slot)
         if not ffi.instance_func(address_of(self._instance), self._context, plan.index, bound.pointer):
             raise FleetError(Code.EXPORT_NOT_FOUND, f"the component exports no function '{function}'")
@@ -270,9 +326,9 @@ class Instance:
             limit = seconds
         end = slot.clock() + limit
         slot.deadline = end if end < outer else outer  # noqa: FURB136 - a call of `min` costs four times as much
-        if limit < _CHECK_SECONDS:
-            # Longer calls need no setting: the engine asks at least every _CHECK_TICKS, and then the clock decides.
-            ffi.context_epoch_deadline(self._context, _ticks_until(slot))
+        if limit < CHECK_SECONDS:
+            # Longer calls need no setting: the engine asks at least every CHECK_TICKS, and then the clock decides.
+            ffi.context_epoch_deadline(self._context, ticks_until(slot))
         if self._fuel is not None:
             check(ffi.context_set_fuel(self._context, self._fuel))
 
@@ -340,25 +396,3 @@ def _drop_of(instance: weakref.ref[Instance]) -> Callable[[int], None]:
     if found is None:
         raise RuntimeError("a resource of an instance that is gone")
     return found._drop_guest  # noqa: SLF001 - ours
-
-
-def _ticks_until(slot: AgentSlot) -> int:
-    """Ticks until the clock must be looked at again."""
-    left = slot.deadline - slot.clock()
-    return _CHECK_TICKS if left > _CHECK_SECONDS else max(1, math.ceil(left / TICK_SECONDS))
-
-
-def _check_epoch(_context: int, number: int, delta: int, _kind: int) -> int:
-    """Called by the engine while a guest runs and its ticks are used up: stop it, or give it more."""
-    slot = slots[number]
-    try:
-        slot.stopped_by = stop_cause(slot)
-        if slot.stopped_by is None:
-            c_uint64.from_address(delta).value = _ticks_until(slot)
-            return 0
-    except BaseException as error:  # noqa: BLE001 - a signal may arrive here: kept for the caller, as in host functions
-        slot.failure = error
-    return ffi.error_new(STOPPED)  # type: ignore[no-any-return]
-
-
-_on_epoch = ffi.EpochCallback(_check_epoch)

@@ -17,7 +17,7 @@ from fleet.errors import Code, FleetError
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
-    from edge_agent.capabilities.base import HostInterface
+    from edge_agent.capabilities.base import HostInterface, Later
     from edge_agent.runner.engine.types import InterfaceType
     from fleet.wit_types import FuncType
 
@@ -83,9 +83,27 @@ class _Later:
         return self._both
 
 
+def find_laters(
+    imports: Iterable[str], interfaces: Iterable[HostInterface]
+) -> list[tuple[Callable[..., Later | None] | None, Function]]:
+    """Find how the host begins to answer functions, and how it answers them at once.
+
+    Args:
+        imports: `interface#function`, of what `resolve` has found.
+        interfaces: what it was given.
+    """
+    offered = {interface.name: interface for interface in interfaces}
+    found = []
+    for name in imports:
+        interface, _, function = name.rpartition("#")
+        host = offered[interface].functions[function]
+        found.append((host.later, host.call))
+    return found
+
+
 def resolve(
     table: ImportTable, interfaces: Iterable[HostInterface]
-) -> tuple[Mapping[int, Function], Mapping[int, Destructor]]:
+) -> tuple[dict[int, Function], Mapping[int, Destructor]]:
     """Find the host's function and destructor for everything a component imports.
 
     Interfaces that are lazy are made now only if none like them were compared with this component before.
@@ -109,7 +127,7 @@ def resolve(
 
 def _found(
     table: ImportTable, interfaces: Iterable[HostInterface]
-) -> tuple[Mapping[int, Function], Mapping[int, Destructor]]:
+) -> tuple[dict[int, Function], Mapping[int, Destructor]]:
     offered = {interface.name: interface for interface in interfaces}
     functions = {
         index: _function(table, index, _offer(offered, interface, name))

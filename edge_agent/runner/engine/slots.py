@@ -68,7 +68,7 @@ class AgentSlot:
 
     def __init__(
         self,
-        functions: Mapping[int, Callable[..., object]],
+        functions: dict[int, Callable[..., object]],
         destructors: Mapping[int, Callable[[int], None]],
         resource_limit: int,
         clock: Callable[[], float],

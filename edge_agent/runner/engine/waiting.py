@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 STOPPED = b"the host stopped the guest"
 
 
-def stepwise(start: Callable[[], int], error: ffi.Pointer, slot: AgentSlot) -> Callable[[], int | None]:
+def stepwise(start: Callable[[], int], error: ffi.Pointer, slot: AgentSlot) -> Callable[..., int | None]:
     """Return a function that makes a call from its start to its end; it returns a pointer to an error, or None.
+
+    It may be given what is to be called between two steps.
 
     Args:
         start: prepares the call and returns the engine's pointer to it.
@@ -29,7 +31,7 @@ def stepwise(start: Callable[[], int], error: ffi.Pointer, slot: AgentSlot) -> C
         slot: says when it must end.
     """
 
-    def run() -> int | None:
+    def run(between: Callable[[], None] = _nothing) -> int | None:
         error.value = None
         call = start()
         try:
@@ -37,11 +39,16 @@ def stepwise(start: Callable[[], int], error: ffi.Pointer, slot: AgentSlot) -> C
                 slot.stopped_by = stop_cause(slot)
                 if slot.stopped_by is not None:
                     return ffi.error_new(STOPPED)  # type: ignore[no-any-return]
+                between()
         finally:
             ffi.call_delete(call)
         return error.value
 
     return run
+
+
+def _nothing() -> None:
+    """Do nothing between two steps."""
 
 
 def stop_cause(slot: AgentSlot) -> ExitCause | None:

@@ -11,6 +11,8 @@ it.
 
 The same shim is the adapter for asynchronous imports, which no host function can be: the original gets an asynchronous
 function, which is lifted as one that never waits and calls the host's of the same types. The host sees no difference.
+Where several calls can be in flight (`calls`), those that can are lifted as ones that wait instead (`waits`), and a
+third component calls the original's asynchronous exports (`dispatcher`).
 
 Not moved, and left as they are: functions of the component's world (only interfaces have shims on the import side),
 functions that take borrowed resources inside other values, and asynchronous exports, of which one may not wait for
@@ -20,21 +22,24 @@ another.
 from __future__ import annotations
 
 import itertools
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.engine.shim.binary import binary, put_in
+from edge_agent.runner.engine.shim.calls import CALLS, Concurrent, find_concurrent
 from edge_agent.runner.engine.shim.convert import Converter
-from edge_agent.runner.engine.shim.moved import Moved, as_hex, contains, has_numbers, marks, types_of
-from edge_agent.runner.engine.shim.scope import INVENTED, Scope, Style, declare_resources, names_in, resources_in
-from edge_agent.runner.engine.types import ROOT, AsyncFuncType, ComponentTypes, InterfaceType
-from fleet.wit_types import BorrowType, FuncType
+from edge_agent.runner.engine.shim.dispatcher import dispatcher_code
+from edge_agent.runner.engine.shim.moved import Moved, as_hex
+from edge_agent.runner.engine.shim.scope import INVENTED, Scope, Style, declare_resources
+from edge_agent.runner.engine.shim.selection import all_marks, can_be_written, moved_exports, moved_imports
+from edge_agent.runner.engine.shim.waits import WaitingImports
+from edge_agent.runner.engine.types import ROOT, ComponentTypes, InterfaceType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SAFE = re.compile(r"[A-Za-z0-9:/@.+\-\[\]]+", re.ASCII)
+    from fleet.wit_types import FuncType
+
 _WORLD = "shim-world"
 _NOTHING: frozenset[str] = frozenset()
 
@@ -50,65 +55,26 @@ def compose(component: bytes, types: ComponentTypes, *, lists: bool = True) -> t
     Returns:
         None when there is nothing to move, or names that cannot be written down.
     """
-    imports = {name: _moved_imports(declared, lists=lists) for name, declared in types.imports.items() if name != ROOT}
-    exports = {name: _moved(declared) if lists else _NOTHING for name, declared in types.exports.items()}
-    if not any(imports.values()) and not any(exports.values()):
+    imports = {name: moved_imports(declared, lists=lists) for name, declared in types.imports.items() if name != ROOT}
+    exports = {name: moved_exports(declared) if lists else _NOTHING for name, declared in types.exports.items()}
+    # Where instructions are counted they are one call's, and several in flight could not be told apart.
+    concurrent = find_concurrent(types) if lists else Concurrent()
+    if not any(imports.values()) and not any(exports.values()) and not concurrent.exports:
         return None
-    if not _can_be_written(types):
+    if not can_be_written(types):
         return None
-    text = _Composition(types, imports, exports).text()
-    moved = Moved(_marks(types.imports, imports), _marks(types.exports, exports))
-    return put_in(binary(text), component), moved
-
-
-def _moved_imports(declared: InterfaceType, *, lists: bool) -> frozenset[str]:
-    waiting = {name for name, function in declared.functions.items() if _waits(function) and _can_move(function)}
-    return frozenset(waiting) | _moved(declared) if lists else frozenset(waiting)
-
-
-def _moved(declared: InterfaceType) -> frozenset[str]:
-    return frozenset(
-        name
-        for name, function in declared.functions.items()
-        if any(map(has_numbers, types_of(function))) and _can_move(function) and not _waits(function)
-    )
-
-
-def _waits(function: FuncType) -> bool:
-    return isinstance(function, AsyncFuncType)
-
-
-def _can_move(function: FuncType) -> bool:
-    return not any(
-        contains(kind, lambda part: isinstance(part, BorrowType))
-        for _, kind in function.params
-        if not isinstance(kind, BorrowType)
-    )
-
-
-def _marks(interfaces: Mapping[str, InterfaceType], moved: Mapping[str, frozenset[str]]) -> dict[str, str]:
-    return {
-        f"{interface}#{name}": marks(interfaces[interface].functions[name])
-        for interface, names in moved.items()
-        for name in sorted(names)
+    text = _Composition(types, imports, exports, concurrent).text()
+    converted = {
+        interface: frozenset(name for name in names if f"{interface}#{name}" not in concurrent.imports)
+        for interface, names in imports.items()
     }
-
-
-def _can_be_written(types: ComponentTypes) -> bool:
-    """Every name is plain, no resource stands outside interfaces, and functions use resources their interface names."""
-    for interface, declared in (*types.imports.items(), *types.exports.items()):
-        kinds = [kind for function in declared.functions.values() for kind in types_of(function)]
-        kinds += declared.types.values()
-        words = [word for kind in kinds for word in names_in(kind)]
-        words += [*declared.functions, *declared.resources, *declared.types]
-        words += [name for function in declared.functions.values() for name, _ in function.params]
-        words += [interface] if interface != ROOT else []
-        if not all(_SAFE.fullmatch(word) and not word.startswith(INVENTED) for word in words):
-            return False
-        used = {name for kind in kinds for name in resources_in(kind)}
-        if declared.resources if interface == ROOT else used - declared.resources.keys():
-            return False
-    return True
+    moved = Moved(
+        all_marks(types.imports, converted),
+        all_marks(types.exports, exports),
+        calls=tuple(concurrent.exports),
+        waits=tuple(concurrent.imports),
+    )
+    return put_in(binary(text), component), moved
 
 
 class _Composition:
@@ -119,7 +85,9 @@ class _Composition:
         types: ComponentTypes,
         imports: Mapping[str, frozenset[str]],
         exports: Mapping[str, frozenset[str]],
+        concurrent: Concurrent,
     ) -> None:
+        self._concurrent = concurrent
         self._types = types
         self._moved_imports = imports
         self._moved_exports = exports
@@ -134,8 +102,15 @@ class _Composition:
             instance, text = self._import(interface, self._types.imports[interface], moved, resources)
             lines.append(text)
             given.append((interface, instance))
+        calls = self._fresh("i")
+        if self._concurrent.exports:
+            calls, text = self._import(CALLS, self._concurrent.interface(), _NOTHING, resources)
+            lines.append(text)
         if any(self._moved_imports.values()):
-            lines += self._imports_shim(" ".join(f'(with "{name}" (instance ${instance}))' for name, instance in given))
+            offered = [*given, (CALLS, calls)] if self._concurrent.imports else given
+            lines += self._imports_shim(
+                " ".join(f'(with "{name}" (instance ${instance}))' for name, instance in offered)
+            )
         agent = [
             f'(with "{interface}" (instance {f"$imports {_quoted(interface)}" if moved else f"${instance}"}))'
             for (interface, instance), moved in zip(given, self._moved_imports.values(), strict=True)
@@ -143,6 +118,8 @@ class _Composition:
         lines += self._world_imports(agent, resources)
         lines.append(f"(instance $agent (instantiate 0 {' '.join(agent)}))")
         lines += self._exports_shim()
+        if self._concurrent.exports:
+            lines += self._dispatcher(calls)
         lines += [f'(export "{name}" (instance $exports "{name}"))' for name in self._types.exports if name != ROOT]
         return "\n".join([*lines, *self._world_exports(resources), ")"])
 
@@ -196,6 +173,14 @@ class _Composition:
             sources |= {(interface, name): f'{instance} "{name}"' for name in declared.functions}
         moved = {name: names for name, names in self._moved_imports.items() if names}
         shim = _Shim(self._types.imports, moved, sources, resources, inward=True)
+        if self._concurrent.imports:
+            calls, text = self._import(CALLS, self._concurrent.interface(), _NOTHING, resources)
+            head.append(text)
+            waiting = WaitingImports(self._numbers, calls)
+            for number, (name, function) in enumerate(self._concurrent.imports.items()):
+                interface, _, own = name.rpartition("#")
+                shim.ready[interface, own] = waiting.add(number, function)
+            head += waiting.lines()
         body = self._body(shim)
         return [
             "(component $imports-code",
@@ -248,6 +233,39 @@ class _Composition:
             f"(instance $exports (instantiate $exports-code {' '.join(given)}))",
         ]
 
+    def _dispatcher(self, calls: str) -> list[str]:
+        """The component that calls the original's asynchronous exports for the host."""
+        host, text = self._import(CALLS, self._concurrent.interface(), _NOTHING, {})
+        taken = Scope(Style.IMPORT, self._numbers, {})
+        plain = Scope(Style.PLAIN, self._numbers, {})
+        outside, imports, given, exports = [], [], [f'(with "{CALLS}" (instance ${calls}))'], []
+        paths = {ROOT: "$agent"}
+        for name, function in self._concurrent.exports.items():
+            interface, _, own = name.rpartition("#")
+            if interface not in paths:
+                paths[interface] = f"${self._fresh('i')}"
+                outside.append(f'(alias export $agent "{interface}" (instance {paths[interface]}))')
+            identifier = self._fresh("f")
+            imports.append(f'(import "shim-{identifier}" (func ${identifier}{taken.signature(function)}))')
+            given.append(f'(with "shim-{identifier}" (func {paths[interface]} "{own}"))')
+            exports.append((function, identifier))
+        if self._concurrent.imports:
+            imports.append('(import "shim-wake" (func $wake (param "end" u32)))')
+            given.append('(with "shim-wake" (func $imports "wake"))')
+        given += [f'(with "{name}" (type {plain.use(kind)}))' for name, kind in taken.named]
+        return [
+            *outside,
+            *plain.lines,
+            "(component $dispatcher-code",
+            text,
+            *taken.lines,
+            *imports,
+            *dispatcher_code(exports, host, wakes=bool(self._concurrent.imports)),
+            ")",
+            f"(instance $dispatcher (instantiate $dispatcher-code {' '.join(given)}))",
+            f'(export "{CALLS}" (instance $dispatcher))',
+        ]
+
     def _world_exports(self, resources: Mapping[str, str]) -> list[str]:
         declared = self._types.exports.get(ROOT)
         if declared is None:
@@ -270,7 +288,9 @@ class _Composition:
                 local = {name: shim.resources[origin] for name, origin in declared.resources.items()}
                 for name in sorted(names):
                     at = interface, name
-                    sources[at] = converter.add(declared.functions[name], f"${sources[at]}", local)
+                    sources[at] = shim.ready.get(at) or converter.add(
+                        declared.functions[name], f"${sources[at]}", local
+                    )
             lines += converter.lines()
         for interface, names in shim.moved.items():
             declared = shim.interfaces[interface]
@@ -334,6 +354,7 @@ class _Shim:
         sources: identifier of every function it takes.
         resources: identifier of every resource, by origin.
         inward: it takes what the host offers, and speaks text there; else it speaks text where it is called.
+        ready: identifier of every function that is already what it exports, and is not converted.
     """
 
     interfaces: Mapping[str, InterfaceType]
@@ -341,6 +362,7 @@ class _Shim:
     sources: Mapping[tuple[str, str], str]
     resources: Mapping[str, str]
     inward: bool
+    ready: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def _quoted(name: str) -> str:

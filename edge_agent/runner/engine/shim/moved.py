@@ -28,7 +28,7 @@ from fleet.wit_types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 MAX_MOVED = (64 << 20) - (64 << 10)
 """Most bytes of one call through the shim, of all its lists, arguments and result: their text fits `MEMORY_PAGES`.
@@ -42,7 +42,7 @@ MEMORY_PAGES = 2048
 _RESERVE = 4096
 """What of its memory the shim keeps for itself."""
 
-_FORMAT = 3
+_FORMAT = 4
 """Changes with the text around components or the marks: code that was compiled for another shim is not to be used."""
 
 _LENGTH = 8
@@ -73,16 +73,20 @@ class Moved:
             sees, `0` where it is one and otherwise the letter of the numbers it stands for (`NUMBER_FORMATS`).
         exports: the same of the exported functions; outside interfaces the interface is empty.
         asynchronous: the code is for an engine with the asynchronous part of the component model.
+        calls: exports that the dispatcher calls, by `interface#function` and in the order of their numbers.
+        waits: imports that the host may answer later, in the same way.
     """
 
     imports: Mapping[str, str] = field(default_factory=dict)
     exports: Mapping[str, str] = field(default_factory=dict)
     asynchronous: bool = False
+    calls: Sequence[str] = ()
+    waits: Sequence[str] = ()
 
     @property
     def memories(self) -> int:
-        """Linear memories that come with the shim: one for each direction it serves."""
-        return bool(self.imports) + bool(self.exports)
+        """Linear memories that come with the shim: one for each direction and kind of calls it serves."""
+        return bool(self.imports) + bool(self.exports) + bool(self.calls) + bool(self.waits)
 
     @property
     def core_instances(self) -> int:
@@ -181,6 +185,8 @@ def append(compiled: bytes, moved: Moved) -> bytes:
         "imports": dict(moved.imports),
         "exports": dict(moved.exports),
         "asynchronous": moved.asynchronous,
+        "calls": list(moved.calls),
+        "waits": list(moved.waits),
     }
     trailer = json.dumps(content).encode()
     return b"".join((compiled, trailer, len(trailer).to_bytes(_LENGTH, "little")))
