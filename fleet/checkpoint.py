@@ -118,6 +118,12 @@ def format_vkey(origin: str, public: PublicKey, kind: KeyKind = KeyKind.LOG) -> 
     return str(VerifierKey(origin, public, kind))
 
 
+def key_name(vkey: str) -> str:
+    """Return name and hash of a verifier key: which key a signature line is from."""
+    key = parse_vkey(vkey)
+    return f"{key.name}+{key.key_hash.hex()}"
+
+
 def sign_checkpoint(origin: str, size: int, root: bytes, *keys: SigningKey) -> bytes:
     """Make the signed note of a checkpoint.
 

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from fleet import merkle
-from fleet.checkpoint import format_proof, format_vkey, parse_vkey, sign_again, sign_checkpoint, split_note
+from fleet.checkpoint import format_proof, format_vkey, key_name, sign_again, sign_checkpoint, split_note
 from fleet.leaves import event_leaf as event_leaf  # noqa: PLC0414 - whoever appends a leaf finds its form here
 from fleet.logs import next_origin
 from orchestrator.store import audit as rows
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 
 PREFACE: ContextVar[Callable[[Connection, int], Sequence[bytes]] | None] = ContextVar("preface", default=None)
 """Makes the leaves that belong before the next ones: the signed action of who calls (`orchestrator.actions`)."""
-
-
-def key_name(vkey: str) -> str:
-    """Return name and hash of a verifier key: which key a signature line is from."""
-    key = parse_vkey(vkey)
-    return f"{key.name}+{key.key_hash.hex()}"
 
 
 class AuditLog:

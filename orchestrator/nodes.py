@@ -31,6 +31,8 @@ from orchestrator.store import telemetry
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sqlalchemy import Connection
+
     from fleet.model import AssignedAgent, ObservedState
     from orchestrator.audit import AuditLog
     from orchestrator.clock import Clock
@@ -93,6 +95,8 @@ class NodeView:
     desired_generation: int
     director_key: str
     """Id of the key that signed the newest order; empty where there is none."""
+    log_keys: frozenset[str]
+    """Names of the log keys under which it was first proven; none: not yet."""
     desired_agents: tuple[AssignedAgent, ...]
     observed: ObservedState | None
     last_seen_ms: int
@@ -266,7 +270,8 @@ class Nodes:
         online = self._inventory.online()
         with self._store.control.read() as connection:
             desired = rows.list_desired(connection)
-            return tuple(self._view(row, desired.get(row.name), online) for row in rows.list_nodes(connection))
+            found = rows.list_nodes(connection)
+            return tuple(self._view(connection, row, desired.get(row.name), online) for row in found)
 
     def get(self, name: str) -> NodeView:
         """Return one node.
@@ -278,9 +283,11 @@ class Nodes:
             row = rows.get_node(connection, name)
             if row is None:
                 raise FleetError(Code.NOT_FOUND, f"no node {name!r}", node=name)
-            return self._view(row, rows.get_desired(connection, name), self._inventory.online())
+            return self._view(connection, row, rows.get_desired(connection, name), self._inventory.online())
 
-    def _view(self, row: rows.NodeRow, desired: rows.DesiredRow | None, online: frozenset[str]) -> NodeView:
+    def _view(
+        self, connection: Connection, row: rows.NodeRow, desired: rows.DesiredRow | None, online: frozenset[str]
+    ) -> NodeView:
         report = self._inventory.report(row.name)
         if row.locked:
             state = NodeState.LOCKED if row.revoked_ms is None else NodeState.REVOKED
@@ -294,6 +301,7 @@ class Nodes:
             state=state,
             desired_generation=0 if desired is None else desired.generation,
             director_key="" if desired is None else signer_of(desired),
+            log_keys=frozenset() if desired is None else self._log.provers(connection, desired.leaf),
             desired_agents=agents_of(desired),
             observed=None if report is None else report.state,
             last_seen_ms=max(heard, row.last_seen_ms or 0),

@@ -382,7 +382,7 @@ class RevokeOperatorRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "labels", "state", "epoch", "desired_generation", "observed_generation", "last_seen_ms", "agent_version", "architecture", "agents", "healthy", "certificate_expires_ms", "locked", "warnings", "trust_digest", "director_key", "ceiling", "authority")
+    __slots__ = ("name", "labels", "state", "epoch", "desired_generation", "observed_generation", "last_seen_ms", "agent_version", "architecture", "agents", "healthy", "certificate_expires_ms", "locked", "warnings", "trust_digest", "director_key", "ceiling", "authority", "log_keys")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -408,6 +408,7 @@ class Node(_message.Message):
     DIRECTOR_KEY_FIELD_NUMBER: _ClassVar[int]
     CEILING_FIELD_NUMBER: _ClassVar[int]
     AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+    LOG_KEYS_FIELD_NUMBER: _ClassVar[int]
     name: str
     labels: _containers.ScalarMap[str, str]
     state: str
@@ -426,7 +427,8 @@ class Node(_message.Message):
     director_key: str
     ceiling: _model_pb2.NodeCeiling
     authority: str
-    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., agents: _Optional[int] = ..., healthy: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ..., locked: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., trust_digest: _Optional[str] = ..., director_key: _Optional[str] = ..., ceiling: _Optional[_Union[_model_pb2.NodeCeiling, _Mapping]] = ..., authority: _Optional[str] = ...) -> None: ...
+    log_keys: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., desired_generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., agent_version: _Optional[str] = ..., architecture: _Optional[str] = ..., agents: _Optional[int] = ..., healthy: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ..., locked: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., trust_digest: _Optional[str] = ..., director_key: _Optional[str] = ..., ceiling: _Optional[_Union[_model_pb2.NodeCeiling, _Mapping]] = ..., authority: _Optional[str] = ..., log_keys: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListNodeAuthoritiesRequest(_message.Message):
     __slots__ = ()

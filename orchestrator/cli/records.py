@@ -92,6 +92,7 @@ def node_row(node: pb.Node, now_ms: int) -> Row:
             "warnings": list(node.warnings),
             "trust": node.trust_digest,
             "director_key": node.director_key,
+            "log_keys": list(node.log_keys),
         },
         {
             "agents": f"{node.healthy}/{node.agents}",

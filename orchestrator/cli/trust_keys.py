@@ -16,8 +16,9 @@ from fleet.names import is_name
 from fleet.release import ChangeKeys, NamedKey, RoleState, format_named_key, parse_named_key, role_states
 from fleet.targets import DEFAULT_TEAM, code_role, grants_role
 from orchestrator.cli.trust import TrustDirectory
+from orchestrator.cli.trust_authority import rotate_node_authority
 from orchestrator.cli.trust_change import FILE, OFFLINE, YES, local_release, perform
-from orchestrator.cli.trust_fleet import FLEET_KEYS, Rotation, rotate_fleet_key
+from orchestrator.cli.trust_fleet import FLEET_KEYS, NODE_CA, Rotation, rotate_fleet_key
 from orchestrator.files import read_named
 
 if TYPE_CHECKING:
@@ -112,13 +113,14 @@ def key(session: Session, name: str, passphrase: bool, uri: str | None, public_f
 
 
 @click.command()
-@click.argument("roles", nargs=-1, required=True, metavar="ROLE...|director|node-ca|secrets")
+@click.argument("roles", nargs=-1, required=True, metavar="ROLE...|director|log|node-ca|secrets")
 @click.option("--add", "added", type=FILE, multiple=True, metavar="PUBLIC-KEY", help="A key that may sign from now on.")
 @click.option("--remove", "removed", multiple=True, metavar="KEY", help="Name or id of a key that may not any more.")
 @THRESHOLD
 @click.option(
-    "--finish", is_flag=True, help="For director: withdraw all keys but the one that the coordinator has now."
+    "--finish", is_flag=True, help="For director, log and node-ca: withdraw all keys but the coordinator's newest."
 )
+@click.option("--force", is_flag=True, help="With --finish, for node-ca: also while nodes would be cut off.")
 @OFFLINE
 @YES
 @click.pass_obj
@@ -129,14 +131,18 @@ def rotate(session: Session, /, roles: tuple[str, ...], **options: object) -> No
     root takes the signatures of its old and of its new keys. Several roles change at once: snapshot and timestamp
     together, so that nodes forget the versions that a thief of both made.
 
-    Keys of the fleet (director, node-ca, secrets) are listed early and withdrawn later: old ones stay until --remove
-    or --finish.
+    Keys of the fleet (director, log, node-ca, secrets) are listed early and withdrawn later: old ones stay until
+    --remove or --finish.
     """
     offline, yes = bool(options["offline"]), bool(options["yes"])
     added, removed = _paths(options["added"]), _words(options["removed"])
     if not FLEET_KEYS.isdisjoint(roles):
         if len(roles) > 1:
             raise click.UsageError("keys of the fleet are changed one kind at a time")
+        if roles[0] == NODE_CA and not added and not removed:
+            finish, force = bool(options["finish"]), bool(options["force"])
+            rotate_node_authority(session, finish=finish, force=force, offline=offline, yes=yes)
+            return
         rotation = Rotation(roles[0], added, removed, bool(options["finish"]))
         rotate_fleet_key(session, rotation, offline=offline, yes=yes)
         return

@@ -33,12 +33,15 @@ class Needed:
         trust_digest: of the published `trust/fleet.json`, which lists the successor.
         director_keys: ids of the keys that stay; the order that a node runs by has to be signed by one. None: orders
             have nothing to do with it.
+        log_keys: names of the keys of the audit log that stay (`fleet.checkpoint.key_name`); one of them has to prove
+            that order. None: as above.
         absent_follow: whether a node without a session may be behind, since it learns of the successor when it comes
             back. False for a key without which it cannot come back, or is not believed.
     """
 
     trust_digest: str
     director_keys: frozenset[str] | None = None
+    log_keys: frozenset[str] | None = None
     absent_follow: bool = False
 
 
@@ -56,7 +59,7 @@ def nodes_behind(nodes: Iterable[pb.Node], needed: Needed) -> tuple[Behind, ...]
 
     Checks of each node, in this order:
         1. It holds the `trust/fleet.json` that lists the successor.
-        2. Its newest order is signed by a key that stays.
+        2. Its newest order is signed, and proven in the audit log, by keys that stay.
         3. It runs by that order. (An order that was only sent does not survive a power cut.)
     """
     found = []
@@ -70,10 +73,12 @@ def nodes_behind(nodes: Iterable[pb.Node], needed: Needed) -> tuple[Behind, ...]
 def _lacks(node: pb.Node, needed: Needed) -> str:
     if node.trust_digest != needed.trust_digest:  # 1
         return "has not adopted the newest trust/fleet.json"
-    if needed.director_keys is None or not node.director_key:
+    if (needed.director_keys is None and needed.log_keys is None) or not node.director_key:
         return ""
-    if node.director_key not in needed.director_keys:  # 2
+    if needed.director_keys is not None and node.director_key not in needed.director_keys:  # 2
         return f"was ordered by the key {node.director_key[:8]}, which would be withdrawn"
+    if needed.log_keys is not None and needed.log_keys.isdisjoint(node.log_keys):
+        return f"has an order that {' and '.join(node.log_keys) or 'nothing yet'} proved, and no key that stays"
     if node.observed_generation != node.desired_generation:  # 3
         return f"has not taken in order {node.desired_generation}"
     return ""

@@ -218,6 +218,7 @@ def write_node(view: NodeView, least: str) -> control_pb2.Node:
         warnings=view.warnings(least),
         trust_digest="" if observed is None else observed.trust_digest,
         director_key=view.director_key,
+        log_keys=sorted(view.log_keys),
         authority=view.row.authority,
     )
 
