@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from edge_agent.trust_store import Adopted, TrustStore
     from edge_agent.witness import Witness
     from fleet.assignment import VerifiedAssignment
-    from fleet.model import AssignedAgent, Assignment, DesiredState
+    from fleet.model import AssignedAgent, DesiredState
     from fleet.trust import Release
     from fleet.witnesses import WitnessPolicy
 
@@ -116,7 +116,7 @@ class Adoption:
             try:
                 load()
             except FleetError as error:
-                self._tell("node:boot:incomplete", error)
+                self._journal.error(self._clock.now(), "node:boot:incomplete", error)
         if self._stores.trust.adopted is not None:
             self.trusted.set()
         self._resume()
@@ -148,7 +148,8 @@ class Adoption:
             1. verify the assignment; with a newer release when the adopted one does not know its signer. Then place the
                checkpoint that proves it in what was seen of the audit log
             2. refuse a generation that is older or conflicts; refuse anything new on a node that is too old
-            3. find the agents whose documents the release lists; with a newer release when the adopted one lacks some
+            3. find the agents whose documents the release lists; with a newer release when the adopted one lacks some,
+               which then has to know the assignment's signer, too
             4. fetch what they miss; nothing for the others, which admission refuses one by one
             5. write it to the ledger, durably
             6. hand it to the supervisor
@@ -164,7 +165,7 @@ class Adoption:
                 return
             self._check_version()
             await asyncio.to_thread(self._stores.trust.ordered, verified.assignment.issued)
-            listed = await self._listed(verified.assignment, remote)  # 3
+            listed = await self._listed(verified.assignment.agents, desired, remote)  # 3
             needed = await self._fetch(listed, remote)  # 4
             await asyncio.to_thread(self._stores.ledger.accept, verified, desired, self._now())  # 5
             self._act(verified)  # 6
@@ -226,12 +227,17 @@ class Adoption:
         adopted = await self._refresh(remote)
         return self._open(desired, adopted, self._now(), adopted.witnesses)
 
-    async def _listed(self, assignment: Assignment, remote: Remote) -> tuple[AssignedAgent, ...]:
+    async def _listed(
+        self, agents: tuple[AssignedAgent, ...], desired: DesiredState, remote: Remote
+    ) -> tuple[AssignedAgent, ...]:
         """Return the agents whose documents are listed: a withdrawn grant must not hold up the others of the node."""
         adopted = self._stores.trust.adopted
-        if adopted is None or not all(_lists(adopted, agent) for agent in assignment.agents):
+        if adopted is None or not all(_lists(adopted, agent) for agent in agents):
             adopted = await self._refresh(remote)
-        return tuple(agent for agent in assignment.agents if _lists(adopted, agent))
+            # What the older release let pass is not in force yet, and the newer one may have withdrawn the very key.
+            self._open(desired, adopted, self._now(), adopted.witnesses)
+            self._check_version()
+        return tuple(agent for agent in agents if _lists(adopted, agent))
 
     async def _refresh(self, remote: Remote) -> Adopted:
         trust, before = self._stores.trust, self._stores.trust.adopted
@@ -273,7 +279,7 @@ class Adoption:
         except FleetError as error:
             if error.code is Code.REVOKED:
                 self._acted = False
-                self._tell("assignment:desired:recalled", error)
+                self._journal.error(self._clock.now(), "assignment:desired:recalled", error)
                 self._desire(NOTHING)
 
     async def _fetch(self, agents: Iterable[AssignedAgent], remote: Remote, *, verify: bool = False) -> frozenset[str]:
@@ -348,12 +354,9 @@ class Adoption:
         except FleetError as error:
             if error.code is not Code.REVOKED:  # the number of a recalled order stays in force
                 self._stores.ledger.discard()
-            self._tell("assignment:ledger:refused", error)
+            self._journal.error(self._clock.now(), "assignment:ledger:refused", error)
             return
         self._act(verified)
-
-    def _tell(self, kind: str, error: FleetError) -> None:
-        self._journal.event(self._clock.now(), "", kind, error.public, code=str(error.code))
 
 
 def _lists(adopted: Adopted, agent: AssignedAgent) -> bool:

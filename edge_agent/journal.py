@@ -17,6 +17,8 @@ from fleet.model import Event, LogLine
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from fleet.errors import FleetError
+
 MAX_EVENTS = 1_000
 """Events that wait for the link."""
 
@@ -56,6 +58,10 @@ class Journal:
             self._lost_events += 1
         self._events.append(Event(at, self._node, agent, kind, message, detail))
         self.pending.set()
+
+    def error(self, at: datetime, kind: str, error: FleetError) -> None:
+        """Record that the node itself failed in something: the public words of the error, and its code."""
+        self.event(at, "", kind, error.public, code=str(error.code))
 
     def log(self, line: LogLine) -> None:
         """Keep a log line of an agent, the oldest gives way."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from edge_agent.journal import MAX_AGENTS, MAX_EVENTS, Journal
+from fleet.errors import Code, FleetError
 from fleet.model import LogLine
 from tests.fakes.clock import START
 
@@ -23,6 +24,14 @@ async def test_events_wait_until_they_are_taken() -> None:
     assert journal.take_events(10, START) == (event,)
     journal.settle()
     assert not journal.pending.is_set()
+
+
+async def test_an_error_is_told_by_its_public_words_and_its_code() -> None:
+    journal = Journal("node-1", 10)
+    journal.error(START, "node:time:unsaved", FleetError(Code.STORAGE_FULL, "12 bytes left"))
+    (event,) = journal.take_events(10, START)
+    assert (event.agent, event.kind, event.detail) == ("", "node:time:unsaved", {"code": "STORAGE_FULL"})
+    assert event.message == FleetError(Code.STORAGE_FULL, "").public
 
 
 async def test_events_that_do_not_fit_are_counted() -> None:

@@ -195,6 +195,20 @@ def test_an_order_of_a_stranger_is_no_order_of_a_revoked_director(node: WholeNod
     assert node.accept(node.world.assign(node.world.agent())) is Code.SIGNATURE_INVALID
 
 
+@pytest.mark.parametrize("revoked", [True, False])
+def test_an_order_is_verified_by_the_release_that_it_makes_a_node_fetch(node: WholeNode, revoked: bool) -> None:
+    run_two(node)
+    stolen = node.world.director
+    entries = (entry(Kind.DIRECTOR_KEY, stolen.public.hex),) if revoked else ()
+    new_director(node.world, key("director-2"), revoked=entries)
+    newer = node.world.agent("app/three")  # of which the adopted release knows nothing
+    code = node.accept(node.world.assign(newer, generation=2))
+    assert code is (Code.REVOKED if revoked else Code.SIGNATURE_INVALID)
+    assert "app/three" not in node.running()
+    assert node.ledger.entry is not None
+    assert node.ledger.entry.generation == 1
+
+
 def test_a_revoked_log_proves_nothing(node: WholeNode) -> None:
     run_two(node)
     revoke(node.world, entry(Kind.LOG_KEY, key("log").public.hex))
