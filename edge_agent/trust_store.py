@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from edge_agent.disk import replace_file
+from edge_agent.root_store import RootStore
 from edge_agent.time_store import TimeStore
 from fleet.checkpoint import parse_vkey
 from fleet.documents import Reader, dump_json, load_json
@@ -123,6 +124,7 @@ class TrustStore:
         self._path = folder / "metadata.json"
         self._allow_dev = allow_dev_profile
         self._time = TimeStore(disk, folder)
+        self._roots = RootStore(disk, folder)
         self._adopted: Adopted | None = None
 
     @property
@@ -135,27 +137,37 @@ class TrustStore:
 
         Raises:
             FleetError: TRUST_INVALID when there is no pinned root or the file does not verify, and DEV_PROFILE_REFUSED:
-                nothing is adopted then. TRUST_INVALID for the file of the time alone: the release is adopted.
+                nothing is adopted then. TRUST_INVALID for the file of the time, or of the roots, alone: the release is
+                adopted.
         """
         root = self._root()
         if self._disk.size(self._path) is None:
+            self._roots.load()
             return None
         kept = _decode(self._disk.read(self._path, 0, MAX_FILE + 1))
         release = open_release(kept.files, root=root, now=kept.adopted_at, allow_dev=self._allow_dev)
         self._adopted = _open(release, kept.documents, kept.adopted_at, kept.floors)
         self._time.load(kept.adopted_at)
+        self._roots.load()
         return self._adopted
 
     def check(self, files: Mapping[str, bytes], now: datetime) -> Release:
         """Verify offered metadata against the pin and what is adopted, without adopting it.
 
+        A root that verifies counts from now on, even if nothing else does: what it takes away stays away.
+
         Raises:
-            FleetError: TRUST_INVALID, TRUST_EXPIRED, TRUST_ROLLBACK, DEV_PROFILE_REFUSED.
+            FleetError: TRUST_INVALID, TRUST_EXPIRED, TRUST_ROLLBACK, DEV_PROFILE_REFUSED; STORAGE_FULL.
         """
         if len(files) > MAX_FILES:
             raise FleetError(Code.LIMIT_EXCEEDED, f"{len(files)} metadata files, the limit is {MAX_FILES}")
-        previous = self._adopted.release.files if self._adopted is not None else None
-        return open_release(files, root=self._root(), now=self.floor(now), previous=previous, allow_dev=self._allow_dev)
+        root, adopted = self._root(), self._adopted.release.files if self._adopted is not None else {}
+        previous = {**adopted, **self._roots.known}
+        try:
+            return open_release(files, root=root, now=self.floor(now), previous=previous, allow_dev=self._allow_dev)
+        except FleetError:
+            self._roots.keep(files, root, adopted)
+            raise
 
     def adopt(self, files: Mapping[str, bytes], documents: Mapping[str, bytes], now: datetime) -> Adopted:
         """Verify offered metadata and documents and make them the adopted release, durably.

@@ -34,7 +34,7 @@ MAX_RELEASE = 4 * 1024 * 1024
 """Bytes of all files offered for one release."""
 
 MAX_ROOT_ROTATIONS = 64
-"""Root versions that one call climbs from the pinned root."""
+"""Root versions that one call climbs beyond the adopted ones."""
 
 
 class Workflow:
@@ -61,8 +61,9 @@ class Workflow:
         self.approvers: dict[str, tuple[str, ...]] = {}
 
     def climb_roots(self, adopted: Mapping[str, bytes], files: Mapping[str, bytes]) -> None:
-        """Go from the pinned root to the newest one, adopted roots first."""
-        for _ in range(MAX_ROOT_ROTATIONS):
+        """Go from the pinned root to the newest one, adopted roots first; LIMIT_EXCEEDED after `MAX_ROOT_ROTATIONS`."""
+        climbed = 0
+        while True:
             name = f"{self.trusted.root.version + 1}.root.json"
             if name in adopted:
                 with suppress(exceptions.RepositoryError):  # a damaged local copy gives way to a verifiable one
@@ -71,10 +72,12 @@ class Workflow:
                     continue
             if name not in files:
                 return
+            if climbed == MAX_ROOT_ROTATIONS:
+                raise FleetError(Code.LIMIT_EXCEEDED, f"more than {climbed} root rotations at once")
             with _translated(name):
                 self.trusted.update_root(files[name])
             self.used[name] = files[name]
-        raise FleetError(Code.LIMIT_EXCEEDED, f"more than {MAX_ROOT_ROTATIONS} root rotations at once")
+            climbed += 1
 
     def load_timestamp(self, adopted: Mapping[str, bytes]) -> None:
         """Load the timestamp and refuse one older than the adopted one."""
@@ -115,7 +118,7 @@ class Workflow:
         with _translated(name):
             signed = self.trusted.update_delegated_targets(data, role, delegator)
             envelope = Metadata[Targets].from_bytes(data)
-            parent = self.trusted.root if delegator == Root.type else self.trusted.targets
+            parent = self.trusted.root if delegator == Root.type else self.listings[delegator]
             result = parent.get_verification_result(role, envelope.signed_bytes, envelope.signatures)
         self.used[name] = data
         self.roles.append(role)

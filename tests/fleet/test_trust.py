@@ -175,7 +175,11 @@ def test_2_rotations_have_a_limit(repository: Publisher, monkeypatch: pytest.Mon
     monkeypatch.setattr(metadata, "MAX_ROOT_ROTATIONS", 2)
     for _ in range(2):
         rotated(repository, repository.keys)
+    adopted = opened(repository).files
+    for _ in range(2):
+        rotated(repository, repository.keys)
     refused(Code.LIMIT_EXCEEDED, repository)
+    assert opened(repository, previous=adopted).versions["root"] == 5  # what was climbed once counts no more
 
 
 def test_2_an_adopted_root_cannot_be_withheld(repository: Publisher) -> None:
