@@ -56,7 +56,7 @@ class SecretKeeper:
         try:
             self._store.load()
         except FleetError as error:
-            self._tell("secret:store:incomplete", error)
+            self._journal.error(self._clock.now(), "secret:store:incomplete", error)
 
     def statement(self) -> bytes:
         """The signed statement about the node's sealing key; empty while the key cannot be used."""
@@ -64,7 +64,7 @@ class SecretKeeper:
             try:
                 self._statement = sign_statement(self._store.statement(), self._bound_key())
             except FleetError as error:
-                self._tell("secret:key:unavailable", error)
+                self._journal.error(self._clock.now(), "secret:key:unavailable", error)
         return self._statement
 
     def offer(self, envelopes: Sequence[bytes]) -> None:
@@ -89,18 +89,15 @@ class SecretKeeper:
         try:
             different, refused = await asyncio.to_thread(self._store.receive, envelopes)
         except FleetError as error:
-            self._tell("secret:set:refused", error)
+            self._journal.error(self._clock.now(), "secret:set:refused", error)
             return
         told = frozenset(str(entry.error) for entry in refused)
         for entry in refused:
             if str(entry.error) not in self._told:
-                self._tell("secret:value:refused", entry.error)
+                self._journal.error(self._clock.now(), "secret:value:refused", entry.error)
         self._told = told
         if different:
             self._journal.event(
                 self._clock.now(), "", "secret:set:accepted", f"{len(envelopes) - len(refused)} secrets"
             )
             self._changed()
-
-    def _tell(self, kind: str, error: FleetError) -> None:
-        self._journal.event(self._clock.now(), "", kind, error.public, code=str(error.code))

@@ -58,7 +58,7 @@ class Timekeeper:
             try:
                 await asyncio.to_thread(self._trust.passed, self._clock.now(), TICK)
             except FleetError as error:
-                self._journal.event(self.now(), "", "node:time:unsaved", error.public, code=str(error.code))
+                self._journal.error(self.now(), "node:time:unsaved", error)
 
     def _look(self) -> None:
         """Say once when the clock is behind, until it was right again."""

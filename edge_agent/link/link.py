@@ -1,9 +1,10 @@
 """Keeps one session open, for as long as the program runs.
 
-Owns when to connect, when to wait and when to renew the certificate. Full jitter (a uniform share of a bound that
-doubles up to a cap) spreads a fleet that lost its coordinator at one moment. Whatever fails here is told and tried
-again; the agents do not notice. `run` is an edge of the process: supervision must outlive every fault of the link, also
-one that nobody foresaw.
+Owns when to connect, when to wait and when to renew the certificate: at two thirds of its life, when the fleet's node
+authorities change, and when the coordinator refuses it or shows one that no authority known here signed. Full jitter (a
+uniform share of a bound that doubles up to a cap) spreads a fleet that lost its coordinator at one moment. Whatever
+fails here is told and tried again; the agents do not notice. `run` is an edge of the process: supervision must outlive
+every fault of the link, also one that nobody foresaw.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from edge_agent.link.channel import open_fetch_channel, open_session_channel
-from edge_agent.link.enrolment import renew
+from edge_agent.link.enrolment import is_vouched_for, renew
 from edge_agent.link.remote import CoordinatorRemote
 from edge_agent.link.session import Ended, Node, Session, SessionSettings
 from fleet.errors import Code, FleetError
@@ -61,6 +62,8 @@ class Link:
         self._random = random
         self._failures = 0
         self._renew_after: datetime | None = None
+        self._early = False
+        self._refused = False
 
     async def run(self, identity: Identity) -> None:
         """Stay connected; returns only by cancellation."""
@@ -98,17 +101,21 @@ class Link:
             FleetError: what renewal raises, when there is no valid certificate to go on with.
         """
         tls, now = self._store.tls(), self._clock.now()
-        if tls is not None and now < max(tls.renew_at, self._renew_after or tls.renew_at):
+        self._early = self._early or self._node.reissue.is_set()
+        self._node.reissue.clear()
+        if tls is not None and now < self._renew_at(tls):
             return identity, tls
         try:
             identity = await renew(self._store, identity)
         except FleetError as error:
             if tls is None or tls.not_after <= now:
                 raise
-            self._renew_after = now + timedelta(seconds=self._random.uniform(0.1, 1) * RENEWAL_PAUSE_S)
-            self._node.journal.event(now, "", "node:certificate:not-renewed", error.public, code=str(error.code))
+            self._renew_after = now + self._pause()
+            self._node.journal.error(now, "node:certificate:not-renewed", error)
             return identity, tls
-        self._renew_after = None
+        # One that is refused as well helps no more than the one before it: then there is a pause.
+        self._renew_after = now + self._pause() if self._refused else None
+        self._early = self._refused = False
         self._node.journal.event(now, "", "node:certificate:renewed", f"sequence {identity.sequence}")
         renewed = self._store.tls()
         if renewed is None:
@@ -117,7 +124,7 @@ class Link:
 
     async def _session(self, identity: Identity, tls: TlsIdentity) -> Ended:
         address = identity.session_address
-        until = min(max(tls.renew_at, self._renew_after or tls.renew_at), tls.not_after)
+        until = min(self._renew_at(tls), tls.not_after)
         async with open_session_channel(address, tls) as channel, open_fetch_channel(address, tls) as fetching:
             remote = CoordinatorRemote(fetching, self._settings.fetch_timeout_s)
             session = Session(self._node, remote, self._settings.session, self._clock, self._random)
@@ -127,9 +134,22 @@ class Link:
                 # A network that failed says nothing about the next try; what fails after every welcome backs off.
                 if session.welcomed and error.row.retryable:
                     self._failures = 0
+                self._refused = error.code is Code.CERTIFICATE_INVALID or (
+                    error.code is Code.UNAVAILABLE
+                    and not session.welcomed
+                    and not await is_vouched_for(address, tls.ca_certificates)
+                )
                 raise
             self._failures = 0
             return ended
+
+    def _renew_at(self, tls: TlsIdentity) -> datetime:
+        """When to renew: at two thirds, or now where the fleet asks for it or the coordinator is another's by now."""
+        wanted = tls.not_before if self._early or self._refused else tls.renew_at
+        return max(wanted, self._renew_after or wanted)
+
+    def _pause(self) -> timedelta:
+        return timedelta(seconds=self._random.uniform(0.1, 1) * RENEWAL_PAUSE_S)
 
     def _delay_s(self, ended: Ended) -> float:
         if ended.retry_after_ms is None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,10 +17,12 @@ import grpc
 
 from edge_agent.link.channel import to_fleet_error
 from edge_agent.link.commands import Commanded, failed, obey
-from edge_agent.link.refreshing import Refreshing
+from edge_agent.link.hello import hello_of
+from edge_agent.link.refreshing import Refreshing, renewal_due
 from edge_agent.link.witnessing import Checkpoints, Witnessed
 from fleet import wire
 from fleet.errors import Code, FleetError
+from fleet.grants import OwnCeiling
 from fleet.v1 import node_pb2 as pb
 from fleet.v1 import node_pb2_grpc
 
@@ -67,6 +68,7 @@ class Node(Commanded, Witnessed, Protocol):
 
     changed: asyncio.Event
     missing: asyncio.Event
+    reissue: asyncio.Event
     journal: Journal
 
     def observed(self) -> ObservedState:
@@ -104,13 +106,19 @@ class Node(Commanded, Witnessed, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """Numbers of a session: first report interval, gathering of changes, time between looks at the release."""
+    """Numbers of a session: first report interval, gathering of changes, time between looks at the release, time in
+    which the nodes renew, each at its own moment, that hear together that they should.
+
+    `ceiling` is what the node says of its own, which it reads once, when it starts.
+    """
 
     boot_id: str
     agent_version: str
     report_interval_ms: int
     coalesce_ms: int
     trust_refresh_ms: int
+    reissue_spread_ms: int
+    ceiling: OwnCeiling = OwnCeiling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +146,7 @@ class Session:
         self._has_desired = asyncio.Event()
         self._refreshing = Refreshing(
             lambda: self._node.refresh(self._remote),
-            lambda error: self._tell_refused("trust:release:refused", error),
+            lambda error: self._node.journal.error(self._clock.now(), "trust:release:refused", error),
             settings.trust_refresh_ms / 1000,
             clock,
             random,
@@ -188,21 +196,7 @@ class Session:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _welcome(self) -> None:
-        observed = self._node.observed()
-        root_version, release_version = self._node.release_versions()
-        hello = pb.Hello(
-            boot_id=self._settings.boot_id,
-            agent_version=self._settings.agent_version,
-            architecture=platform.machine(),
-            accepted_generation=observed.generation,
-            accepted_digest=observed.digest,
-            observed=wire.to_pb_observed(observed),
-            root_version=root_version,
-            release_version=release_version,
-            sealing_key=self._node.sealing_key(),
-            seen_size=self._node.seen(),
-        )
-        await self._write(pb.NodeMessage(hello=hello))
+        await self._write(pb.NodeMessage(hello=hello_of(self._node, self._settings)))
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_S):
                 message = await self._stream.read()
@@ -244,8 +238,8 @@ class Session:
             self._report_ms = min(max(milliseconds, MIN_REPORT_MS), MAX_REPORT_MS)
 
     async def _expire(self, until: datetime) -> Ended:
-        while (left := (until - self._clock.now()).total_seconds()) > 0:
-            await self._clock.sleep(min(left, 60.0))
+        spread_s = self._settings.reissue_spread_ms / 1000
+        await renewal_due(until, self._node.reissue, self._clock, lambda: self._random.uniform(0, spread_s))
         return Ended(0, "the certificate is to be renewed")
 
     async def _report(self) -> Ended:
@@ -304,7 +298,7 @@ class Session:
                 await self._node.accept(desired, self._remote)
                 failures = 0
             except FleetError as error:
-                self._tell_refused("assignment:desired:refused", error)
+                self._node.journal.error(self._clock.now(), "assignment:desired:refused", error)
                 # Wrong bytes say nothing about those that the coordinator serves next.
                 passing = error.row.retryable or error.code is Code.DIGEST_MISMATCH
                 if passing and error.code is not Code.GENERATION_CONFLICT:
@@ -340,7 +334,7 @@ class Session:
                 missing.set()
                 if not isinstance(error, FleetError):
                     raise
-                self._tell_refused("blob:repair:failed", error)
+                self._node.journal.error(self._clock.now(), "blob:repair:failed", error)
             tries += 1
             await self._clock.sleep(self._random.uniform(0.5, 1) * _bound_s(tries))
 
@@ -388,9 +382,6 @@ class Session:
                 raise FleetError(Code.DEADLINE_EXCEEDED, "the coordinator does not read") from error
             except asyncio.InvalidStateError as error:
                 raise FleetError(Code.UNAVAILABLE, "the stream has ended") from error
-
-    def _tell_refused(self, kind: str, error: FleetError) -> None:
-        self._node.journal.event(self._clock.now(), "", kind, error.public, code=str(error.code))
 
 
 def _bound_s(failures: int) -> float:
