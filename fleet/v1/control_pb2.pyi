@@ -486,7 +486,7 @@ class GetNodeRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class AgentOnNode(_message.Message):
-    __slots__ = ("node", "agent", "desired", "bundle", "grant_revision", "narrow", "grant_path")
+    __slots__ = ("node", "agent", "desired", "bundle", "grant_revision", "narrow", "grant_path", "bundle_path")
     NODE_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     DESIRED_FIELD_NUMBER: _ClassVar[int]
@@ -494,6 +494,7 @@ class AgentOnNode(_message.Message):
     GRANT_REVISION_FIELD_NUMBER: _ClassVar[int]
     NARROW_FIELD_NUMBER: _ClassVar[int]
     GRANT_PATH_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_PATH_FIELD_NUMBER: _ClassVar[int]
     node: str
     agent: _model_pb2.ObservedAgent
     desired: bool
@@ -501,7 +502,8 @@ class AgentOnNode(_message.Message):
     grant_revision: int
     narrow: str
     grant_path: str
-    def __init__(self, node: _Optional[str] = ..., agent: _Optional[_Union[_model_pb2.ObservedAgent, _Mapping]] = ..., desired: _Optional[bool] = ..., bundle: _Optional[str] = ..., grant_revision: _Optional[int] = ..., narrow: _Optional[str] = ..., grant_path: _Optional[str] = ...) -> None: ...
+    bundle_path: str
+    def __init__(self, node: _Optional[str] = ..., agent: _Optional[_Union[_model_pb2.ObservedAgent, _Mapping]] = ..., desired: _Optional[bool] = ..., bundle: _Optional[str] = ..., grant_revision: _Optional[int] = ..., narrow: _Optional[str] = ..., grant_path: _Optional[str] = ..., bundle_path: _Optional[str] = ...) -> None: ...
 
 class GetOrderRequest(_message.Message):
     __slots__ = ("node",)
