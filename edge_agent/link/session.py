@@ -106,10 +106,14 @@ class Node(Commanded, Witnessed, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """Numbers of a session: first report interval, gathering of changes, time between looks at the release, time in
-    which the nodes renew, each at its own moment, that hear together that they should.
+    """Numbers of a session.
 
-    `ceiling` is what the node says of its own, which it reads once, when it starts.
+    Attributes:
+        report_interval_ms: between full reports, until the coordinator says otherwise.
+        coalesce_ms: in which changes are gathered.
+        trust_refresh_ms: between looks at the release.
+        reissue_spread_ms: in which nodes renew, each at its own moment, that hear together that they should.
+        ceiling: what the node says of its own, which it reads once, when it starts.
     """
 
     boot_id: str
@@ -153,7 +157,9 @@ class Session:
         )
         self._commands: set[asyncio.Task[None]] = set()
         self._sent_receipt: bytes | None = None
-        self._checkpoints = Checkpoints(node, self._write, self._tell_refused)
+        self._checkpoints = Checkpoints(
+            node, self._write, lambda kind, error: node.journal.error(clock.now(), kind, error)
+        )
         self.welcomed = False
         """Whether the coordinator answered the hello."""
 
