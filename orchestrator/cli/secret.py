@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.errors import Code, FleetError
-from fleet.grants import parse_grant
+from fleet.grants import parse_grant, propose_command
 from fleet.names import is_name
 from fleet.sealing import (
     ESCROW,
@@ -28,6 +28,7 @@ from fleet.sealing import (
     unseal,
 )
 from fleet.v1 import control_pb2 as pb
+from orchestrator.cli.joins import token_key
 from orchestrator.cli.recipients import (
     Accepted,
     check_recipient,
@@ -103,25 +104,19 @@ def secret() -> None:
 )
 @click.option("--bytes", "raw", is_flag=True, help="Any bytes, kept as they are; else text without its last line end.")
 @NODES
-@YES
 @click.pass_obj
 def set_secret(
-    session: Session,
-    /,
-    name: str,
-    agent: str,
-    nodes: tuple[str, ...],
-    yes: bool,  # noqa: FBT001 - click passes a flag
-    **source: Path | bool | None,
+    session: Session, /, name: str, agent: str, nodes: tuple[str, ...], **source: Path | bool | None
 ) -> None:
     """Set a secret, or replace its value: the next version.
 
-    It is sealed for the nodes that run the agent, unless --node names others. Agents that run start again with it.
+    It is sealed for the nodes that run the agent, unless --node names others. Each must have joined by a token that was
+    made on this machine, or have been accepted with `secret recipients --accept`. Agents that run start again with it.
     """
     with session.connect() as client:
         sealer = Sealer.open(session, client)
         _check_granted(client, agent, name)
-        recipients = _recipients(session, client, sealer, agent, nodes, yes=yes)
+        recipients = _recipients(session, client, sealer, agent, nodes)
         value = _read_value(**source)  # type: ignore[arg-type]  # click converted each to its type
         before = _find(client, agent, name)
         version = 1 if before is None else before.version + 1
@@ -135,9 +130,8 @@ def set_secret(
 @click.argument("name", type=SECRET_NAME)
 @AGENT
 @NODES
-@YES
 @click.pass_obj
-def reseal(session: Session, name: str, agent: str, nodes: tuple[str, ...], yes: bool) -> None:  # noqa: FBT001
+def reseal(session: Session, name: str, agent: str, nodes: tuple[str, ...]) -> None:
     """Seal the newest value for nodes that lack it.
 
     For nodes that joined, were enrolled again, or were given the agent since. Needs the operator's own key, which was
@@ -154,7 +148,7 @@ def reseal(session: Session, name: str, agent: str, nodes: tuple[str, ...], yes:
         if own.label != label:
             raise FleetError(Code.SECRET_INVALID, "the coordinator sent another secret", secret=name)
         value = unseal(own, sealer.escrow())
-        recipients = _recipients(session, client, sealer, agent, nodes, yes=yes)
+        recipients = _recipients(session, client, sealer, agent, nodes)
         lacking = [recipient for recipient in recipients if nodes or recipient.node not in found.nodes]
         have = _put(client, sealer, value, label, lacking, found.escrow) if lacking else tuple(found.nodes)
     _tell(session, label, have)
@@ -212,14 +206,17 @@ def remove(session: Session, name: str, agent: str, yes: bool) -> None:  # noqa:
 def recipients(session: Session, accept: tuple[str, ...], yes: bool) -> None:  # noqa: FBT001
     """List the keys of nodes that secrets are sealed for.
 
-    Compare a fingerprint with what `edge-agent identity` prints on the node before you accept it.
+    ACCEPTED says "yes", or "joined" for a node that used a join token of this machine: both are believed. "new" and
+    "changed" are not. Compare a fingerprint with what `edge-agent identity` prints on the node before you accept it.
     """
     with session.connect() as client:
         directory = TrustDirectory(session.context().trust)
         synchronise(directory, client, session.now())
         trust, known = directory.fleet_trust(session.now()), load_accepted(directory)
         offered = list_offered(client)
-        checked = [check_recipient(client, one, trust) for one in offered if one.statement]
+        checked = [
+            check_recipient(client, one, trust, token_key(directory, one.node)) for one in offered if one.statement
+        ]
     for node in accept:
         found = next((one for one in checked if one.node == node), None)
         if found is None:
@@ -247,15 +244,15 @@ def recipients(session: Session, accept: tuple[str, ...], yes: bool) -> None:  #
 
 def _standing(recipient: Recipient, known: Mapping[str, Accepted]) -> str:
     try:
-        return "yes" if compare(recipient, known) else "new"
+        return "yes" if compare(recipient, known) else "joined"
     except FleetError:
-        return "changed"
+        return "changed" if recipient.node in known else "new"
 
 
 def _recipients(
-    session: Session, client: Client, sealer: Sealer, agent: str, nodes: tuple[str, ...], *, yes: bool
+    session: Session, client: Client, sealer: Sealer, agent: str, nodes: tuple[str, ...]
 ) -> list[Recipient]:
-    """The nodes to seal for, each checked; a person accepts the ones that were never seen here."""
+    """The nodes to seal for, each checked and believed; what was proven is accepted from now on."""
     offered = {key.node: key for key in list_offered(client)}
     missing = [node for node in nodes if node not in offered or not offered[node].statement]
     if missing:
@@ -273,20 +270,19 @@ def _recipients(
             f"no node that can be sealed for runs {agent}",
             remedy="Name nodes with --node, or deploy the agent first; it gets the secret as soon as it is set.",
         )
-    known = load_accepted(sealer.directory)
-    checked = [check_recipient(client, one, sealer.trust) for one in chosen]
+    known, directory = load_accepted(sealer.directory), sealer.directory
+    checked = [check_recipient(client, one, sealer.trust, token_key(directory, one.node)) for one in chosen]
     new = [one for one in checked if not compare(one, known)]
     for one in new:
-        session.output.note(f"New recipient {one.node}: {one.key}")
+        session.output.note(f"New recipient {one.node}: {one.key}; it used the join token that was made here.")
     if new:
-        confirm(session, "Do these fingerprints agree with `edge-agent identity` on the nodes?", yes=yes)
-        save_accepted(sealer.directory, known | {one.node: Accepted(one.bound_key, one.key) for one in new})
+        save_accepted(directory, known | {one.node: Accepted(one.bound_key, one.key) for one in new})
     return checked
 
 
 def _check_granted(client: Client, agent: str, name: str) -> None:
     """Refuse a secret that the agent could not hold. A help for people: nodes ask the grant that they verified."""
-    remedy = f"Name it in the grant: `fleetctl grant propose {agent} --add {STORE}`, then approve it."
+    remedy = f"Name it in the grant: `{propose_command(agent, 'NAME@VERSION', (STORE,))}`, then approve it."
     granted = client.call(client.stub.ListGrants, pb.ListGrantsRequest(agent=agent)).grants
     if not granted:
         raise FleetError(Code.GRANT_MISSING, f"{agent} has no grant", agent=agent, remedy=remedy)

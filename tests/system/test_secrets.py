@@ -65,7 +65,7 @@ def set_secret(fleet: RealFleet, value: str, *options: str, name: str = "api-tok
     file = fleet.home / "value"
     file.write_text(value + "\n")
     try:
-        return fleet.ask("secret", "set", name, "--agent", AGENT, "--from-file", str(file), "--yes", *options)
+        return fleet.ask("secret", "set", name, "--agent", AGENT, "--from-file", str(file), *options)
     finally:
         file.unlink()
 
@@ -92,17 +92,22 @@ def identity(fleet: RealFleet, node: str) -> str:
 def check_refusals(fleet: RealFleet) -> None:
     """What is refused before anything is sealed."""
     outside = fleet.ctl(
-        "secret", "set", "other", "--agent", AGENT, "--from-file", __file__, "--yes", expect=ExitCode.REFUSED
+        "secret", "set", "other", "--agent", AGENT, "--from-file", __file__, expect=ExitCode.REFUSED
     ).stderr
     assert "fleet:secrets/store" in outside
     accepted = fleet.home / "trust" / "recipients.json"
     before = json.loads(accepted.read_text())
     before["nodes"][0]["key"] = f"sha256:{'0' * 64}"
     accepted.write_text(json.dumps(before))
-    command = ("secret", "set", "api-token", "--agent", AGENT, "--from-file", __file__, "--yes")
+    token = fleet.home / "trust" / "joins" / "n1.pub"  # as for a node that the coordinator has set up by itself
+    token.rename(fleet.home / "n1.pub")
+    command = ("secret", "set", "api-token", "--agent", AGENT, "--from-file", __file__)
     changed = fleet.ctl(*command, expect=ExitCode.VERIFICATION_FAILED).stderr
     assert "edge-agent identity" in changed
     assert fleet.ask("secret", "recipients")[0]["accepted"] == "changed"
+    accepted.unlink()
+    assert "no join token" in fleet.ctl(*command, expect=ExitCode.VERIFICATION_FAILED).stderr
+    assert fleet.ask("secret", "recipients")[0]["accepted"] == "new"
     fleet.ctl("secret", "recipients", "--accept", "n1", "--yes")
     unknown = fleet.ctl(*command, "--node", "nobody", expect=ExitCode.ERROR).stderr
     assert "nobody" in unknown
@@ -114,7 +119,7 @@ def test_a_secret_reaches_its_agent_and_the_coordinator_never_sees_it(fleet: Rea
     assert call(fleet, 'sum("api-token")') == NOT_FOUND
     shown = fleet.ask("secret", "recipients")
     assert shown[0]["key"] in identity(fleet, "n1"), "the fingerprint that an operator compares"
-    assert shown[0]["accepted"] == "new"
+    assert shown[0]["accepted"] == "joined", "by the token that `fleetctl node join` made"
 
     assert set_secret(fleet, VALUE) == {"agent": AGENT, "secret": "api-token", "version": 1, "nodes": ["n1"]}
     wait_for("the agent has its secret", lambda: knows(fleet, VALUE))
@@ -157,7 +162,7 @@ def test_a_secret_reaches_its_agent_and_the_coordinator_never_sees_it(fleet: Rea
     wait_for("the agent runs on n2", lambda: call(fleet, 'sum("api-token")', "--node", "n2") == NOT_FOUND)
     (listed,) = fleet.ask("secret", "list")
     assert (listed["version"], listed["nodes"], listed["behind"]) == (2, ["n1"], [])
-    assert fleet.ask("secret", "reseal", "api-token", "--agent", AGENT, "--yes")["nodes"] == ["n1", "n2"]
+    assert fleet.ask("secret", "reseal", "api-token", "--agent", AGENT)["nodes"] == ["n1", "n2"]
     wait_for("n2 has it", lambda: knows(fleet, NEWER, "--node", "n2"))
 
     # What is removed is gone everywhere, and its versions go on counting.
