@@ -6,10 +6,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport PYTHONDONTWRITEBYTECODE # where it is set, each of the hundreds of processes of the tests compiles every module
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-stop demo-check test system sensors tpm simulation model hunt check format lint types imports protos protos-check components components-check \
-        languages threats interop conformance fuzz fuzz-parsers soak coverage hammer bench sbom lock clean
+        languages threats interop conformance tuf-conformance fuzz fuzz-parsers soak coverage hammer bench sbom lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -110,6 +111,11 @@ interop: setup ## what this project writes, read by the tools of others (needs N
 
 conformance: setup ## the backend tests of the `onnx` package, called as an agent does
 	@$(BIN)/pytest tests/conformance -m slow
+
+SUITE ?=
+
+tuf-conformance: setup ## the TUF client against a checkout of theupdateframework/tuf-conformance: make tuf-conformance SUITE=FOLDER PUBLISH=1
+	@$(BIN)/python -m tests.conformance.tuf_suite "$(SUITE)" $(if $(PUBLISH),--publish)
 
 coverage: setup ## tests of the pure modules, 100 % branch coverage; one seed, so that the gate repeats
 	@$(BIN)/pytest tests/fleet --hypothesis-seed=0 --cov=fleet --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100

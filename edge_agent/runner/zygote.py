@@ -181,6 +181,8 @@ def main() -> int:
     gc.freeze()
     try:
         zygote.serve()
+    except ConnectionError:
+        pass  # the supervisor has ended, and did not read what was sent last
     finally:
         zygote.kill_children()
     return 0

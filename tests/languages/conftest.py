@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from edge_agent.runner.host import RunnerPaths
-from tests.edge_agent.runner.conftest import host  # noqa: F401 - a fixture
+from tests.edge_agent.runner.conftest import host, zygotes  # noqa: F401 - fixtures
 from tests.system.conftest import fleet  # noqa: F401 - a fixture
 
 

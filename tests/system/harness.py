@@ -6,17 +6,20 @@ network is loopback. Waiting is polling with a deadline; `close` ends every proc
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.fakes.programs import Loaded
+
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +107,23 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+@cache
+def _loaded(module: str) -> Loaded:
+    loaded = Loaded(module, environment=os.environ)
+    atexit.register(loaded.close)
+    return loaded
+
+
+def run(module: str, *arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program of a module in a process of its own, which has the module loaded already."""
+    return _loaded(module).run(*arguments, environment=os.environ | environment, cwd=cwd, timeout_s=COMMAND_TIMEOUT_S)
+
+
+def fleetctl(home: Path, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run fleetctl, whatever its exit code is."""
+    return run("orchestrator.cli.main", *arguments, cwd=cwd, FLEET_HOME=str(home))
+
+
 class RealFleet:
     """One fleet; `home` is what FLEET_HOME names."""
 
@@ -113,15 +133,7 @@ class RealFleet:
 
     def ctl(self, *arguments: str, expect: int | None = 0, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         """Run fleetctl and check its exit code; None where it may be any."""
-        done = subprocess.run(
-            [sys.executable, "-m", "orchestrator.cli.main", *arguments],
-            env=os.environ | {"FLEET_HOME": str(self.home)},
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_S,
-            check=False,
-        )
+        done = fleetctl(self.home, *arguments, cwd=cwd)
         assert expect in {None, done.returncode}, (
             f"fleetctl {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
         )

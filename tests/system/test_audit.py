@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code
-from tests.system.harness import ROOT, RealFleet, wait_for
+from tests.system.harness import RealFleet, run, wait_for
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 
@@ -24,8 +23,7 @@ def deploy(fleet: RealFleet, every_s: int, *how: str, expect: int = 0) -> None:
 
 def witness(fleet: RealFleet, node: str, *how: str) -> subprocess.CompletedProcess[str]:
     """What a node itself says of the log."""
-    command = [sys.executable, "-m", "edge_agent.agent", "witness", "--data-dir", str(fleet.directory(node)), *how]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return run("edge_agent.agent", "witness", "--data-dir", str(fleet.directory(node)), *how)
 
 
 def kinds(fleet: RealFleet, node: str) -> set[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.signing import SigningKey
-from tests.system.harness import alive, descendants, wait_for
+from tests.system.harness import alive, descendants, fleetctl, wait_for
 
 if TYPE_CHECKING:
     from tests.system.harness import RealFleet
@@ -99,14 +97,7 @@ def test_two_deploys_at_once_one_wins_and_the_other_may_retry(fleet: RealFleet) 
     outcomes: dict[int, tuple[int, str]] = {}
 
     def deploy(number: int) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "orchestrator.cli.main", "deploy", str(texts[number])],
-            env=os.environ | {"FLEET_HOME": str(fleet.home)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = fleetctl(fleet.home, "deploy", str(texts[number]))
         outcomes[number] = (done.returncode, done.stderr)
 
     threads = [threading.Thread(target=deploy, args=(number,)) for number in range(2)]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
-from tests.system.harness import descendants, wait_for
+from tests.system.harness import descendants, fleetctl, wait_for
 
 if TYPE_CHECKING:
     from tests.system.harness import RealFleet
@@ -42,17 +41,10 @@ def running(fleet: RealFleet) -> dict[str, Any]:
 def test_what_a_full_queue_does_to_callers(fleet: RealFleet, policy: str, served: int) -> None:
     run_ends(fleet, {"queue": 1, "host_calls_per_second": 10, "deadline": "20s"}, on_full_queue=policy)
     # Sixty calls to the host at ten per second take the agent five seconds: all callers come within the first.
-    callers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli.main", "call", "--timeout", "60", "shop/ends", do("calls", 60.0)],
-            env=os.environ | {"FLEET_HOME": str(fleet.home)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(5)
-    ]
-    ended = [(*caller.communicate(timeout=120), caller.returncode) for caller in callers]
+    call = ("call", "--timeout", "60", "shop/ends", do("calls", 60.0))
+    with ThreadPoolExecutor(5) as callers:
+        done = list(callers.map(lambda _: fleetctl(fleet.home, *call), range(5)))
+    ended = [(one.stdout, one.stderr, one.returncode) for one in done]
     assert sum(code == 0 for _, _, code in ended) == served, ended
     assert all(code == 0 or "AGENT_BUSY" in stderr for _, stderr, code in ended), ended
 

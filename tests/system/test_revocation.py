@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import ExitCode
-from tests.system.harness import ROOT, RealFleet, wait_for
+from tests.system.harness import RealFleet, run, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 RESTLESS = {"name": "counter", "bundle": "restless-agent@0.1.0"}
 SICKLY = {"name": "other", "bundle": "sickly-agent@0.1.0"}
+
+edge_agent = partial(run, "edge_agent.agent")
 
 
 def running(fleet: RealFleet) -> dict[str, Any]:
@@ -28,17 +29,6 @@ def signed_counters(fleet: RealFleet) -> dict[str, int]:
     (newest,) = files
     targets = json.loads(newest.read_bytes())["signed"]["targets"]
     return {path: target["custom"]["release"] for path, target in targets.items()}
-
-
-def edge_agent(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edge_agent.agent", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_what_is_revoked_stops_within_seconds_stays_stopped_and_cannot_be_deployed(

@@ -15,6 +15,7 @@ from fleet.grants.constraints import Literals, Patterns
 from fleet.grants.rules import Rule
 from fleet.health import HealthPolicy
 from tests.fakes.guests import guest
+from tests.fakes.programs import Loaded
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,39 @@ def paths(tmp_path):
     return RunnerPaths(tmp_path / "run/zygote.sock", tmp_path / "cache/compiled", tmp_path / "keys/cache.key")
 
 
+@pytest.fixture(scope="session")
+def zygotes():
+    """Zygotes within milliseconds instead of a third of a second."""
+    zygotes = Loaded("edge_agent.runner.zygote", environment={"LANG": "C.UTF-8"})
+    yield zygotes
+    zygotes.close()
+
+
 @pytest.fixture
-async def host(paths):
-    """A real host; when it is closed no process and no descriptor of it is left."""
+async def host(paths, zygotes):
+    """A real host over a zygote of its own; when it is closed no process and no descriptor of it is left."""
     before = descriptors()
+    paths.socket.parent.mkdir(mode=0o700, parents=True)
+    zygote = zygotes.start(str(paths.socket), environment={"LANG": "C.UTF-8"}, cwd=Path.cwd())
+    host = RunnerHost(paths, node="node-1", clock=SystemClock(), spawn_zygote=False)
+    await host.open()
+    yield host
+    below = psutil.Process(zygote.pid).children(recursive=True)
+    await host.close()
+    assert zygote.wait(20) == 0
+    assert not any(child.is_running() for child in below)
+    assert descriptors() == before
+
+
+@pytest.fixture
+async def spawning_host(paths):
+    """The same with a zygote that the host starts itself, and starts again when it has ended."""
+    before, others = descriptors(), psutil.Process().children(recursive=True)
     host = RunnerHost(paths, node="node-1", clock=SystemClock())
     await host.open()
     yield host
     await host.close()
-    assert psutil.Process().children(recursive=True) == []
+    assert psutil.Process().children(recursive=True) == others
     assert descriptors() == before
 
 

@@ -167,17 +167,17 @@ async def test_a_crash_of_the_engine_is_told_from_a_kill(host, tiny, number):
     assert number.name in lost.exit.message
 
 
-async def test_a_killed_zygote_takes_its_runners_and_comes_back(host, tiny):
-    await host.start(tiny.start("app/a"))
-    runner, zygote = psutil.Process(host.runner_pid("app")), psutil.Process(host.zygote_pid)
+async def test_a_killed_zygote_takes_its_runners_and_comes_back(spawning_host, tiny):
+    await spawning_host.start(tiny.start("app/a"))
+    runner, zygote = psutil.Process(spawning_host.runner_pid("app")), psutil.Process(spawning_host.zygote_pid)
     zygote.kill()
-    lost = await event(host)
+    lost = await event(spawning_host)
     assert isinstance(lost, RunnerLost)
     assert lost.agents == ("app/a",)
     await until(lambda: gone(runner), "the end of the runner")
-    await host.start(tiny.start("app/a"))
-    assert await answers(host, "app/a")
-    assert host.zygote_pid != zygote.pid
+    await spawning_host.start(tiny.start("app/a"))
+    assert await answers(spawning_host, "app/a")
+    assert spawning_host.zygote_pid != zygote.pid
 
 
 async def test_a_runner_that_does_not_answer_is_killed_after_its_deadline(host, tiny, monkeypatch):
@@ -221,11 +221,11 @@ async def test_tampered_machine_code_is_compiled_again(host, tiny, paths, caplog
     assert mended.read_bytes() != bytes(data)
 
 
-async def test_one_compilation_serves_all_who_wait_and_the_next_process(host, tiny, paths):
-    await asyncio.gather(*(host.prepare(tiny.path, tiny.digest) for _ in range(5)))
+async def test_one_compilation_serves_all_who_wait_and_the_next_process(spawning_host, tiny, paths):
+    await asyncio.gather(*(spawning_host.prepare(tiny.path, tiny.digest) for _ in range(5)))
     (cached,) = paths.cache.iterdir()
     made = cached.stat().st_ino
-    await host.close()
+    await spawning_host.close()
     again = RunnerHost(paths, node="node-1", clock=SystemClock())
     tiny.path.unlink()
     await again.prepare(tiny.path, tiny.digest)
@@ -262,15 +262,15 @@ async def test_a_compilation_that_takes_too_long_is_given_up(host, tiny, tmp_pat
     await host.prepare(other.path, other.digest)
 
 
-async def test_a_zygote_that_is_told_nonsense_ends_with_its_children(host, tiny):
-    await host.start(tiny.start("app/a"))
-    runner, zygote = psutil.Process(host.runner_pid("app")), psutil.Process(host.zygote_pid)
-    host._zygote._channel.send(Hello(1))
-    lost = await event(host)
+async def test_a_zygote_that_is_told_nonsense_ends_with_its_children(spawning_host, tiny):
+    await spawning_host.start(tiny.start("app/a"))
+    runner, zygote = psutil.Process(spawning_host.runner_pid("app")), psutil.Process(spawning_host.zygote_pid)
+    spawning_host._zygote._channel.send(Hello(1))
+    lost = await event(spawning_host)
     assert isinstance(lost, RunnerLost)
     await until(lambda: gone(runner) and gone(zygote), "their end")
-    await host.start(tiny.start("app/a"))
-    assert await answers(host, "app/a")
+    await spawning_host.start(tiny.start("app/a"))
+    assert await answers(spawning_host, "app/a")
 
 
 async def test_an_import_that_is_not_granted_is_not_linked(host, tmp_path):
@@ -310,14 +310,14 @@ async def test_a_cancelled_start_leaves_nothing_running(host, tiny):
     assert await answers(host, "app/a")
 
 
-async def test_a_runner_holds_nothing_that_is_not_its_own(host, tiny, tmp_path):
+async def test_a_runner_holds_nothing_that_is_not_its_own(spawning_host, tiny, tmp_path):
     secret = os.open(tmp_path, os.O_RDONLY)
     os.set_inheritable(secret, True)
     os.environ["FLEET_TEST_SECRET"] = "secret"
     try:
-        await host.start(tiny.start("app/a"))
-        await host.start(tiny.start("other/b"))
-        process = Path(f"/proc/{host.runner_pid('app')}")
+        await spawning_host.start(tiny.start("app/a"))
+        await spawning_host.start(tiny.start("other/b"))
+        process = Path(f"/proc/{spawning_host.runner_pid('app')}")
         held = {str(entry.readlink()) for entry in (process / "fd").iterdir()}
         sockets = [name for name in held if name.startswith("socket:")]
         assert len(sockets) == 1, "its control socket and no other"
@@ -333,7 +333,7 @@ async def test_a_runner_holds_nothing_that_is_not_its_own(host, tiny, tmp_path):
         limits = [line.split() for line in (process / "limits").read_text().splitlines()]
         assert ["Max", "core", "file", "size", "0", "0", "bytes"] in limits
         assert int((process / "oom_score_adj").read_text()) == 500
-        assert os.getsid(host.runner_pid("app")) == host.runner_pid("app")
+        assert os.getsid(spawning_host.runner_pid("app")) == spawning_host.runner_pid("app")
         # What execve gave the zygote stays readable there; the environment of the supervisor is not in it.
         assert b"FLEET_TEST_SECRET" not in (process / "environ").read_bytes()
     finally:

@@ -105,15 +105,15 @@ async def test_a_log_line_is_masked(host, keeper) -> None:
     await host.stop("app/one", 0)
 
 
-async def test_a_value_is_in_the_memory_of_its_runner_and_of_no_other(host, keeper, tiny) -> None:
+async def test_a_value_is_in_the_memory_of_its_runner_and_of_no_other(spawning_host, keeper, tiny) -> None:
     """Neither the zygote nor the runner of another application ever has it; not in its environment, nor in any file."""
-    host.unseal = lambda start: unsealing(api_token=VALUE)(start) if start.name == "app/one" else {}
-    await host.start(tiny.start("other/agent"))
-    await host.start(keeper.start("app/one", capabilities=rules()))
-    await answer(host, "app/one", 'sum("api-token")')
-    assert VALUE.encode() in memory_of(host.runner_pid("app")), "the positive control"
-    assert VALUE.encode() not in memory_of(host.runner_pid("other"))
-    assert VALUE.encode() not in memory_of(host.zygote_pid)
-    assert VALUE.encode() not in environment_of(host.runner_pid("app"))
+    spawning_host.unseal = lambda start: unsealing(api_token=VALUE)(start) if start.name == "app/one" else {}
+    await spawning_host.start(tiny.start("other/agent"))
+    await spawning_host.start(keeper.start("app/one", capabilities=rules()))
+    await answer(spawning_host, "app/one", 'sum("api-token")')
+    assert VALUE.encode() in memory_of(spawning_host.runner_pid("app")), "the positive control"
+    assert VALUE.encode() not in memory_of(spawning_host.runner_pid("other"))
+    assert VALUE.encode() not in memory_of(spawning_host.zygote_pid)
+    assert VALUE.encode() not in environment_of(spawning_host.runner_pid("app"))
     for name in ("app/one", "other/agent"):
-        await host.stop(name, 0)
+        await spawning_host.stop(name, 0)
