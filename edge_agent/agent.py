@@ -98,7 +98,7 @@ class Node:
         self._identity = identity
         self._runtime = runtime
         self._random = rng
-        self._ceiling = read_ceiling(disk, data / "ceiling.yaml")
+        self._ceiling, self._own_ceiling = read_ceiling(disk, data / "ceiling.yaml")
         self._store = keys.identity
         self._trust = TrustStore(disk, data / "trust", allow_dev_profile=settings.allow_dev_profile)
         self._blobs = Blobs(disk, data / "blobs", settings.max_blob_bytes)
@@ -206,6 +206,7 @@ class Node:
             report_interval_ms=settings.report_interval_ms,
             coalesce_ms=settings.coalesce_ms,
             trust_refresh_ms=settings.trust_refresh_ms,
+            ceiling=self._own_ceiling,
         )
         numbers = LinkSettings(
             session=session,

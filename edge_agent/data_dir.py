@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from edge_agent.disk import PRIVATE_FOLDER, LocalDisk
 from fleet.errors import Code, FleetError
-from fleet.grants import parse_ceiling
+from fleet.grants import parse_ceiling, tell_ceiling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from edge_agent.disk import Disk
-    from fleet.grants import Authority
+    from fleet.grants import Authority, OwnCeiling
 
 FOLDERS = (
     "keys",
@@ -60,14 +60,14 @@ def lock_data_dir(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def read_ceiling(disk: Disk, path: Path) -> Authority | None:
-    """Return the node's own ceiling, None when its operator placed none.
+def read_ceiling(disk: Disk, path: Path) -> tuple[Authority | None, OwnCeiling]:
+    """Return the node's own ceiling, None when its operator placed none, and what it says of it.
 
     Raises:
         FleetError: CONFIG_INVALID, GRANT_INVALID, LIMIT_EXCEEDED; the node does not start then.
     """
     document = read_placed(disk, path)
-    return None if document is None else parse_ceiling(document, path.name)
+    return None if document is None else parse_ceiling(document, path.name), tell_ceiling(document)
 
 
 def read_placed(disk: Disk, path: Path) -> bytes | None:

@@ -19,6 +19,7 @@ from fleet.checkpoint import MAX_NOTE
 from fleet.crash import ID as CRASH_ID
 from fleet.crash import CrashSummary
 from fleet.errors import Code, FleetError
+from fleet.grants import OwnCeiling, hear_ceiling
 from fleet.health import MAX_INTERFACES, Vitals
 from fleet.merkle import MAX_PROOF, MAX_SIZE
 from fleet.model import (
@@ -379,3 +380,17 @@ def _cut(text: str, limit: int) -> str:
 
 def _fail(place: str, message: str) -> NoReturn:
     raise FleetError(Code.MESSAGE_INVALID, message, place=place)
+
+
+def to_pb_ceiling(own: OwnCeiling) -> model_pb2.NodeCeiling:
+    """Write what a node says of its own ceiling."""
+    return model_pb2.NodeCeiling(digest=own.digest, document=own.document)
+
+
+def from_pb_ceiling(message: model_pb2.NodeCeiling) -> OwnCeiling:
+    """Read it.
+
+    Raises:
+        FleetError: MESSAGE_INVALID (`fleet.grants.hear_ceiling`).
+    """
+    return hear_ceiling(message.digest, message.document)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from fleet.grants.ceilings import OwnCeiling
     from fleet.model import ObservedState
 
 
@@ -34,6 +35,7 @@ class Inventory:
         self._lock = threading.Lock()
         self._reports: dict[str, Report] = {}
         self._sessions: dict[str, str] = {}
+        self._ceilings: dict[str, OwnCeiling] = {}
 
     def put(self, node: str, report: Report) -> Report | None:
         """Replace a node's report and return the one before."""
@@ -61,6 +63,16 @@ class Inventory:
         """Return a node's newest report."""
         with self._lock:
             return self._reports.get(node)
+
+    def put_ceiling(self, node: str, ceiling: OwnCeiling) -> None:
+        """Note what a node says of its own ceiling."""
+        with self._lock:
+            self._ceilings[node] = ceiling
+
+    def ceiling(self, node: str) -> OwnCeiling | None:
+        """Return what a node said last of its own ceiling; None: nothing since this program started."""
+        with self._lock:
+            return self._ceilings.get(node)
 
     def online(self) -> frozenset[str]:
         """Return the nodes with an open session."""

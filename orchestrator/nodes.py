@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from fleet.grants.ceilings import OwnCeiling
     from fleet.model import AssignedAgent, ObservedState
     from orchestrator.audit import AuditLog
     from orchestrator.clock import Clock
@@ -74,6 +75,7 @@ class Greeting:
     Attributes:
         boot_id: another one for each start of the node's program.
         root_version: of the release that it has adopted; 0 when none is. `release_version` is its timestamp's.
+        ceiling: the node's own; None: it does not say.
     """
 
     agent_version: str
@@ -84,6 +86,7 @@ class Greeting:
     boot_id: str = ""
     root_version: int = 0
     release_version: int = 0
+    ceiling: OwnCeiling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +208,8 @@ class Nodes:
                 or (greeting.accepted_generation == stored.generation and greeting.accepted_digest != stored.digest)
             )
             self._director.renew(connection, node, now, above=greeting.accepted_generation if ahead else 0)
+        if greeting.ceiling is not None:
+            self._inventory.put_ceiling(identity.name, greeting.ceiling)
         if lost:
             self._journal.append(Event(now, node.name, "", "node:state:regressed", node.warning))
         if self._inventory.open(identity.name, session):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import grpc
@@ -122,7 +122,7 @@ class SessionSettings:
     coalesce_ms: int
     trust_refresh_ms: int
     reissue_spread_ms: int
-    ceiling: OwnCeiling = OwnCeiling()
+    ceiling: OwnCeiling = field(default_factory=OwnCeiling)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from fleet.grants.admission import (
     effective,
 )
 from fleet.grants.break_glass import BreakGlass, check_break_glass, draft_break_glass, parse_break_glass
-from fleet.grants.ceilings import Ceiling, Ceilings, parse_ceilings
+from fleet.grants.ceilings import Ceiling, Ceilings, OwnCeiling, hear_ceiling, parse_ceilings, tell_ceiling
 from fleet.grants.comparison import diff_grants
 from fleet.grants.document import BundleSelector, Grant, Lease, OnLapse, Risk, parse_ceiling, parse_grant
 from fleet.grants.draft import extend_grant, name_proposer, propose_grant, render_grant
@@ -52,6 +52,7 @@ __all__ = [
     "Limits",
     "Narrowing",
     "OnLapse",
+    "OwnCeiling",
     "Request",
     "Risk",
     "Rule",
@@ -77,6 +78,7 @@ __all__ = [
     "extend_grant",
     "find_specs",
     "fuse",
+    "hear_ceiling",
     "is_link",
     "meet",
     "name_proposer",
@@ -92,4 +94,5 @@ __all__ = [
     "requested_interfaces",
     "review_request",
     "subset",
+    "tell_ceiling",
 ]

@@ -19,7 +19,8 @@ from fleet.grants.document import parse_node_labels, parse_optional_limits
 from fleet.grants.lattice import Authority
 from fleet.grants.limits import HIGHEST_LIMITS
 from fleet.grants.rules import parse_capabilities
-from fleet.names import is_name
+from fleet.names import is_digest, is_name
+from fleet.oci import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,9 @@ CEILINGS_SCHEMA = "fleet.ceilings/v1"
 
 MAX_CEILINGS = 64
 """Ceilings of one fleet."""
+
+MAX_TOLD = 16 * 1024
+"""Bytes of a node's own ceiling that it tells its coordinator; of a larger one it tells the digest."""
 
 NOTHING = Authority({})
 """What a node may give that none of the fleet's ceilings is for."""
@@ -69,6 +73,44 @@ class Ceilings:
         """
         found = tuple(ceiling for ceiling in self.ceilings if ceiling.holds_on(labels))
         return found or (Ceiling(f"{self.document}: no ceiling is for this node", {}, NOTHING),)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCeiling:
+    """What a node says of the `ceiling.yaml` that its owner placed there. Made by `tell_ceiling` and `hear_ceiling`.
+
+    It is for people who ask why a call is denied: the node obeys its own file, whatever becomes of what it said.
+
+    Attributes:
+        digest: `sha256:...` of the file; empty where there is none.
+        document: the file; empty where there is none, and where it is larger than `MAX_TOLD`.
+    """
+
+    digest: str = ""
+    document: bytes = b""
+
+
+def tell_ceiling(document: bytes | None) -> OwnCeiling:
+    """Return what a node says of its own ceiling; None: it has none."""
+    if document is None:
+        return OwnCeiling()
+    return OwnCeiling(digest_of(document), document if len(document) <= MAX_TOLD else b"")
+
+
+def hear_ceiling(digest: str, document: bytes) -> OwnCeiling:
+    """Take in what a node said.
+
+    1. The digest is one, or empty.
+    2. The document is no larger than `MAX_TOLD`, and is what the digest names. Whether it can be read is not asked.
+
+    Raises:
+        FleetError: MESSAGE_INVALID.
+    """
+    known = is_digest(digest) if digest else not document  # 1
+    fits = len(document) <= MAX_TOLD and (not document or digest_of(document) == digest)  # 2
+    if not known or not fits:
+        raise FleetError(Code.MESSAGE_INVALID, "not what a node may say of its ceiling", place="ceiling")
+    return OwnCeiling(digest, document)
 
 
 def parse_ceilings(data: bytes, name: str) -> Ceilings:

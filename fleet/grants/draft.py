@@ -113,6 +113,7 @@ def propose_grant(  # noqa: PLR0913 - the facts that a grant binds together
     revision: int,
     now: datetime,
     known: Known | None = None,
+    bundle_role: str = "",
 ) -> bytes:
     """Draft the first grant of an agent from what its component imports.
 
@@ -126,6 +127,7 @@ def propose_grant(  # noqa: PLR0913 - the facts that a grant binds together
         revision: revision of the draft.
         now: aware time; the draft is valid for `VALIDITY` from then.
         known: what the application's manifest says of the agent.
+        bundle_role: the code role that signs the bundle; empty for that of the grant's own team.
 
     Returns:
         Commented YAML that `parse_grant` reads.
@@ -138,7 +140,7 @@ def propose_grant(  # noqa: PLR0913 - the facts that a grant binds together
     grant = Grant(
         agent=agent,
         revision=revision,
-        bundle=BundleSelector(bundle_name, _compatible_range(bundle_version)),
+        bundle=BundleSelector(bundle_name, _compatible_range(bundle_version), role=bundle_role),
         node_labels=(known or Known()).labels,
         not_before=begin,
         not_after=begin + VALIDITY,

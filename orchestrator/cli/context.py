@@ -15,6 +15,7 @@ import yaml
 
 from fleet.documents import Reader, load_yaml
 from fleet.errors import Code, FleetError
+from fleet.names import is_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,7 @@ class Context:
         certificate: the operator's client certificate.
         key: the operator's private key.
         trust: directory with the pinned root, the release repository and, on a signing machine, the role keys.
+        team: whose grants a command means that names no team; empty: nobody's in particular.
     """
 
     address: str
@@ -39,6 +41,10 @@ class Context:
     certificate: Path
     key: Path
     trust: Path
+    team: str = ""
+
+
+_KEYS = tuple(field.name for field in fields(Context))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,9 @@ def fleet_home(environment: Mapping[str, str]) -> Path:
 
 
 def _context(reader: Reader, base: Path) -> Context:
+    team = reader.text("team", "")
+    if team and not is_name(team):
+        reader.fail("team", f"{team[:64]!r} is not a name")
     # Relative paths are relative to the config file, so that a fleet home can be moved.
     return Context(
         address=reader.text("address"),
@@ -63,6 +72,7 @@ def _context(reader: Reader, base: Path) -> Context:
         certificate=base / reader.text("certificate"),
         key=base / reader.text("key"),
         trust=base / reader.text("trust"),
+        team=team,
     )
 
 
@@ -107,7 +117,7 @@ def save_config(path: Path, config: Config) -> None:
         "schema": SCHEMA,
         "current": config.current,
         "contexts": {
-            name: {field.name: portable(getattr(context, field.name)) for field in fields(context)}
+            name: {key: portable(value) for key in _KEYS if (value := getattr(context, key))}
             for name, context in sorted(config.contexts.items())
         },
     }
@@ -134,8 +144,9 @@ def resolve(home: Path, overrides: Overrides) -> Context:
     Raises:
         FleetError: CONFIG_INVALID, or NOT_FOUND for a missing file or an unknown context name.
     """
-    given = {f.name: getattr(overrides, f.name) for f in fields(Context) if getattr(overrides, f.name) is not None}
-    if overrides.context is None and len(given) == len(fields(Context)):
+    flags = {field.name: getattr(overrides, field.name) for field in fields(overrides) if field.name != "context"}
+    given = {name: value for name, value in flags.items() if value is not None}
+    if overrides.context is None and len(given) == len(flags):
         return Context(**given)  # everything is on the command line or in the environment: no file needed
     config = load_config(home / "config.yaml")
     name = overrides.context or config.current

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,17 +14,18 @@ from fleet.grants import EXPORTS, requested_interfaces
 from fleet.history import receipt_of
 from fleet.leaves import RECEIVED, EventLeaf, read_leaf
 from fleet.quantities import format_duration, parse_duration
-from fleet.release import AddDocument, RemoveDocument
+from fleet.release import BEFORE_EXPIRY, AddDocument, RemoveDocument
 from fleet.revocations import Kind, Revocation, Revocations, encode_revocations, parse_revocations
-from fleet.targets import POLICY_ROLE, REVOCATIONS_PATH, grant_path
+from fleet.targets import POLICY_ROLE, REVOCATIONS_PATH, grant_path, revision_of_grant, team_of_grant
 from fleet.times import to_ms
 from fleet.v1 import control_pb2 as pb
-from orchestrator.cli.granted import newest_revision, published, reader, revision_of
+from orchestrator.cli.granted import Approved
 from orchestrator.cli.render import Column, Row, exact, when
 from orchestrator.cli.session import AGENT_NAME
-from orchestrator.cli.sources import open_published
+from orchestrator.cli.sources import open_target
+from orchestrator.cli.teams import ONLY_TEAM, TEAM, choose_team
 from orchestrator.cli.trust import TrustDirectory, fetch_document, synchronise
-from orchestrator.cli.trust_change import OFFLINE, YES, perform
+from orchestrator.cli.trust_change import OFFLINE, YES, local_release, perform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,13 +34,14 @@ if TYPE_CHECKING:
     from fleet.assignment import Receipt
     from fleet.release import Operation
     from fleet.trust import Release
-    from orchestrator.cli.client import Client
+    from orchestrator.cli.granted import Document
     from orchestrator.cli.session import Session
 
 AUDIT_TIMEOUT_S = 600.0
 
 UNUSED_COLUMNS = (
     Column("AGENT", "agent"),
+    Column("TEAM", "team"),
     Column("GRANT", "grant", right=True),
     Column("INTERFACE", "interface", fold=True),
     Column("WHY", "why"),
@@ -49,6 +52,7 @@ UNUSED_COLUMNS = (
 
 EXPIRING_COLUMNS = (
     Column("AGENT", "agent"),
+    Column("TEAM", "team"),
     Column("GRANT", "grant", right=True),
     Column("WHAT", "what"),
     Column("AT", "at"),
@@ -100,8 +104,9 @@ def uses(receipts: Mapping[str, tuple[int, Receipt]]) -> dict[tuple[str, str], U
 
 @click.command()
 @click.argument("agent", required=False, default="", metavar="[APPLICATION/AGENT]")
+@ONLY_TEAM
 @click.pass_obj
-def unused(session: Session, agent: str) -> None:
+def unused(session: Session, agent: str, team: str) -> None:
     """List what grants give and nobody uses.
 
     Two kinds: interfaces that the running component does not even import, and those that it imports and has never
@@ -109,24 +114,26 @@ def unused(session: Session, agent: str) -> None:
     them); a receipt tells of a first use some minutes later, and more rarely the longer an order is in force.
     Interfaces that an agent exports are called by the node, and are only looked for in the component.
     """
-    directory = TrustDirectory(session.context().trust)
     rows: list[Row] = []
     with session.connect() as client:
-        release = synchronise(directory, client, session.now())
-        read = reader(directory, client, release)
+        approved = Approved.newest(session, client, team)
         entries = client.stream(client.stub.AuditEntries, pb.AuditEntriesRequest(), timeout_s=AUDIT_TIMEOUT_S)
         seen = uses(newest_receipts((entry.index, entry.leaf) for entry in entries))
         running = client.call(client.stub.ListAgents, pb.ListAgentsRequest()).agents
         bundles: dict[str, frozenset[str]] = {}
-        for name, revision, bundle in sorted(
-            {(a.agent.name, a.grant_revision, a.bundle) for a in running if a.desired and agent in {"", a.agent.name}}
-        ):
-            document = published(read, release, name, revision)
+        for name, path, bundle in sorted({(a.agent.name, a.grant_path, a.bundle_path) for a in running if a.desired}):
+            if agent not in {"", name} or team not in {"", team_of_grant(path)}:
+                continue
+            if path not in approved.release.documents:
+                session.output.note(f"{name} is still ordered to run under {path}, which is not approved any more")
+                continue
+            document = approved.at(path)
             if bundle not in bundles:
-                opened = open_published(session, client, bundle).bundle
+                opened = open_target(approved.release, client, bundle).bundle
                 bundles[bundle] = frozenset(requested_interfaces(opened.imports, opened.exports))
-            use = seen.get((name, release.target(document.place).digest), Use())
-            rows += rows_of(document.grant.capabilities, bundles[bundle], use, {"agent": name, "grant": revision})
+            use = seen.get((name, approved.release.target(path).digest), Use())
+            about = {"agent": name, "team": document.team, "grant": document.grant.revision}
+            rows += rows_of(document.grant.capabilities, bundles[bundle], use, about)
     session.output.rows(UNUSED_COLUMNS, rows, "Everything that is granted is used, as far as is known.")
 
 
@@ -158,77 +165,76 @@ def rows_of(granted: Iterable[str], asked: frozenset[str], use: Use, about: Mapp
 
 @click.command()
 @click.option("--within", default="30d", metavar="DURATION", help="How far to look ahead, such as 30d; default 30d.")
+@ONLY_TEAM
 @click.pass_obj
-def expiring(session: Session, within: str) -> None:
+def expiring(session: Session, within: str, team: str) -> None:
     """List grants that end soon, or have ended.
 
-    Those that agents run under, and the newest of each agent. An agent stops when its grant ends; what a lease does
-    before, on nodes that hear nothing, is under `on_lapse` of `-o json`.
+    Those that agents run under, and the newest of each agent and team. An agent stops when its grant ends; what a lease
+    does before, on nodes that hear nothing, is under `on_lapse` of `-o json`.
     """
     ahead = timedelta(milliseconds=parse_duration(within, Code.CONFIG_INVALID, "--within"))
-    directory = TrustDirectory(session.context().trust)
     with session.connect() as client:
-        release = synchronise(directory, client, session.now())
+        approved = Approved.newest(session, client, team)
         running = client.call(client.stub.ListAgents, pb.ListAgentsRequest()).agents
-        nodes: dict[tuple[str, int], list[str]] = {}
+        nodes: dict[str, list[str]] = {}
         for entry in running:
             if entry.desired:
-                nodes.setdefault((entry.agent.name, entry.grant_revision), []).append(entry.node)
-        rows = _expiring(client, directory, release, nodes, session.now(), ahead)
+                nodes.setdefault(entry.grant_path, []).append(entry.node)
+        documents = [
+            approved.at(path)
+            for path in sorted(_newest(approved.release) | nodes.keys())
+            if path in approved.release.documents and team in {"", team_of_grant(path)}
+        ]
+    now = session.now()
+    ending = [document for document in documents if document.grant.not_after - now <= ahead]
+    ending.sort(key=lambda document: document.grant.not_after)
+    rows = [_expiring_row(document, nodes.get(document.place, []), now) for document in ending]
     session.output.rows(EXPIRING_COLUMNS, rows, f"No grant ends within {within}.")
 
 
-def _expiring(
-    client: Client,
-    directory: TrustDirectory,
-    release: Release,
-    nodes: Mapping[tuple[str, int], list[str]],
-    now: datetime,
-    ahead: timedelta,
-) -> list[Row]:
-    read = reader(directory, client, release)
-    agents = {"/".join(target.path.split("/")[2:4]) for target in release.targets("grants/")}
-    wanted = {(agent, newest_revision(release, agent)) for agent in agents} | {key for key in nodes if key[1]}
-    found = []
-    for agent, revision in wanted:
-        if grant_path(agent, revision) not in release.documents:
-            continue
-        grant = published(read, release, agent, revision).grant
-        if grant.not_after - now <= ahead:
-            found.append((grant.not_after, grant))
-    rows = []
-    for at, grant in sorted(found, key=lambda item: (item[0], item[1].agent, item[1].revision)):
-        left = max(at - now, timedelta())
-        rows.append(
-            Row(
-                {
-                    "agent": grant.agent,
-                    "grant": grant.revision,
-                    "what": "break glass" if grant.break_glass else "validity",
-                    "at": exact(to_ms(at)),
-                    "left_ms": int(left.total_seconds() * 1000),
-                    "then": "stop",
-                    "on_lapse": str(grant.lease.on_lapse),
-                    "nodes": sorted(nodes.get((grant.agent, grant.revision), [])),
-                },
-                {
-                    "grant": f"r{grant.revision}",
-                    "at": when(to_ms(at)),
-                    "left": f"{left.days}d" if left.days else format_duration(int(left.total_seconds()) * 1000),
-                },
-            )
-        )
-    return rows
+def _newest(release: Release) -> set[str]:
+    """Return the path of the newest grant of each agent and team."""
+    found: dict[str, int] = {}
+    for target in release.targets("grants/"):
+        folder, revision = target.path.rpartition("/")[0], revision_of_grant(target.path)
+        found[folder] = max(revision, found.get(folder, 0))
+    return {f"{folder}/{revision}.yaml" for folder, revision in found.items()}
+
+
+def _expiring_row(document: Document, nodes: list[str], now: datetime) -> Row:
+    grant = document.grant
+    left = max(grant.not_after - now, timedelta())
+    return Row(
+        {
+            "agent": grant.agent,
+            "team": document.team,
+            "grant": grant.revision,
+            "what": "BREAK-GLASS" if grant.break_glass else "validity",
+            "break_glass": grant.break_glass,
+            "at": exact(to_ms(grant.not_after)),
+            "left_ms": int(left.total_seconds() * 1000),
+            "then": "stop",
+            "on_lapse": str(grant.lease.on_lapse),
+            "nodes": sorted(nodes),
+        },
+        {
+            "grant": f"r{grant.revision}",
+            "at": when(to_ms(grant.not_after)),
+            "left": f"{left.days}d" if left.days else format_duration(int(left.total_seconds()) * 1000),
+        },
+    )
 
 
 @click.command()
 @click.argument("agent", type=AGENT_NAME, metavar="APPLICATION/AGENT")
 @click.option("--revision", default=0, metavar="N", help="Revoke this revision alone; default every published one.")
 @click.option("--reason", required=True, help="One line for whoever is refused.")
+@TEAM
 @OFFLINE
 @YES
 @click.pass_obj
-def revoke(session: Session, /, agent: str, revision: int, reason: str, **how: bool) -> None:
+def revoke(session: Session, /, agent: str, revision: int, reason: str, team: str, **how: bool) -> None:
     """Take a grant back, now and for good.
 
     The grants role lists it no more, and where the fleet has a policy role, that signs an entry of
@@ -237,13 +243,20 @@ def revoke(session: Session, /, agent: str, revision: int, reason: str, **how: b
     """
     directory = TrustDirectory(session.trust_folder())
     now = session.now()
+    with nullcontext() if how["offline"] or team else session.connect() as client:
+        known = local_release(directory) if client is None else synchronise(directory, client, BEFORE_EXPIRY)
+        whose = choose_team(session, client, known, agent, team)
 
     def operations(release: Release) -> tuple[Operation, ...]:
-        prefix = grant_path(agent, 1).rpartition("/")[0] + "/"
-        targets = [t for t in release.targets(prefix) if revision in {0, revision_of(t.path)}]
+        prefix = grant_path(agent, 1, whose).rpartition("/")[0] + "/"
+        targets = [t for t in release.targets(prefix) if revision in {0, revision_of_grant(t.path)}]
         if not targets:
             raise FleetError(
-                Code.GRANT_MISSING, f"{agent} has no such grant", agent=agent, remedy="fleetctl grant list"
+                Code.GRANT_MISSING,
+                f"{agent} has no such grant of team {whose}",
+                agent=agent,
+                team=whose,
+                remedy="fleetctl grant list",
             )
         withdrawn = tuple(RemoveDocument(target.path) for target in targets)
         if POLICY_ROLE not in release.role_keys:
@@ -256,4 +269,4 @@ def revoke(session: Session, /, agent: str, revision: int, reason: str, **how: b
         return (*withdrawn, AddDocument(REVOCATIONS_PATH, data, replaces="" if listed is None else listed.digest))
 
     which = f"revision {revision}" if revision else "every grant"
-    perform(session, operations, f"revoke {which} of {agent}", offline=how["offline"], yes=how["yes"])
+    perform(session, operations, f"revoke {which} of {agent}, team {whose}", offline=how["offline"], yes=how["yes"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.errors import Code, FleetError
+from fleet.names import is_name
 from fleet.targets import TRUST_PATH
 from fleet.trust import open_release
 from fleet.v1 import control_pb2 as pb
@@ -118,8 +119,8 @@ def authority(session: Session, folder: Path | None) -> None:
 
     It signs operators when they log in.
 
-    Needs the key of the operators' authority. Certificates of the earlier login authority are worthless as soon as the
-    coordinator was restarted with the new one; operators get the next one by their keys.
+    Needs the key of the operators' authority. The coordinator takes it within seconds; certificates of the earlier one
+    are worthless then, and operators get the next one by their keys.
     """
     target = TrustDirectory(folder or session.home / "coordinator" / "keys")
     base = session.home / "operator"
@@ -137,7 +138,7 @@ def authority(session: Session, folder: Path | None) -> None:
     )
     target.write("login-ca.pem", made.key, 0o600)
     target.write("login-ca.crt", made.certificate)
-    session.output.note(f"The new login authority is in {target.path}; restart the coordinator.")
+    session.output.note(f"The new login authority is in {target.path}; the coordinator takes it within seconds.")
 
 
 @click.command()
@@ -180,6 +181,7 @@ def login(
         certificate=home / "operator" / f"{known.operator}.crt",
         key=home / "operator" / f"{known.operator}.pem",
         trust=home / "trust",
+        team=issued.team if is_name(issued.team) else "",
     )
     _save_context(home / "config.yaml", name or known.fleet, context)
     _fetch_trust(session, context, root.read_bytes())

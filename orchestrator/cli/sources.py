@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from fleet.bundle import VerifiedBundle
+    from fleet.trust import Release
     from orchestrator.cli.client import Client
     from orchestrator.cli.registry import Registry
     from orchestrator.cli.session import Session
@@ -201,6 +202,15 @@ def open_published(session: Session, client: Client, reference: str) -> Opened:
             f"no bundle {reference} is published",
             remedy="List what is published with `fleetctl bundle list`, or push it with `fleetctl bundle push`.",
         )
+    return open_target(release, client, path)
+
+
+def open_target(release: Release, client: Client, path: str) -> Opened:
+    """Open the bundle of a target path, checked against the signature of its code role.
+
+    Raises:
+        FleetError: TARGET_UNSIGNED; else as `open_layout`.
+    """
     target = release.target(path)
 
     def read(digest: str, length: int) -> bytes:

@@ -14,7 +14,7 @@ import click
 from fleet.errors import Code, FleetError
 from fleet.names import is_name
 from fleet.release import ChangeKeys, NamedKey, RoleState, format_named_key, parse_named_key, role_states
-from fleet.targets import DEFAULT_TEAM, code_role, grants_role
+from fleet.targets import BREAK_GLASS_TEAM, DEFAULT_TEAM, code_role, grants_role
 from orchestrator.cli.trust import TrustDirectory
 from orchestrator.cli.trust_authority import rotate_node_authority
 from orchestrator.cli.trust_change import FILE, OFFLINE, YES, local_release, perform
@@ -234,8 +234,9 @@ def add_team(session: Session, /, team: str, **options: object) -> None:
             ChangeKeys(grants_role(team), tuple(grants), threshold=takes),
         )
 
-    if not is_name(team):
-        raise FleetError(Code.CONFIG_INVALID, f"{team!r} is not a name: lower-case words joined by hyphens")
+    if not is_name(team) or team == BREAK_GLASS_TEAM:
+        what = "the name of the emergency grants" if team == BREAK_GLASS_TEAM else "not a name"
+        raise FleetError(Code.CONFIG_INVALID, f"{team!r} is {what}: expected lower-case words joined by hyphens")
     perform(session, operations, f"team {team}", offline=bool(options["offline"]), yes=bool(options["yes"]))
 
 

@@ -27,7 +27,7 @@ from fleet.release import (
     sign_staged,
     stage,
 )
-from fleet.targets import POLICY_ROLE, TARGETS_ROLE, TRUST_PATH
+from fleet.targets import BREAK_GLASS_ROLE, POLICY_ROLE, TARGETS_ROLE, TRUST_PATH
 from fleet.trust import Profile, encode_fleet_trust, open_release, parse_fleet_trust
 from orchestrator import pki
 from orchestrator.cli import trust as repository
@@ -64,11 +64,14 @@ class Holders:
 
 PRODUCTION = {ROOT_ROLE: Holders(3, 2), TARGETS_ROLE: Holders(2, 2), POLICY_ROLE: Holders(2, 2)}
 GRANTS = Holders(3, 2)
+BREAK_GLASS = Holders(2, 1)
 CODE = Holders(1, 1)
 
 
 def holders_of(role: str) -> Holders:
     """Who holds keys of a role in production."""
+    if role == BREAK_GLASS_ROLE:
+        return BREAK_GLASS
     if role.startswith("grants-"):
         return GRANTS
     return PRODUCTION.get(role, CODE)

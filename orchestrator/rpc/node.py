@@ -15,7 +15,14 @@ from fleet.errors import Code, FleetError
 from fleet.merkle import MAX_SIZE
 from fleet.times import to_ms
 from fleet.v1 import node_pb2, node_pb2_grpc
-from fleet.wire import from_pb_crash, from_pb_event, from_pb_log_line, from_pb_observed, to_pb_desired
+from fleet.wire import (
+    from_pb_ceiling,
+    from_pb_crash,
+    from_pb_event,
+    from_pb_log_line,
+    from_pb_observed,
+    to_pb_desired,
+)
 from orchestrator.nodes import Greeting
 from orchestrator.rpc.auth import principal_node
 from orchestrator.rpc.limiting import Allowance, Slots
@@ -315,6 +322,7 @@ def _greeting(hello: node_pb2.Hello) -> Greeting:
         boot_id=hello.boot_id[:MAX_BOOT_ID],
         root_version=min(hello.root_version, MAX_NUMBER),
         release_version=min(hello.release_version, MAX_NUMBER),
+        ceiling=from_pb_ceiling(hello.ceiling) if hello.HasField("ceiling") else None,
     )
 
 

@@ -9,7 +9,7 @@ from fleet.errors import Code, FleetError
 from fleet.model import Phase, is_agent_name
 from fleet.times import to_ms
 from fleet.v1 import control_pb2
-from fleet.wire import to_pb_desired, to_pb_event, to_pb_log_line, to_pb_observed_agent
+from fleet.wire import to_pb_ceiling, to_pb_desired, to_pb_event, to_pb_log_line, to_pb_observed_agent
 from orchestrator.planner import matches
 from orchestrator.releases import bundle_of, grant_of
 from orchestrator.rpc.auth import principal_operator
@@ -70,7 +70,11 @@ class OperatingDoor(Door):
     async def GetNode(self, request: control_pb2.GetNodeRequest, _: Context) -> control_pb2.Node:  # noqa: N802
         """Send one node."""
         view = await self._run(self._services.nodes.get, request.name)
-        return write_node(view, await self._run(self._services.releases.min_node_version))
+        node = write_node(view, await self._run(self._services.releases.min_node_version))
+        ceiling = self._services.inventory.ceiling(request.name)
+        if ceiling is not None:
+            node.ceiling.CopyFrom(to_pb_ceiling(ceiling))
+        return node
 
     async def GetOrder(self, request: control_pb2.GetOrderRequest, _: Context) -> control_pb2.GetOrderReply:  # noqa: N802
         """Send the newest order of a node, proven from the largest log that it is known to have cosigned."""
@@ -237,6 +241,7 @@ def _agents(view: NodeView) -> list[control_pb2.AgentOnNode]:
             entry.bundle = bundle_of(wanted[name].bundle.path)
             entry.grant_revision = grant_of(wanted[name].grant.path)[1]
             entry.grant_path = wanted[name].grant.path
+            entry.bundle_path = wanted[name].bundle.path
             entry.narrow = wanted[name].narrow
         result.append(entry)
     return result

@@ -15,6 +15,8 @@ from edge_agent.data_dir import MAX_DOCUMENT, prepare_data_dir, read_ceiling
 from edge_agent.disk import LocalDisk
 from edge_agent.vault import FileVault
 from fleet.errors import Code, ExitCode
+from fleet.grants import OwnCeiling
+from fleet.oci import digest_of
 from fleet.sealing import fingerprint, public_of
 from tests.fakes.refusals import code_of
 
@@ -84,7 +86,7 @@ def test_a_node_says_who_it_is_without_running(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_ceiling_that_cannot_be_read_is_never_taken_for_none(tmp_path: Path) -> None:
     file, disk = tmp_path / "ceiling.yaml", LocalDisk()
-    assert read_ceiling(disk, file) is None
+    assert read_ceiling(disk, file) == (None, OwnCeiling())
     file.symlink_to(tmp_path / "nowhere")
     assert code_of(read_ceiling, disk, file) is Code.CONFIG_INVALID
     file.unlink()
@@ -98,7 +100,9 @@ def test_a_ceiling_that_cannot_be_read_is_never_taken_for_none(tmp_path: Path) -
     ):
         file.write_bytes(data)
         assert code_of(read_ceiling, disk, file) is code
-    file.write_bytes(b"schema: fleet.ceiling/v1\ncaps: {}\n")
-    ceiling = read_ceiling(disk, file)
+    data = b"schema: fleet.ceiling/v1\ncaps: {}\n"
+    file.write_bytes(data)
+    ceiling, told = read_ceiling(disk, file)
+    assert told == OwnCeiling(digest_of(data), data)
     assert ceiling is not None
     assert ceiling.capabilities == {}

@@ -6,11 +6,22 @@ import pytest
 from hypothesis import given, settings
 
 from fleet.errors import Code
-from fleet.grants import Authority, Limits, meet, parse_ceilings, parse_grant, subset
-from fleet.grants.ceilings import NOTHING
+from fleet.grants import (
+    Authority,
+    Limits,
+    OwnCeiling,
+    hear_ceiling,
+    meet,
+    parse_ceilings,
+    parse_grant,
+    subset,
+    tell_ceiling,
+)
+from fleet.grants.ceilings import MAX_TOLD, NOTHING
 from fleet.grants.explanation import Source, explain
 from fleet.grants.limits import HIGHEST_LIMITS
 from fleet.grants.narrowing import NOT_NARROWED, Narrowing, decode_narrowing
+from fleet.oci import digest_of
 from tests.fakes.documents import GRANT
 from tests.fakes.grant_strategies import authorities, capabilities, limits, requests
 from tests.fakes.refusals import refusal
@@ -156,3 +167,55 @@ def test_every_document_says_what_it_thinks_of_a_call():
     assert (graph[0].place, graph[0].allowed) == ("grant.yaml:15", True)
     absent = explain(sources[:1], "wasi:random/random", {})
     assert (absent[0].place, absent[0].allowed) == ("grant.yaml:10", False)
+    assert [v.why for v in (*allowed[:1], *denied[1:], *absent)] == [
+        f"{STORE}: buckets=cfg-*,context ops=get,set max_bytes=50MiB",
+        "no rule allows op=set",
+        f"{STORE} is not in it",
+        "wasi:random/random is not in it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("interface", "request_", "why"),
+    [
+        (STORE, {"bucket": "other", "op": "delete"}, "no rule allows bucket=other or op=delete"),
+        (STORE, {"bucket": "context"}, "it depends on more than was asked: say op=... too"),
+        ("wasi:nn/graph", {"model": "second", "device": "cpu"}, "no rule allows model=second device=cpu together"),
+        ("wasi:nn/graph", {}, "it depends on more than was asked: say model=... device=... too"),
+    ],
+)
+def test_what_of_a_call_no_rule_allows_is_named(interface, request_, why):
+    grant = parse_grant(GRANT.encode(), "grant.yaml")
+    (verdict,) = explain([Source("grant", "grant.yaml", grant.authority)], interface, request_)
+    assert (verdict.allowed, verdict.why) == (False, why)
+
+
+def test_what_a_lease_took_away_denies_every_call():
+    left = parse_grant(GRANT.encode(), "grant.yaml").authority.without(frozenset({STORE}))
+    (verdict,) = explain([Source("grant", "grant.yaml", left)], STORE, {"bucket": "context", "op": "get"})
+    assert (verdict.allowed, verdict.why) == (False, "it denies every call")
+
+
+@pytest.mark.parametrize(("size", "told"), [(0, True), (MAX_TOLD, True), (MAX_TOLD + 1, False)])
+def test_a_node_tells_its_own_ceiling_where_it_is_not_too_large(size, told):
+    document = b"#" * size
+    said = tell_ceiling(document)
+    assert said == OwnCeiling(digest_of(document), document if told else b"")
+    assert hear_ceiling(said.digest, said.document) == said
+
+
+def test_a_node_without_a_ceiling_says_so():
+    assert tell_ceiling(None) == hear_ceiling("", b"") == OwnCeiling()
+
+
+@pytest.mark.parametrize(
+    ("digest", "document"),
+    [
+        ("", b"something"),
+        ("sha256:1", b""),
+        (digest_of(b"other"), b"something"),
+        (digest_of(b"#" * (MAX_TOLD + 1)), b"#" * (MAX_TOLD + 1)),
+    ],
+)
+def test_what_no_node_says_is_refused(digest, document):
+    assert refusal(lambda: hear_ceiling(digest, document)).code is Code.MESSAGE_INVALID
