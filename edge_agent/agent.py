@@ -34,6 +34,7 @@ from edge_agent.ledger import Ledger
 from edge_agent.listing import check_listed
 from edge_agent.node import LocalNode
 from edge_agent.node_keys import open_keys
+from edge_agent.reissue import Reissue
 from edge_agent.replaying import replay_files
 from edge_agent.runner.host import RunnerHost, RunnerPaths
 from edge_agent.secret_keeper import SecretKeeper
@@ -133,6 +134,7 @@ class Node:
             self.journal,
             clock,
         )
+        self._reissue = Reissue(self._store, self._node_authorities)
         self._imports = ImportServer(data, self.adoption, stores, identity.node)
         self._keeper = SecretKeeper(
             self.secrets, self._store.bound_key, self.supervisor.reconsider, self.journal, clock
@@ -142,6 +144,7 @@ class Node:
         """Run what is on disk, then stay connected; returns only by cancellation."""
         self._keeper.boot()
         self.adoption.boot()
+        self._reissue.compare()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.supervisor.run())
             group.create_task(self._clock.run())
@@ -165,7 +168,12 @@ class Node:
         adopted = self._trust.adopted
         return () if adopted is None else adopted.fleet.secret_keys
 
+    def _node_authorities(self) -> bytes:
+        adopted = self._trust.adopted
+        return b"" if adopted is None else adopted.fleet.node_ca_pem
+
     def _reconsider(self) -> None:
+        self._reissue.compare()
         self.supervisor.reconsider()
         self._keeper.release_changed()
 
@@ -206,7 +214,7 @@ class Node:
             report_interval_ms=settings.report_interval_ms,
             coalesce_ms=settings.coalesce_ms,
             trust_refresh_ms=settings.trust_refresh_ms,
-            ceiling=self._own_ceiling,
+            reissue_spread_ms=settings.reconnect_cap_ms,
         )
         numbers = LinkSettings(
             session=session,
@@ -224,6 +232,7 @@ class Node:
         )
         node.crash_keeper = self._crashes
         node.secret_keeper = self._keeper
+        node.reissue = self._reissue.wanted
         return Link(node, self._store, numbers, self._clock, self._random)
 
 

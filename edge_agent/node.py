@@ -7,6 +7,7 @@ to supervisor and adoption. Never speaks over the network itself.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -15,7 +16,6 @@ from fleet.assignment import Receipt, ReceiptAgent, sign_receipt
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
@@ -73,6 +73,8 @@ class LocalNode:
         """Keeps the crash reports, where there is a place for them."""
         self.secret_keeper: SecretKeeper | None = None
         """Keeps the secrets that are sealed for the node, where there is a place for them."""
+        self.reissue = asyncio.Event()
+        """Set when the node's certificate should be renewed before its time (`edge_agent.reissue`)."""
         self._signed: _Signed | None = None
 
     def observed(self) -> ObservedState:

@@ -30,7 +30,7 @@ from fleet.names import is_name
 from fleet.signing import SigningKey
 from fleet.v1 import enrolment_pb2 as pb
 from fleet.v1 import enrolment_pb2_grpc
-from fleet.x509 import load_der_certificate
+from fleet.x509 import is_issued_by, load_certificates, load_der_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -195,6 +195,17 @@ async def _pinned_certificate(address: str, pin: bytes) -> bytes:
             remedy="Check the address; if the coordinator's enrolment key changed, make a new token.",
         )
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+async def is_vouched_for(address: str, authorities: bytes) -> bool:
+    """Tell whether one of the authorities (PEM) signed what a port shows; of a silent port nothing else is known."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            shown = load_der_certificate(await _shown_certificate(host.strip("[]"), int(port)))
+        return any(is_issued_by(shown, authority) for authority in load_certificates(authorities))
+    except (OSError, ValueError, FleetError):
+        return True
 
 
 async def _shown_certificate(host: str, port: int) -> bytes:

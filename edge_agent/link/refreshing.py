@@ -1,7 +1,7 @@
 """When a node looks at the release: at the beginning of a session, now and again, and soon after news of a newer one.
 
-Owns that loop. What a look does is the node's; leases count from the last one that succeeded. A coordinator that
-withholds the news withholds no more than the time to the next look.
+Owns that loop, and when a certificate is due. What a look does is the node's; leases count from the last one that
+succeeded. A coordinator that withholds the news withholds no more than the time to the next look.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from fleet.errors import FleetError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime
     from random import Random
 
     from edge_agent.clock import Clock
@@ -22,6 +23,31 @@ JITTER = 0.2
 
 NEWS_LEAST_S, NEWS_MOST_S = 0.2, 2.0
 """Bounds of the delay after news: not all nodes of a fleet ask at once, and none does nothing but ask."""
+
+
+async def renewal_due(until: datetime, early: asyncio.Event, clock: Clock, delay_s: Callable[[], float]) -> None:
+    """Wait until a certificate is to be renewed: at its time, or some moment after the fleet asks for it.
+
+    Args:
+        until: its time.
+        early: set when the fleet asks.
+        clock: time.
+        delay_s: draws how long to wait then: nodes hear of it together and do not come together.
+    """
+    asked = asyncio.create_task(early.wait())
+    try:
+        while (left := (until - clock.now()).total_seconds()) > 0:
+            sleep = asyncio.create_task(clock.sleep(min(left, 60.0)))
+            try:
+                await asyncio.wait((sleep, asked), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                sleep.cancel()
+            if asked.done():
+                left = (until - clock.now()).total_seconds()
+                await clock.sleep(max(0.0, min(left, delay_s())))
+                return
+    finally:
+        asked.cancel()
 
 
 class Refreshing:

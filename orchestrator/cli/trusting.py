@@ -23,7 +23,7 @@ from fleet.release import (
     stage,
 )
 from fleet.release import publish as sign_release
-from orchestrator.cli import trust_keys, trust_media, trust_production, trust_revoke
+from orchestrator.cli import trust_authority, trust_keys, trust_media, trust_production, trust_revoke
 from orchestrator.cli.render import Column, Row
 from orchestrator.cli.trust import TrustDirectory, publish, publisher_keys, read_staged, synchronise
 from orchestrator.cli.trust_change import (
@@ -260,6 +260,7 @@ def _replace(file: Path, data: bytes) -> None:
 for command in (
     trust_keys.key,
     trust_keys.rotate,
+    trust_authority.node_ca,
     trust_keys.add_approver,
     trust_keys.remove_key,
     trust_keys.add_team,

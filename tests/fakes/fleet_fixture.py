@@ -197,6 +197,12 @@ class FleetFixture:
         self.files = publish(self.files, self.role_keys, self.clock())
         return self.files, list(self.documents.values())
 
+    def list_node_authorities(self, pem: bytes) -> None:
+        """Say which authorities vouch for nodes. Takes effect with `publish`."""
+        self.trust = replace(self.trust, node_ca_pem=pem)
+        self.document = encode_fleet_trust(self.trust)
+        self.add(TRUST_PATH, self.document)
+
     def release(self, version: str = "1.0.0", agent: str = "climate/context") -> None:
         """Sign one bundle without imports, and the agent's grant at version 1.0.0."""
         self.add_bundle(agent.partition("/")[2], version)

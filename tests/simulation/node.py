@@ -57,7 +57,12 @@ HICCUP = "hiccup"
 
 SETTINGS = LinkSettings(
     session=SessionSettings(
-        boot_id="simulated", agent_version="1", report_interval_ms=5_000, coalesce_ms=200, trust_refresh_ms=60_000
+        boot_id="simulated",
+        agent_version="1",
+        report_interval_ms=5_000,
+        coalesce_ms=200,
+        trust_refresh_ms=60_000,
+        reissue_spread_ms=60_000,
     ),
     reconnect_initial_s=1.0,
     reconnect_cap_s=60.0,

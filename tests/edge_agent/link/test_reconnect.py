@@ -34,9 +34,16 @@ class RecordingClock:
             raise asyncio.CancelledError
 
 
+class Nobody:
+    """What of a node is asked for while there is no session."""
+
+    def __init__(self) -> None:
+        self.reissue = asyncio.Event()
+
+
 def link(seed: int, clock: RecordingClock) -> Link:
     store = IdentityStore(MemoryDisk(), Path("/node"))
-    return Link(None, store, LinkSettings(None, INITIAL_S, CAP_S, 1.0), clock, Random(seed))
+    return Link(Nobody(), store, LinkSettings(None, INITIAL_S, CAP_S, 1.0), clock, Random(seed))
 
 
 async def delays(seed: int, count: int) -> list[float]:

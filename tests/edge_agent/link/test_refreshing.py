@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
 
-from edge_agent.link.refreshing import JITTER, NEWS_LEAST_S, NEWS_MOST_S, Refreshing
+from edge_agent.link.refreshing import JITTER, NEWS_LEAST_S, NEWS_MOST_S, Refreshing, renewal_due
 from fleet.errors import Code, FleetError
 from tests.fakes.virtual_loop import VirtualLoop
 
@@ -102,3 +103,42 @@ def test_a_look_that_fails_is_told_and_the_next_one_comes(looks: Looks) -> None:
     assert looks.refused
     assert set(looks.refused) == {Code.TRUST_ROLLBACK}
     assert len(looks.at) >= 4
+
+
+class TimedClock(LoopClock):
+    """The loop's time, from a moment on."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self._loop.time())
+
+
+START = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("asked_after_s", "delay_s", "ends_s"),
+    [
+        (None, 5.0, HOUR_S),  # at its time
+        (100.0, 5.0, 105.0),  # soon after the fleet asked for it
+        (0.0, 5.0, 5.0),
+        (HOUR_S - 2, 5.0, HOUR_S),  # but never later than at its time
+    ],
+)
+def test_a_certificate_is_due_at_its_time_or_when_the_fleet_asks(
+    asked_after_s: float | None, delay_s: float, ends_s: float
+) -> None:
+    loop = VirtualLoop(Random(5))
+
+    async def scenario() -> float:
+        early, begun = asyncio.Event(), loop.time()
+        if asked_after_s is not None:
+            loop.call_later(asked_after_s, early.set)
+        until = START + timedelta(seconds=begun + HOUR_S)
+        await renewal_due(until, early, TimedClock(loop), lambda: delay_s)
+        return loop.time() - begun
+
+    assert loop.run_until_complete(scenario()) == pytest.approx(ends_s, abs=0.5)
+    loop.close()

@@ -17,7 +17,7 @@ from tests.fakes.clock import VirtualClock
 
 HOUR_S = 3_600.0
 MOST_PER_HOUR = 2 * HOUR_S / RETRY_CAP_S + 10
-SETTINGS = SessionSettings("boot", "0", 1_000, 10, 1_000)
+SETTINGS = SessionSettings("boot", "0", 1_000, 10, 1_000, 1_000)
 
 
 @dataclass
