@@ -1,14 +1,15 @@
 """The whole audit log checked leaf by leaf, by somebody who trusts nobody's database.
 
 Owns: `LogCheck`, which is fed every leaf in order and keeps no more than a tree's edge, the rows of `fleet.history` and
-the keys that the log itself has shown. What it needs from outside is the fleet's trust document, and whatever
-checkpoints others hold: a node, a witness, an earlier check.
+the keys that the log itself has shown. What it needs from outside is the pinned root (`fleet.publications`), and
+whatever checkpoints others hold: a node, a witness, an earlier check.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,20 +20,28 @@ from fleet.certificates import WITNESS_TYPE, decode_witness, open_witness
 from fleet.errors import Code, FleetError
 from fleet.history import History, Rows, receipt_of
 from fleet.keys import P256PublicKey, read_public_key
-from fleet.leaves import ENROLLED, RECEIVED, EventLeaf, SignedLeaf
+from fleet.leaves import ENROLLED, PUBLISHED, RECEIVED, EventLeaf, SignedLeaf
 from fleet.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from fleet.signing import verify_envelope
+from fleet.times import to_ms
 from fleet.x509 import is_issued_by, load_certificate, p256_key_of, uris_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from cryptography import x509
 
     from fleet.checkpoint import Checkpoint, VerifierKey
+    from fleet.logs import ClosedLog
+    from fleet.publications import Publications
     from fleet.signing import PublicKey, VerifyingKey
+    from fleet.witnesses import Cosignature
 
 CERTIFICATE_SHOWN = "operator:certificate:shown"
+
+TOLERANCE_MS = 5 * 60 * 1000
+"""How far the clocks of a witness and of who made a leaf may differ: as far as an operator's may from a coordinator's
+(`fleet.action.WINDOW`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,7 @@ class Anchors:
 
     Attributes:
         fleet: name of the fleet.
-        director_keys: keys that may have signed assignments.
+        director_keys: keys that may have signed assignments before the log shows which keys may (`fleet.publications`).
         operator_authorities: certificates that operators' certificates must come from; none: any is believed.
     """
 
@@ -58,42 +67,75 @@ class Anchors:
     operator_authorities: Sequence[x509.Certificate] = ()
 
 
+class FindingKind(StrEnum):
+    """What somebody should look at though the log is whole."""
+
+    LOST = "lost"
+    CLOCK = "clock"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that does not make the log wrong, or cannot be proven to; `leaf` is None where it is about none."""
+
+    kind: FindingKind
+    holder: str
+    text: str
+    leaf: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The first leaves of a log: their root, and the latest time that one of them claims, with its index."""
+
+    root: bytes
+    latest_ms: int
+    leaf: int
+
+
 @dataclass(slots=True)
 class LogCheck:
-    """Checks a log. Feed it with `add`, then call `finish`.
+    """Checks a log. Feed it with `add`, then call `finish`, then `compare` with what others hold.
 
     For each leaf, in this order:
         1. It is a leaf (`fleet.leaves`), and what it says is well-formed.
-        2. An assignment is signed by a director key, and for this fleet.
+        2. An assignment is signed by a director key of the publication before it, and for this fleet.
         3. A receipt is signed by the bound key that the log showed for that enrolment of the node.
         4. An operator's action is signed by the key of the certificate that the log showed before, and that comes from
            the operators' authority where it is known.
         5. A witness key is certified by the bound key of its node.
-        6. Where somebody holds a checkpoint of this size, the tree has its root.
+        6. A publication is what its metadata shows, and so are the approvers (`fleet.publications`).
 
     At the end:
         7. The tree has the size and the root of the checkpoint that the check is about.
-        8. Nobody holds a checkpoint of a larger log.
+        8. Where somebody holds a checkpoint of some size, the tree of that size has its root.
+        9. Nobody holds a checkpoint of a larger log. (Of one that is closed, `fleet.logs`, the end is lost.)
 
     Attributes:
         anchors: what it starts from.
+        publications: verifies what the release repository was.
+        sizes: trees whose `marks` are kept, to compare them afterwards.
         rows_at: number of leaves after which the rows are kept; below 0: after the last.
         rows: the rows of that moment, rebuilt from the leaves.
         witnesses: witness keys that nodes certified, and whose they are.
         history: rebuilds the rows.
         checked: how many signatures of each kind verified.
         agreed: holders whose checkpoints fit, with their sizes.
+        marks: size to what is known of the tree.
     """
 
     anchors: Anchors
-    held: Mapping[int, Sequence[HeldCheckpoint]]
+    publications: Publications
+    sizes: Collection[int] = ()
     rows_at: int = -1
     rows: Rows = field(default_factory=Rows)
     witnesses: dict[VerifierKey, str] = field(default_factory=dict)
     history: History = field(default_factory=History)
     checked: Counter[str] = field(default_factory=Counter)
     agreed: dict[str, int] = field(default_factory=dict)
+    marks: dict[int, Mark] = field(default_factory=dict)
     _tree: Frontier = field(default_factory=Frontier)
+    _latest: tuple[int, int] = (0, 0)
     _bound: dict[tuple[str, int], VerifyingKey] = field(default_factory=dict)
     _shown: dict[str, x509.Certificate] = field(default_factory=dict)
 
@@ -106,28 +148,27 @@ class LogCheck:
         """Check the next leaf and return it as read.
 
         Raises:
-            FleetError: AUDIT_INVALID with the leaf; LOG_FORKED for check 6.
+            FleetError: AUDIT_INVALID with the leaf.
         """
         index = self.size
         try:
             leaf = self.history.apply(index, data)  # 1
-            if isinstance(leaf, SignedLeaf):
-                self._check_signed(leaf)  # 2, 4, 5
-            else:
-                self._learn(leaf)
+            at_ms = self._check_signed(leaf) if isinstance(leaf, SignedLeaf) else self._learn(leaf)  # 2 to 6
         except FleetError as error:
             raise FleetError(Code.AUDIT_INVALID, f"{error.code}: {error.private}", leaf=index) from error
         self._tree.append(leaf_hash(data))
+        self._latest = max(self._latest, (at_ms, index))
         if self.size == self.rows_at:
             self.rows = self.history.rows()
-        self._compare()  # 6
+        if self.size in self.sizes:
+            self.marks[self.size] = Mark(self._tree.root(), *self._latest)
         return leaf
 
     def finish(self, checkpoint: Checkpoint) -> None:
         """Check the whole against the checkpoint that it shall have.
 
         Raises:
-            FleetError: AUDIT_INVALID, LOG_FORKED.
+            FleetError: AUDIT_INVALID.
         """
         if (self.size, self._tree.root()) != (checkpoint.size, checkpoint.root):  # 7
             raise FleetError(
@@ -136,52 +177,73 @@ class LogCheck:
                 leaves=self.size,
                 size=checkpoint.size,
             )
-        larger = [held for size, several in self.held.items() if size > self.size for held in several]
-        if larger:  # 8
-            raise FleetError(
-                Code.LOG_FORKED,
-                f"the log has {self.size} leaves, and {larger[0].holder} has seen {larger[0].checkpoint.size}",
-                holder=larger[0].holder,
-            )
         if self.rows_at < 0:
             self.rows = self.history.rows()
 
-    def _compare(self) -> None:
-        if self.size not in self.held:
-            return
-        root = self._tree.root()
-        for held in self.held[self.size]:
-            if held.checkpoint.root != root:
+    def compare(self, held: Iterable[HeldCheckpoint], closed: Sequence[ClosedLog] = ()) -> tuple[Finding, ...]:
+        """Compare the log with what others hold; returns what they saw of closed logs and is lost.
+
+        Args:
+            held: their checkpoints, verified; the sizes are among `sizes`.
+            closed: the logs that this one continues.
+
+        Raises:
+            FleetError: LOG_FORKED.
+        """
+        lost: list[Finding] = []
+        for one in held:
+            size, rest = one.checkpoint.size, kept_of(one.checkpoint.origin, closed)
+            if rest is not None and size > rest:
+                text = f"{one.checkpoint.origin} had {size} leaves, of which {rest} went on: the others are lost"
+                lost.append(Finding(FindingKind.LOST, one.holder, text))
+                continue
+            if size > self.size:  # 9
                 raise FleetError(
                     Code.LOG_FORKED,
-                    f"the first {self.size} leaves are not those that {held.holder} has seen",
-                    holder=held.holder,
-                    size=self.size,
+                    f"the log has {self.size} leaves, and {one.holder} has seen {size}",
+                    holder=one.holder,
                 )
-            self.agreed[held.holder] = self.size
+            root = self.marks[size].root if size else EMPTY_ROOT
+            if one.checkpoint.root != root:  # 8
+                raise FleetError(
+                    Code.LOG_FORKED,
+                    f"the first {size} leaves are not those that {one.holder} has seen",
+                    holder=one.holder,
+                    size=size,
+                )
+            if size:
+                self.agreed[one.holder] = max(size, self.agreed.get(one.holder, 0))
+        return tuple(lost)
 
-    def _check_signed(self, leaf: SignedLeaf) -> None:
+    def _check_signed(self, leaf: SignedLeaf) -> int:
+        """Check an envelope and return the time that its signer gave it; 0 where it has none."""
         match leaf.payload_type:
             case t if t == ASSIGNMENT_TYPE:
-                verify_envelope(leaf.envelope, ASSIGNMENT_TYPE, self.anchors.director_keys)
-                if decode_assignment(leaf.payload).fleet != self.anchors.fleet:
+                newest = self.publications.newest
+                keys = self.anchors.director_keys if newest is None else newest.trust.director_keys
+                verify_envelope(leaf.envelope, ASSIGNMENT_TYPE, keys)
+                assignment = decode_assignment(leaf.payload)
+                if assignment.fleet != self.anchors.fleet:
                     raise FleetError(Code.ASSIGNMENT_WRONG_NODE, "an assignment of another fleet")
                 self.checked["assignments"] += 1
+                return to_ms(assignment.issued)
             case t if t == ACTION_TYPE:
-                self._check_action(leaf)
                 self.checked["actions"] += 1
+                return self._check_action(leaf)
             case t if t == WITNESS_TYPE:
                 claimed = decode_witness(leaf.payload)
                 key = self._key(claimed.node, claimed.epoch)
                 open_witness(leaf.envelope, fleet=self.anchors.fleet, node=claimed.node, epoch=claimed.epoch, key=key)
                 self.witnesses[claimed.key] = claimed.node
                 self.checked["witness keys"] += 1
+                return 0
             case t if t == RECEIPT_TYPE:
                 raise FleetError(Code.AUDIT_INVALID, "a receipt that does not say when it came")
             case other:
                 raise FleetError(Code.AUDIT_INVALID, f"nothing is known of {other}")
 
-    def _learn(self, leaf: EventLeaf) -> None:
+    def _learn(self, leaf: EventLeaf) -> int:
+        """Take in which keys an event shows, and return when it was."""
         if leaf.kind == ENROLLED:
             key = read_public_key(_unhex(leaf.text("public_key")))
             if key.key_id != leaf.text("bound_key"):
@@ -196,8 +258,11 @@ class LogCheck:
             certificate = load_certificate(leaf.text("certificate").encode(), Code.AUDIT_INVALID)
             _check_issued(certificate, self.anchors.operator_authorities)
             self._shown[f"sha256:{certificate.fingerprint(hashes.SHA256()).hex()}"] = certificate
+        elif leaf.kind == PUBLISHED and self.publications.take(leaf):  # 6
+            self.checked["publications"] += 1
+        return leaf.at_ms
 
-    def _check_action(self, leaf: SignedLeaf) -> None:
+    def _check_action(self, leaf: SignedLeaf) -> int:
         claimed = decode_action(leaf.payload)
         certificate = self._shown.get(claimed.certificate)
         if certificate is None:
@@ -214,6 +279,7 @@ class LogCheck:
             certificate=claimed.certificate,
             key=P256PublicKey(public.public_bytes(serialization.Encoding.DER, form)),
         )
+        return to_ms(claimed.at)
 
     def _key(self, node: str, epoch: int) -> VerifyingKey:
         key = self._bound.get((node, epoch))
@@ -222,19 +288,15 @@ class LogCheck:
         return key
 
 
-def group_held(held: Iterable[HeldCheckpoint]) -> dict[int, list[HeldCheckpoint]]:
-    """Sort checkpoints by their size; those of an empty log say nothing but that its root is the empty one.
+def kept_of(origin: str, closed: Sequence[ClosedLog]) -> int | None:
+    """Return how many leaves of a log went on into the present one; None for a log that is not closed."""
+    names = [log.origin for log in closed]
+    return min(log.size for log in closed[names.index(origin) :]) if origin in names else None
 
-    Raises:
-        FleetError: LOG_FORKED for another root of an empty log.
-    """
-    grouped: dict[int, list[HeldCheckpoint]] = {}
-    for one in held:
-        if one.checkpoint.size:
-            grouped.setdefault(one.checkpoint.size, []).append(one)
-        elif one.checkpoint.root != EMPTY_ROOT:
-            raise FleetError(Code.LOG_FORKED, "a log without leaves has one root only", holder=one.holder)
-    return grouped
+
+def dated_later(mark: Mark, cosignature: Cosignature) -> bool:
+    """Whether a witness had seen a leaf before the time that the leaf claims, by more than clocks may differ."""
+    return mark.latest_ms > (cosignature.at_s + 1) * 1000 + TOLERANCE_MS
 
 
 def _check_issued(certificate: x509.Certificate, authorities: Sequence[x509.Certificate]) -> None:

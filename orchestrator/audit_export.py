@@ -7,6 +7,7 @@ it against the trust directory. What is in it::
     checkpoint      the log's signed note about the leaves
     leaves          each as four bytes of length, big-endian, and that many bytes
     notes           checkpoints with the cosignatures on them, in the same form
+    history         what the leaves of publications name by digest, in the same form: metadata and keys of their day
     rows            the coordinator's projections: fleet.v1.AuditRow messages, in the same form
     trust/FILE      metadata of the release repository
     policy          policy/witness.policy, if there is one
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
 
 SCHEMA = "fleet.audit-export/v1"
 
+HISTORY = "history"
+"""Name of the file with what the log names by digest; absent from exports of earlier releases of this program."""
+
 MAX_SMALL = 4 * 1024 * 1024
-"""Bytes of any file but the three long ones."""
+"""Bytes of any file but the long ones."""
 
 MAX_FILES = 2_048
 """Files of an export: the metadata of one release, and a few."""

@@ -19,6 +19,7 @@ from fleet.grants.requests import propose_command
 from fleet.history import ApprovedRow
 from fleet.leaves import PUBLISHED
 from fleet.oci import digest_of
+from fleet.publications import METADATA
 from fleet.revocations import Revocations, parse_revocations
 from fleet.signing import encode_base64
 from fleet.targets import POLICY_ROLE, REVOCATIONS_PATH, TRUST_PATH, WITNESS_POLICY_PATH, is_break_glass
@@ -157,6 +158,10 @@ class Releases:
         for target in release.documents.values():  # 4 holds
             if target.digest in offered:
                 self._blobs.put(offered[target.digest])
+        metadata = {name: digest_of(data) for name, data in sorted(release.files.items())}
+        for name, digest in metadata.items():  # the audit log names them, for whoever asks later what counted today
+            if not self._blobs.has(digest):
+                self._blobs.put(release.files[name])
         approved = [grant for grant in grants if grant.path in added]
         leaf = event_leaf(
             PUBLISHED,
@@ -166,6 +171,7 @@ class Releases:
             added={path: release.documents[path].digest for path in sorted(added)},
             removed=list(removed),
             grants={grant.path: _approval(grant) for grant in approved},
+            **{METADATA: metadata},
         )
         with self._store.control.write() as connection:
             if rows.read_files(connection).files != before:  # 6

@@ -10,10 +10,12 @@ import click
 
 from fleet.checkpoint import open_checkpoint
 from fleet.errors import Code, FleetError
+from fleet.leaves import PUBLISHED, EventLeaf, read_leaf
+from fleet.publications import documents_of
 from fleet.targets import TRUST_PATH, WITNESS_POLICY_PATH
 from fleet.wire_audit import to_pb_rows
 from fleet.x509 import load_certificate
-from orchestrator.audit_export import Header, Writer, open_export
+from orchestrator.audit_export import HISTORY, Header, Writer, open_export
 from orchestrator.cli.audit_check import Report, believed_export, believed_here, check, from_coordinator, from_export
 from orchestrator.cli.render import when
 from orchestrator.cli.trust import TrustDirectory, fetch_document, synchronise
@@ -61,10 +63,11 @@ def verify(session: Session, offline: Path | None, held: tuple[Path, ...], opera
     """Read the whole log and check it.
 
     \b
-    1. The checkpoint is signed by the log key that the release repository names.
-    2. Every leaf is there; orders, receipts, operators' actions and witness keys are signed by whom they name.
+    1. The checkpoint is signed by a log key that the release repository names.
+    2. Every leaf is there; orders, receipts, operators' actions and witness keys are signed by whom they name, and
+       who approved a grant is what the metadata of that day shows.
     3. The log contains, unchanged, everything that was verified here before, and what others hold (--held).
-    4. All leaves together give the signed root; cosignatures of witnesses verify.
+    4. All leaves together give the signed root; cosignatures of witnesses verify, and come not before the leaves.
     5. The coordinator's answers (`who`, `drift`, ...) are those that the leaves give.
 
     With --offline an export is checked the same way, with no coordinator; trust comes from the trust directory alone.
@@ -114,6 +117,10 @@ def _show(session: Session, report: Report, earlier: int) -> None:
                 "signatures": dict(sorted(report.signatures.items())),
                 "held_by": dict(sorted(report.agreed.items())),
                 "quorum_size": report.quorum_size,
+                "findings": [
+                    {"kind": str(found.kind), "holder": found.holder, "text": found.text, "leaf": found.leaf}
+                    for found in report.findings
+                ],
             }
         )
         return
@@ -129,6 +136,8 @@ def _show(session: Session, report: Report, earlier: int) -> None:
             text(f"It has the {size} leaves that {holder} has seen.")
     if report.quorum_size is not None:
         text(f"The witnesses' quorum has cosigned its first {report.quorum_size} leaves.")
+    for found in report.findings:
+        text(f"To look at: {found.holder}: {found.text}.")
     text("The coordinator's answers are those that the leaves give.")
 
 
@@ -140,8 +149,8 @@ def export(session: Session, /, target: Path, folder: bool) -> None:  # noqa: FB
     """Write the whole log into a file, to be checked elsewhere.
 
     It holds the leaves, the signed checkpoint, the checkpoints with the cosignatures of witnesses, the coordinator's
-    answers, and the release repository's metadata. `fleetctl audit verify --offline FILE` checks it. The same log gives
-    the same bytes.
+    answers, and the release repository's metadata, of today and of every publication. `fleetctl audit verify --offline
+    FILE` checks it. The same log gives the same bytes.
     """
     directory, now = trust_directory(session), session.now()
     if target.exists():
@@ -153,10 +162,12 @@ def export(session: Session, /, target: Path, folder: bool) -> None:  # noqa: FB
         work = Path(scratch) / "export"
         work.mkdir()
         writer = Writer(target, work)
-        count = writer.long("leaves", _first(material.leaves, checkpoint.size))
+        named: dict[str, None] = {}
+        count = writer.long("leaves", _noting(_first(material.leaves, checkpoint.size), named))
         if count != checkpoint.size:
             raise FleetError(Code.AUDIT_INVALID, f"{count} leaves came, the checkpoint has {checkpoint.size}")
         writer.long("notes", material.notes)
+        writer.long(HISTORY, (data for digest in named if (data := material.read(digest)) is not None))
         rows = (row.SerializeToString(deterministic=True) for row in to_pb_rows(material.rows, material.rows_size))
         writer.long("rows", rows)
         for name, data in release.files.items():
@@ -171,6 +182,15 @@ def export(session: Session, /, target: Path, folder: bool) -> None:  # noqa: FB
         session.output.value({"file": str(target), "size": checkpoint.size, "root": checkpoint.root.hex()})
     else:
         session.output.text(f"{target}: {checkpoint.size} leaves, root {checkpoint.root.hex()}")
+
+
+def _noting(leaves: Iterable[bytes], named: dict[str, None]) -> Iterable[bytes]:
+    """Pass leaves on, and note what their publications name."""
+    for data in leaves:
+        leaf = read_leaf(data)
+        if isinstance(leaf, EventLeaf) and leaf.kind == PUBLISHED:
+            named.update(dict.fromkeys(documents_of(leaf)))
+        yield data
 
 
 def _first(leaves: Iterable[bytes], count: int) -> Iterable[bytes]:

@@ -103,7 +103,7 @@ def rotate_fleet_key(session: Session, rotation: Rotation, *, offline: bool, yes
             if absent:
                 session.output.note(f"Offline now, and will follow when they are back: {', '.join(absent)}.")
         changed = AddDocument(TRUST_PATH, encode_fleet_trust(trust), replaces=target.digest)
-        return (changed, *(_named_logs(directory, release, trust) if kind == LOG else ()))
+        return (changed, *(named_logs(directory, release, trust) if kind == LOG else ()))
 
     published = perform(session, operations, f"rotate {kind}", offline=offline, yes=yes)
     if successor is not None:
@@ -131,7 +131,7 @@ def _needed(trust_digest: str, trust: FleetTrust, kind: str) -> Needed:
     return Needed(trust_digest, frozenset(key.key_id for key in trust.director_keys), absent_follow=True)
 
 
-def _named_logs(directory: TrustDirectory, release: Release, trust: FleetTrust) -> tuple[Operation, ...]:
+def named_logs(directory: TrustDirectory, release: Release, trust: FleetTrust) -> tuple[Operation, ...]:
     """Return the change of a witness policy that names logs; nothing where it names none, or these."""
     listed = release.documents.get(WITNESS_POLICY_PATH)
     if listed is None:

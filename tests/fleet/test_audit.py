@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fleet.action import Action, sign_action
 from fleet.assignment import Receipt, sign_receipt
-from fleet.audit import Anchors, HeldCheckpoint, LogCheck, group_held
+from fleet.audit import Anchors, FindingKind, HeldCheckpoint, LogCheck, dated_later, kept_of
 from fleet.certificates import (
     MAX_ENVELOPE,
     WITNESS_TYPE,
@@ -23,15 +23,21 @@ from fleet.certificates import (
     open_witness,
     sign_witness,
 )
-from fleet.checkpoint import Checkpoint, KeyKind, VerifierKey
+from fleet.checkpoint import Checkpoint, KeyKind, VerifierKey, format_vkey
 from fleet.documents import dump_json
 from fleet.errors import Code, FleetError
 from fleet.keys import P256SigningKey
-from fleet.leaves import RECEIVED, event_leaf
+from fleet.leaves import PUBLISHED, RECEIVED, event_leaf
+from fleet.logs import ClosedLog
 from fleet.merkle import EMPTY_ROOT, Frontier, leaf_hash, root
+from fleet.publications import Publications
 from fleet.signing import sign_envelope
-from tests.fakes.audited import ORIGIN, START, AuditedFleet, agent_of, bundle_digest, grant
-from tests.fakes.publisher import MemoryLog, key
+from fleet.targets import TRUST_PATH
+from fleet.trust import encode_fleet_trust
+from fleet.witnesses import Cosignature
+from tests.fakes.audited import ORIGIN, START, AuditedFleet, agent_of, bundle_digest, grant, ms
+from tests.fakes.published import Repository
+from tests.fakes.publisher import MemoryLog, fleet_trust, key
 from tests.fakes.refusals import code_of
 
 ONE = grant("app/one")
@@ -91,10 +97,12 @@ def check(
     rows_at: int = -1,
 ) -> LogCheck:
     anchors = Anchors("demo", (key("director").public,), authorities)
-    running = LogCheck(anchors, group_held(held), rows_at=rows_at)
+    sizes = {one.checkpoint.size for one in held}
+    running = LogCheck(anchors, Publications("demo", b"", lambda _: None), sizes, rows_at=rows_at)
     for leaf in fleet.leaves:
         running.add(leaf)
     running.finish(claimed or fleet.checkpoint())
+    running.compare(held)
     return running
 
 
@@ -194,7 +202,7 @@ def test_check_5_a_witness_key_is_certified_by_its_node() -> None:
     assert "does not show epoch 1" in refusal(fleet).private
 
 
-def test_check_6_a_rewritten_history_meets_who_saw_the_first() -> None:
+def test_check_8_a_rewritten_history_meets_who_saw_the_first() -> None:
     """Threat 26: director and log keys are stolen, so every signature of the new history verifies."""
     fleet, rewritten = whole(), AuditedFleet()
     rewritten.enrol("n1")
@@ -204,7 +212,7 @@ def test_check_6_a_rewritten_history_meets_who_saw_the_first() -> None:
     check(fleet, held)
     error = refusal(rewritten, held=held)
     assert (error.code, error.detail["holder"]) == (Code.LOG_FORKED, "n1")
-    assert code_of(group_held, [HeldCheckpoint(Checkpoint(ORIGIN, 0, bytes(32)), "n1")]) is Code.LOG_FORKED
+    assert refusal(fleet, held=[HeldCheckpoint(Checkpoint(ORIGIN, 0, bytes(32)), "n1")]).code is Code.LOG_FORKED
 
 
 def test_check_7_the_leaves_give_the_signed_root() -> None:
@@ -216,7 +224,7 @@ def test_check_7_the_leaves_give_the_signed_root() -> None:
     assert refusal(cut, claimed=claimed).detail["leaves"] == 6
 
 
-def test_check_8_a_log_that_lost_its_end_meets_who_saw_it() -> None:
+def test_check_9_a_log_that_lost_its_end_meets_who_saw_it() -> None:
     fleet = whole()
     held = [HeldCheckpoint(fleet.checkpoint(), "security")]
     cut = AuditedFleet()
@@ -224,6 +232,71 @@ def test_check_8_a_log_that_lost_its_end_meets_who_saw_it() -> None:
         cut.append(leaf)
     error = refusal(cut, held=held)
     assert (error.code, error.detail["holder"]) == (Code.LOG_FORKED, "security")
+
+
+def test_check_2_a_director_key_counts_while_it_is_listed_and_check_6_takes_that_from_signed_metadata() -> None:
+    """A key that was withdrawn still proves the orders of its day; and none after it."""
+    repository, fleet = Repository(), AuditedFleet()
+    metadata = repository.publisher
+
+    def published(minutes: float) -> None:
+        repository.publisher.publish()
+        data = event_leaf(PUBLISHED, fleet.at(minutes), "user/ann", **dict(repository.publish().facts))
+        fleet.append(data)
+
+    def checked() -> LogCheck:
+        running = LogCheck(Anchors("demo", (key("director-2").public,)), repository.verifier())
+        for leaf in fleet.leaves:
+            running.add(leaf)
+        return running
+
+    published(0)
+    fleet.order(1, "n1")
+    metadata.document = encode_fleet_trust(fleet_trust(director=key("director-2")))
+    metadata.add(TRUST_PATH, metadata.document)
+    published(2)
+    fleet.director = key("director-2")
+    fleet.order(3, "n1")
+    assert checked().checked == {"publications": 2, "assignments": 2}
+    fleet.director = key("director")  # a thief of the withdrawn key
+    fleet.order(4, "n1")
+    with pytest.raises(FleetError, match="SIGNATURE_INVALID"):
+        checked()
+
+
+def test_check_9_what_was_seen_of_a_closed_log_is_lost_and_no_fork() -> None:
+    fleet, old = AuditedFleet(), "demo/audit/1"
+    for number in range(9):
+        fleet.publish(number)
+    closed = [ClosedLog((format_vkey(old, key("log").public),), 6, fleet.checkpoint(6).root)]
+    seen = {size: Checkpoint(old, size, fleet.checkpoint(size).root) for size in (4, 6)}
+    lost = Checkpoint(old, 8, bytes(32))
+    running = LogCheck(Anchors("demo", ()), Publications("demo", b"", lambda _: None), {4, 6, 8})
+    for leaf in fleet.leaves:
+        running.add(leaf)
+    held = [HeldCheckpoint(one, "n1") for one in (*seen.values(), lost)]
+    (found,) = running.compare(held, closed)
+    assert (found.kind, found.holder, found.leaf) == (FindingKind.LOST, "n1", None)
+    assert "had 8 leaves, of which 6 went on" in found.text
+    assert running.agreed == {"n1": 6}
+    assert code_of(running.compare, [HeldCheckpoint(Checkpoint(old, 4, bytes(32)), "n1")], closed) is Code.LOG_FORKED
+    assert code_of(running.compare, [HeldCheckpoint(lost, "n1")], ()) is Code.LOG_FORKED
+    assert kept_of("demo/audit", closed) is None
+    later = [*closed, ClosedLog((format_vkey(ORIGIN, key("log").public),), 5, bytes(32))]
+    assert (kept_of(old, later), kept_of(ORIGIN, later)) == (5, 5)
+
+
+@pytest.mark.parametrize(("seconds", "early"), [(600, False), (0, False), (-300, False), (-302, True)])
+def test_a_witness_had_seen_a_leaf_before_its_own_time(*, seconds: int, early: bool) -> None:
+    fleet = AuditedFleet()
+    fleet.enrol("n1")
+    fleet.order(7, "n1")
+    fleet.publish(2)
+    running = check(fleet, [HeldCheckpoint(fleet.checkpoint(size), "n1") for size in (1, 2, 3)])
+    assert [(mark.latest_ms, mark.leaf) for mark in running.marks.values()] == [(ms(0), 0), (ms(7), 1), (ms(7), 1)]
+    at_s = ms(7) // 1000 + seconds
+    witness = VerifierKey("w", key("w").public, KeyKind.COSIGNER)
+    assert dated_later(running.marks[3], Cosignature(witness, at_s, "")) is early
 
 
 def test_the_checks_of_a_witness_certificate_in_their_order() -> None:

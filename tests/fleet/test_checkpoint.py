@@ -12,11 +12,14 @@ from fleet.checkpoint import (
     Checkpoint,
     VerifierKey,
     check_extends,
+    claimed,
     format_proof,
     format_vkey,
+    key_name,
     open_checkpoint,
     parse_proof,
     parse_vkey,
+    sign_again,
     sign_checkpoint,
 )
 from fleet.errors import Code, FleetError
@@ -253,3 +256,38 @@ def test_a_rewritten_log_and_another_log_do_not_extend() -> None:
 
 def test_verifier_keys_compare_by_value() -> None:
     assert parse_vkey(VKEY) == VerifierKey(LOG, key("log").public)
+
+
+# Several keys of one log.
+
+
+SECOND = format_vkey(LOG, key("log-2").public)
+
+
+def test_any_listed_key_of_the_log_suffices_and_a_retired_one_does_not() -> None:
+    both = sign_checkpoint(LOG, 1, ROOT, key("log-2"), key("log"))
+    for vkeys in ((VKEY,), (SECOND,), (VKEY, SECOND)):
+        assert open_checkpoint(both, vkeys) == Checkpoint(LOG, 1, ROOT)
+    assert open_checkpoint(NOTE, (SECOND, VKEY)).size == 1
+    assert refused(NOTE, SECOND) == f"the note is not signed by {LOG}"
+
+
+def test_a_bad_line_of_any_listed_key_spoils_the_note() -> None:
+    bad = f"\u2014 {LOG} {encode_base64(parse_vkey(SECOND).key_hash + bytes(64))}\n".encode()
+    assert open_checkpoint(NOTE + bad, (VKEY,)).size == 1  # of no listed key
+    with pytest.raises(FleetError, match="does not verify"):
+        open_checkpoint(NOTE + bad, (VKEY, SECOND))
+
+
+def test_a_checkpoint_is_signed_again_by_the_keys_of_today() -> None:
+    again = sign_again(NOTE + WITNESS.encode(), LOG, key("log-2"))
+    assert again == sign_checkpoint(LOG, 1, ROOT, key("log-2"))
+    assert sign_again(NOTE, "another/log", key("log-2")) == NOTE
+    assert claimed(again) == Checkpoint(LOG, 1, ROOT)
+    assert key_name(VKEY) == VKEY.rpartition("+")[0]
+
+
+@pytest.mark.parametrize("note", [b"", b"log\n1\n", b"log\n1\nx\n\n" + WITNESS.encode()])
+def test_what_is_no_checkpoint_claims_nothing(note: bytes) -> None:
+    with pytest.raises(FleetError):
+        claimed(note)

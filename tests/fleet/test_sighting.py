@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.checkpoint import format_vkey, open_checkpoint, sign_checkpoint
 from fleet.errors import Code, FleetError
+from fleet.logs import ClosedLog
 from fleet.merkle import EMPTY_ROOT, consistency_proof, root
-from fleet.sighting import MAX_KNOWN, Sighting, advance, decode_sighting, encode_sighting, place
+from fleet.sighting import MAX_KNOWN, Sighting, advance, decode_sighting, encode_sighting, follow, place
 from tests.fakes.publisher import MemoryLog, key
 
 ORIGIN = "demo/audit"
@@ -149,3 +152,58 @@ def test_one_history_is_never_taken_for_two_and_two_never_for_one(sizes: list[in
         with pytest.raises(FleetError) as refusal:
             advance(seen, fork.note(40), VKEYS, fork.between(seen.size, 40))
         assert code_of(refusal) is Code.LOG_FORKED
+
+
+# A log that was closed; the numbers are those of follow.
+
+NEXT = "demo/audit/2"
+
+
+def ended(log: Log, size: int, origin: str = ORIGIN, *, root_of: Log | None = None) -> ClosedLog:
+    whole = root((root_of or log).read, size)
+    return ClosedLog((format_vkey(origin, key("log").public),), size, whole)
+
+
+def test_a_witness_follows_a_signed_statement_to_the_next_log() -> None:
+    log = log_of(12)
+    seen = seen_of(log, 3, 5, 9)
+    assert seen.origin == ORIGIN
+    assert follow(Sighting(), NEXT, [ended(log, 7)]) == Sighting()  # 1
+    assert follow(seen, ORIGIN, []) == follow(seen, NEXT, []) == seen
+    later = follow(seen, NEXT, [ended(log, 7)])
+    assert (later.size, set(later.known), later.note, later.origin) == (5, {3, 5}, b"", NEXT)  # 2
+    assert follow(later, NEXT, [ended(log, 7)]) == later
+    assert decode_sighting(encode_sighting(later)) == later
+    nothing_lost = follow(seen, NEXT, [ended(log, 9)])
+    assert (nothing_lost.size, nothing_lost.note) == (9, seen.note)
+    begun = follow(seen, NEXT, [ended(log, 2)])
+    assert (begun.size, begun.root) == (2, root(log.read, 2))  # 3
+    assert follow(seen, NEXT, [ended(log, 0)]) == Sighting(origin=NEXT)
+
+
+def test_who_missed_a_log_goes_through_all_that_ended_since() -> None:
+    log = log_of(12)
+    seen = seen_of(log, 3, 5, 9)
+    third = follow(seen, "demo/audit/3", [ended(log, 8), ended(log, 4, NEXT)])
+    assert (third.size, third.origin) == (3, "demo/audit/3")
+    second = follow(seen_of(log, 3), NEXT, [ended(log, 8)])
+    assert follow(second, "demo/audit/3", [ended(log, 8), ended(log, 4, NEXT)]).size == 3
+
+
+def test_a_statement_makes_nobody_forget_what_came_before_the_end() -> None:
+    log, other = log_of(12), log_of(12, b"x")
+    later = follow(seen_of(log, 3, 5, 9), NEXT, [ended(log, 5, root_of=other)])
+    assert later.known[5] == root(log.read, 5)  # what it saw itself, and not what the statement says
+    vkeys = (format_vkey(NEXT, key("log-2").public),)
+    with pytest.raises(FleetError) as refused:
+        advance(later, sign_checkpoint(NEXT, 12, root(other.read, 12), key("log-2")), vkeys, other.between(5, 12))
+    assert code_of(refused) is Code.LOG_FORKED
+    grown = advance(later, sign_checkpoint(NEXT, 12, root(log.read, 12), key("log-2")), vkeys, log.between(5, 12))
+    assert (grown.size, grown.origin) == (12, NEXT)
+
+
+def test_what_earlier_releases_wrote_names_its_log_by_the_note() -> None:
+    seen = seen_of(log_of(4), 4)
+    written = json.loads(encode_sighting(seen))
+    del written["origin"]
+    assert decode_sighting(json.dumps(written).encode()) == seen

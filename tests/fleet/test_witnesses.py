@@ -19,6 +19,7 @@ from fleet.witnesses import (
     WitnessPolicy,
     add_lines,
     cosign,
+    name_logs,
     open_cosignature,
     open_cosignatures,
     open_witnessed,
@@ -259,3 +260,25 @@ def test_whatever_is_written_is_a_policy_or_refused(text: str) -> None:
 @given(st.binary(max_size=200))
 def test_bytes_are_a_policy_or_refused(data: bytes) -> None:
     assert code_of(parse_policy, data) in {None, Code.TRUST_INVALID}
+
+
+def test_where_the_policy_names_logs_only_keys_that_both_name_count() -> None:
+    other = format_vkey(LOG, key("other-log").public)
+    both = sign_checkpoint(LOG, 3, bytes(32), key("other-log"), key("log"))
+    named = parse_policy(f"log {VKEY}\nquorum none\n".encode())
+    assert open_witnessed(both, (other, VKEY), named).size == 3
+    only_other = sign_checkpoint(LOG, 3, bytes(32), key("other-log"))
+    for vkeys in ((other, VKEY), (other,)):
+        assert code_of(open_witnessed, only_other, vkeys, named) is Code.PROOF_INVALID
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("quorum none\n", "quorum none\n"),
+        ("# who\nlog OLD\nquorum none\n", "# who\nlog A\nlog B\nquorum none\n"),
+        ("quorum none\n log\tOLD https://x\n# log OLD\nlog OLD", "quorum none\nlog A\nlog B\n# log OLD\n"),
+    ],
+)
+def test_a_policy_that_names_logs_names_others(before: str, after: str) -> None:
+    assert name_logs(before.encode(), ("A", "B")).decode() == after

@@ -18,11 +18,11 @@ from fleet.witnesses import NO_WITNESSES, WitnessPolicy, add_lines, cosign, pars
 from orchestrator import audit_export
 from orchestrator.audit_export import Export, Header, Writer, open_export
 from orchestrator.cli.audit_check import Believed, Material, Report, check
-from tests.fakes.audited import ORIGIN, AuditedFleet, agent_of, grant
+from tests.fakes.audited import ORIGIN, AuditedFleet, agent_of, grant, ms
 from tests.fakes.publisher import NODE_CA, key
 
 ONE = grant("app/one")
-TRUST = FleetTrust("demo", (key("director").public,), format_vkey(ORIGIN, key("log").public), NODE_CA, Profile.DEV)
+TRUST = FleetTrust("demo", (key("director").public,), (format_vkey(ORIGIN, key("log").public),), NODE_CA, Profile.DEV)
 HEADER = Header("demo", 3, 2)
 
 
@@ -135,8 +135,8 @@ def checked(
     notes: tuple[bytes, ...] = (),
     policy: WitnessPolicy = NO_WITNESSES,
 ) -> Report:
-    material = Material(fleet.note(), iter(fleet.leaves), notes, rows, fleet.log.size)
-    return check(material, Believed(TRUST, policy), held)
+    material = Material(fleet.note(), iter(fleet.leaves), notes, rows, fleet.log.size, lambda _: None)
+    return check(material, Believed(TRUST, policy, b""), held)
 
 
 def test_answers_that_the_leaves_do_not_give_are_told() -> None:
@@ -153,7 +153,7 @@ def test_cosignatures_tell_how_far_the_quorum_has_seen() -> None:
     name = witness_name("demo", "n1")
     vkey = format_vkey(name, key("w-n1").public, KeyKind.COSIGNER)
     policy = parse_policy(f"witness n1 {vkey}\nquorum n1\n".encode())
-    notes = tuple(add_lines(fleet.note(size), [cosign(fleet.note(size), name, key("w-n1"), 9)]) for size in (2, 4))
+    notes = tuple(add_lines(fleet.note(size), [cosign(fleet.note(size), name, key("w-n1"), ms(9) // 1000)]) for size in (2, 4))
     report = checked(fleet, rows_of(fleet), notes=(*notes, fleet.note(5)), policy=policy)
     assert (report.quorum_size, report.agreed, report.signatures["cosignatures"]) == (4, {name: 4}, 2)
     assert checked(fleet, rows_of(fleet), notes=notes).quorum_size is None
