@@ -33,7 +33,7 @@ from orchestrator.standing import Standing, for_team
 from orchestrator.store import release as rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fleet.bundle import VerifiedBundle
     from fleet.grants.break_glass import BreakGlass
@@ -119,7 +119,13 @@ class Releases:
         """Return the metadata that a node with this root version needs."""
         return {name: data for name, data in self.files().items() if not _is_known_root(name, known_root)}
 
-    def publish(self, files: Mapping[str, bytes], documents: Sequence[bytes], operator: str) -> Published:
+    def publish(
+        self,
+        files: Mapping[str, bytes],
+        documents: Sequence[bytes],
+        operator: str,
+        allow: Callable[[Iterable[str]], None] = lambda _: None,
+    ) -> Published:
         """Adopt new metadata.
 
         1. It verifies from the pinned root and is no older than what is adopted (`fleet.trust.open_release`).
@@ -131,6 +137,7 @@ class Releases:
            under the path that their own text claims.
         5. No guardrail refuses a grant that is new (`orchestrator.guardrails`).
         6. Nobody published meanwhile.
+        7. `allow`, which is told the files that change, does not refuse them.
 
         Documents are stored only after all of it holds.
 
@@ -142,6 +149,7 @@ class Releases:
         now = self._clock()
         before = self.files()
         release = open_release(files, root=self._root, now=now, previous=before or None, allow_dev=True)  # 1
+        allow([name for name, data in release.files.items() if before.get(name) != data])  # 7
         offered = {digest_of(document): document for document in documents}
         self._check_identity(release, self._document(release.target(TRUST_PATH), offered))  # 2
         previous = self.adopted() if before else None

@@ -54,7 +54,12 @@ def operator() -> None:
     type=click.Choice([role.value for role in Role]),
     help="What they may do; may be repeated.",
 )
-@click.option("--team", default="", type=NODE_NAME, help="A deployer of this team's applications only.")
+@click.option(
+    "--team",
+    default="",
+    type=NODE_NAME,
+    help="Only what is of this team: its applications, bundles, grants and secrets.",
+)
 @click.option("--ttl", "ttl_s", default=3600, show_default=True, type=click.IntRange(1), help="Seconds to log in.")
 @click.pass_obj
 def add(session: Session, name: str, roles: tuple[str, ...], team: str, ttl_s: int) -> None:

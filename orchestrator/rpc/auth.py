@@ -16,6 +16,7 @@ from fleet.errors import Code, FleetError
 from fleet.x509 import load_certificate
 from orchestrator.actions import announced
 from orchestrator.principals import NodeIdentity, OperatorIdentity, Role, read_identity
+from orchestrator.rpc.teams import check_scope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -142,7 +143,7 @@ def principal_operator() -> OperatorIdentity:
 
 
 def check_rule(method: str, principal: Principal) -> None:
-    """Refuse a caller that the method has no rule for.
+    """Refuse a caller that the method has no rule for, or whose team it reaches beyond (`rpc.teams`).
 
     Raises:
         FleetError: PERMISSION_DENIED.
@@ -154,6 +155,8 @@ def check_rule(method: str, principal: Principal) -> None:
     else:
         rule = OPERATOR_RULES.get(method.removeprefix(_CONTROL), _NOBODY) if method.startswith(_CONTROL) else _NOBODY
         allowed = not rule.isdisjoint(principal.roles)
+        if allowed:
+            check_scope(principal, method.removeprefix(_CONTROL))
     if not allowed:
         kind = "node" if isinstance(principal, NodeIdentity) else "user"
         raise FleetError(Code.PERMISSION_DENIED, f"{kind}/{principal.name} may not call {method}", method=method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
@@ -15,6 +16,7 @@ from orchestrator import emergencies
 from orchestrator.releases import bundle_of, grant_of
 from orchestrator.rpc.auth import principal_operator
 from orchestrator.rpc.services import Door
+from orchestrator.rpc.teams import check_files
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -71,11 +73,13 @@ class ContentDoor(Door):
         for document in request.documents:
             if digest_of(document.content) != document.digest:
                 raise FleetError(Code.DIGEST_MISMATCH, "a document is not what it says", digest=document.digest[:80])
+        operator = principal_operator()
         published = await self._run(
             self._services.releases.publish,
             dict(request.files),
             [document.content for document in request.documents],
-            principal_operator().name,
+            operator.name,
+            partial(check_files, operator),
         )
         await self._run(self._services.node_authorities.look)  # before nodes hear of it and ask for certificates
         self._services.sessions.signal_release()

@@ -126,8 +126,6 @@ class OperatingDoor(Door):
         if len(request.payloads) > MAX_PAYLOADS:
             raise FleetError(Code.LIMIT_EXCEEDED, f"{len(request.payloads)} payloads", limit=MAX_PAYLOADS)
         _check_text([request.topic, *request.payloads])
-        if principal_operator().team:  # a topic is of no team: whoever listens takes the event
-            raise FleetError(Code.PERMISSION_DENIED, "events reach the agents of all teams")
         nodes = (request.node,) if request.node else self._services.sessions.names()
         what = SendCommand(request.topic, tuple(request.payloads))
         outcomes = await asyncio.gather(*(self._send(node, what) for node in nodes), return_exceptions=True)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from fleet.v1 import control_pb2
 from orchestrator.rpc.auth import principal_operator
 from orchestrator.rpc.services import Door, check_number
+from orchestrator.rpc.teams import agents_named, check_agent
 
 if TYPE_CHECKING:
+    from orchestrator.principals import OperatorIdentity
     from orchestrator.rpc.interceptor import Context
 
 
@@ -41,9 +43,10 @@ class SealingDoor(Door):
     async def PutSecret(self, request: control_pb2.PutSecretRequest, _: Context) -> control_pb2.PutSecretReply:  # noqa: N802
         """Keep a sealed secret and send it to its nodes."""
         version = check_number(request.version, "version")
-        operator = principal_operator().name
+        operator = principal_operator()
+        await self._run(self._check_team, operator, request.agent)
         put, envelopes = self._services.secrets.put, tuple(request.envelopes)
-        nodes = await self._run(put, request.agent, request.name, version, envelopes, operator)
+        nodes = await self._run(put, request.agent, request.name, version, envelopes, operator.name)
         return control_pb2.PutSecretReply(nodes=nodes)
 
     async def ListSecrets(self, request: control_pb2.ListSecretsRequest, _: Context) -> control_pb2.ListSecretsReply:  # noqa: N802
@@ -69,5 +72,14 @@ class SealingDoor(Door):
         self, request: control_pb2.RemoveSecretRequest, _: Context
     ) -> control_pb2.RemoveSecretReply:
         """Take a secret from every node."""
-        nodes = await self._run(self._services.secrets.remove, request.agent, request.name, principal_operator().name)
+        operator = principal_operator()
+        await self._run(self._check_team, operator, request.agent)
+        nodes = await self._run(self._services.secrets.remove, request.agent, request.name, operator.name)
         return control_pb2.RemoveSecretReply(nodes=nodes)
+
+    def _check_team(self, operator: OperatorIdentity, agent: str) -> None:
+        if not operator.team:
+            return
+        releases = self._services.releases
+        ordered = agents_named(self._services.nodes.list(), agent)
+        check_agent(operator, agent, ordered, releases.find_grants(releases.adopted(), agent) if agent else ())
