@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from edge_agent.admission import AdmittedAgent, NodeContext
+from edge_agent.disk import replace_file
+from edge_agent.identity import Identity
 from edge_agent.link.link import Link
 from edge_agent.runtime import AgentStart
 from edge_agent.trust_store import Adopted
@@ -56,12 +59,19 @@ class ModelNode(SimulatedNode):
     """One node. Its process runs the supervisor; sessions are calls of `refresh` and `accept` on its adoption.
 
     Attributes:
+        machine: its name among the machines; a clone has another one than the node that it says it is.
         ceiling_buckets: buckets that the operator lets agents of this node have.
-        images: copies of the disk that somebody made, oldest first.
+        misled: whether its clock was ever set apart from the true time.
+        images: copies of the disk that somebody made, oldest first, each with who the node was then.
     """
 
+    machine: str
     ceiling_buckets: frozenset[str]
-    images: list[MemoryDisk]
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.misled = False
+        self.images: list[tuple[MemoryDisk, Identity]] = []
 
     def start(self) -> None:
         self.admitted: dict[tuple[str, str, bytes], Admitted] = {}
@@ -69,7 +79,7 @@ class ModelNode(SimulatedNode):
 
     def keep_image(self) -> None:
         """Copy the disk."""
-        self.images.append(self.disk.copy())
+        self.images.append((self.disk.copy(), self.identity))
 
     def clear_evidence(self) -> None:
         """Remove what the node holds against the log, not what it saw of it; switch off before and on after."""
@@ -81,7 +91,18 @@ class ModelNode(SimulatedNode):
         """Switch off, put an old copy of the disk in, switch on."""
         if self.running:
             self.kill()
-        self.disk = self.images[number].copy()
+        disk, self.identity = self.images[number]
+        self.disk = disk.copy()
+        self.start()
+
+    def join_again(self, identity: Identity, root: bytes | None) -> None:
+        """Switch off, be somebody else, switch on; with nothing but a pinned root on the disk where one is given."""
+        if self.running:
+            self.kill()
+        self.identity = identity
+        if root is not None:
+            self.disk = MemoryDisk()
+            replace_file(self.disk, DATA / "trust" / "root.json", root)
         self.start()
 
     def admitted_as(self, start: AgentStart) -> Admitted | None:

@@ -1,4 +1,4 @@
-"""A release repository that notes who signed what, and an audit log that anybody can recompute.
+"""A release repository that notes who signed what.
 
 Metadata is written with python-tuf's own classes and not with `fleet.release`: what the fleet's publisher would refuse
 to make, a thief makes. The `Ledger` is filled where signatures are made and asks no verification what happened: it is
@@ -7,7 +7,6 @@ what the laws of the model are judged by.
 
 from __future__ import annotations
 
-import base64
 import copy
 import hashlib
 from collections.abc import Collection, Mapping
@@ -29,24 +28,27 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization.json import JSONSerializer
 
-from fleet.targets import paths_of, role_of
-from tests.fakes.publisher import MemoryLog, key
+from fleet.targets import BREAK_GLASS_ROLE, paths_of, role_of
+from tests.fakes.publisher import key
 
-CODE, GRANTS, TARGETS = "code-default", "grants-default", "targets"
-LISTING_ROLES = (TARGETS, CODE, GRANTS)
+CODE, GRANTS, POLICY, TARGETS = "code-default", "grants-default", "policy", "targets"
+DELEGATED = (POLICY, CODE, GRANTS, BREAK_GLASS_ROLE)
+LISTING_ROLES = (TARGETS, *DELEGATED)
 THIEF = ("thief-0", "thief-1")
 """Keys that the thief made; in no role of an honest repository."""
 
 KEYS = {
     "root": ("root-0", "root-1", "root-2"),
     TARGETS: ("targets-0", "targets-1"),
+    POLICY: ("policy-0", "policy-1"),
     CODE: ("code-0",),
     GRANTS: ("approver-0", "approver-1", "approver-2"),
+    BREAK_GLASS_ROLE: ("emergency-0",),
     "snapshot": ("snapshot-0",),
     "timestamp": ("timestamp-0",),
 }
-THRESHOLDS = {"root": 2, TARGETS: 2, CODE: 1, GRANTS: 2, "snapshot": 1, "timestamp": 1}
-LIFETIMES_D = {"root": 365, TARGETS: 90, CODE: 90, GRANTS: 90, "snapshot": 14, "timestamp": 7}
+THRESHOLDS = {"root": 2, TARGETS: 2, POLICY: 2, CODE: 1, GRANTS: 2, BREAK_GLASS_ROLE: 1, "snapshot": 1, "timestamp": 1}
+LIFETIMES_D = {"root": 365, **dict.fromkeys(LISTING_ROLES, 90), "snapshot": 14, "timestamp": 7}
 
 
 @dataclass(frozen=True)
@@ -178,47 +180,15 @@ class Repository:
             return targets, {}
         roles = {
             name: DelegatedRole(name, [], self.keys[name].threshold, terminating=True, paths=[*(paths_of(name) or ())])
-            for name in (CODE, GRANTS)
+            for name in DELEGATED
         }
         targets.delegations = Delegations({}, roles)
         for name in roles:
             for signer in self.keys[name].names:
                 targets.add_key(_public(signer), name)
-        return targets, {name: self.keys[name] for name in (CODE, GRANTS)}
+        return targets, {name: self.keys[name] for name in DELEGATED}
 
     def _meta(self, role: str) -> MetaFile:
         version = self.versions[role]
         data = self.files[f"{version}.{role}.json"]
         return MetaFile(version, len(data), {"sha256": hashlib.sha256(data).hexdigest()})
-
-
-class ModelLog(MemoryLog):
-    """An audit log with its leaves kept, so that its root can be computed from nothing else."""
-
-    def __init__(self, *leaves: bytes) -> None:
-        self.leaves: list[bytes] = []
-        super().__init__(*leaves)
-
-    def append(self, leaf: bytes) -> int:
-        self.leaves.append(leaf)
-        return super().append(leaf)
-
-
-def tree_root(leaves: list[bytes]) -> bytes:
-    """Root of a tree, word for word as RFC 6962 section 2.1 defines it."""
-    if not leaves:
-        return hashlib.sha256().digest()
-    if len(leaves) == 1:
-        return hashlib.sha256(b"\0" + leaves[0]).digest()
-    split = 1
-    while split * 2 < len(leaves):
-        split *= 2
-    return hashlib.sha256(b"\1" + tree_root(leaves[:split]) + tree_root(leaves[split:])).digest()
-
-
-def checkpoint_of(proof: bytes) -> tuple[int, int, bytes]:
-    """(index of the leaf, size, root) that a proof file claims, read without the code under test."""
-    head, _, note = proof.decode().partition("\n\n")
-    index = int(next(line for line in head.split("\n") if line.startswith("index ")).removeprefix("index "))
-    lines = note.split("\n")
-    return index, int(lines[1]), base64.b64decode(lines[2])

@@ -15,26 +15,32 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from tests.model.fleet import AGENTS, BUCKETS, NODES, STEALABLE, WRITING_ORDER, Attack, ModelFleet
+from tests.model.fleet import ModelFleet
 from tests.model.repository import KEYS
+from tests.model.thief import Attack
+from tests.model.world import AGENTS, BUCKETS, CLONE, NODES, STEALABLE, WRITING_ORDER
 
 agents = st.sampled_from(AGENTS)
-nodes = st.sampled_from(tuple(NODES))
+names = st.sampled_from(tuple(NODES))
+nodes = st.sampled_from((*NODES, *NODES, CLONE))
 roles = st.sampled_from(tuple(KEYS))
 layers = st.one_of(
-    st.just(frozenset(WRITING_ORDER[2:])),
+    st.just(frozenset(WRITING_ORDER[4:])),
     st.integers(0, len(WRITING_ORDER)).map(lambda first: frozenset(WRITING_ORDER[first:])),
     st.frozensets(st.sampled_from(WRITING_ORDER)),
 )
 PUBLISHER, COORDINATOR = {"snapshot-0", "timestamp-0"}, {"director-0", "log-0"}
 CODE, APPROVERS = {"code-0"}, {"approver-0", "approver-1"}
+WITNESSES, POLICY = {"witness-0", "witness-1"}, {"policy-0", "policy-1"}
 thefts = st.one_of(
     st.sampled_from(
         [
             frozenset(COORDINATOR | PUBLISHER),
-            frozenset(COORDINATOR | PUBLISHER | CODE | {"approver-2"}),
+            frozenset(COORDINATOR | PUBLISHER | CODE | {"approver-2", "emergency-0"}),
             frozenset(COORDINATOR | PUBLISHER | APPROVERS),
             frozenset(COORDINATOR | PUBLISHER | CODE | APPROVERS),
+            frozenset(COORDINATOR | PUBLISHER | CODE | APPROVERS | WITNESSES),
+            frozenset(COORDINATOR | PUBLISHER | CODE | APPROVERS | POLICY),
             frozenset(STEALABLE),
         ]
     ),
@@ -46,13 +52,18 @@ attacks = st.builds(
     Attack,
     base=st.sampled_from((0, 0, 0, -1, 1, 2)),
     layers=layers,
-    forged=st.sampled_from((frozenset({"bundle", "grant"}), frozenset({"bundle"}), frozenset({"grant"}), frozenset())),
+    forged=st.frozensets(st.sampled_from(("bundle", "grant", "emergency"))),
+    buckets=st.frozensets(st.sampled_from(BUCKETS)),
+    hours=st.sampled_from((1, 4, 24)),
+    dropped=st.frozensets(st.sampled_from(("revocations", "witnesses", "quorum", "bounds")), max_size=2),
+    enlisted=st.sampled_from((False, False, True)),
     crossed=st.booleans(),
     hidden=st.booleans(),
     rewritten=st.sampled_from((False, False, True)),
     swapped=st.sampled_from((False, False, True)),
     elsewhere=st.sampled_from((False, False, True)),
     ahead=st.sampled_from((1, 1, 0, -1, 10)),
+    pushed=st.booleans(),
 )
 
 
@@ -62,9 +73,11 @@ class People(RuleBasedStateMachine):
     seen: ClassVar[Counter[str]] = Counter()
     """What happened in all examples together; a search in which nothing ran or nothing was refused proves nothing."""
 
-    @initialize(ready=st.sampled_from((True, True, False)))
-    def begin(self, ready: bool) -> None:
+    @initialize(ready=st.sampled_from((True, True, False)), witnessed=st.booleans())
+    def begin(self, ready: bool, witnessed: bool) -> None:
         self.fleet = ModelFleet()
+        if witnessed:
+            self.fleet.ask_for_witnesses(wanted=True)
         if ready:  # begin where an attack has something to lose
             for agent in AGENTS:
                 self.fleet.develop(agent)
@@ -87,10 +100,20 @@ class People(RuleBasedStateMachine):
     def approve(self, agent: str, buckets: frozenset[str], site: str, approvers: frozenset[int]) -> None:
         self.fleet.approve(agent, buckets, site, approvers)
 
+    @rule(buckets=st.frozensets(st.sampled_from(BUCKETS)), hours=st.sampled_from((1, 4)))
+    def allow_emergencies(self, buckets: frozenset[str], hours: int) -> None:
+        self.fleet.allow_emergencies(buckets, hours)
+
+    @rule(agent=agents, buckets=st.frozensets(st.sampled_from(BUCKETS)), hours=st.sampled_from((1, 4)))
+    def break_glass(self, agent: str, buckets: frozenset[str], hours: int) -> None:
+        self.fleet.break_glass(agent, buckets, hours)
+
     @rule(number=st.integers(0, 30))
     def withdraw(self, number: int) -> None:
         listings = self.fleet.repository.listings
-        paths = sorted(path for role in ("code-default", "grants-default") for path in listings[role])
+        paths = sorted(
+            path for role in ("code-default", "grants-default", "grants-breakglass") for path in listings[role]
+        )
         if paths:
             self.fleet.withdraw(paths[number % len(paths)])
 
@@ -98,13 +121,34 @@ class People(RuleBasedStateMachine):
     def rotate(self, role: str) -> None:
         self.fleet.rotate(role)
 
+    @rule(log=st.booleans(), overlapping=st.booleans())
+    def succeed(self, log: bool, overlapping: bool) -> None:
+        self.fleet.succeed(log=log, overlapping=overlapping)
+
+    @rule(number=st.integers(0, 30))
+    def revoke_document(self, number: int) -> None:
+        self.fleet.revoke_document(number)
+
+    @rule(log=st.booleans())
+    def revoke_key(self, log: bool) -> None:
+        self.fleet.revoke_key(log=log)
+
+    @rule(wanted=st.booleans())
+    def ask_for_witnesses(self, wanted: bool) -> None:
+        self.fleet.ask_for_witnesses(wanted=wanted)
+
     @rule()
     def publish(self) -> None:
         self.fleet.publish()
 
-    @rule(node=nodes, some=st.frozensets(agents))
-    def deploy(self, node: str, some: frozenset[str]) -> None:
-        self.fleet.deploy(node, some)
+    @rule(
+        node=nodes,
+        some=st.frozensets(agents),
+        absent=st.sampled_from((0, 0, 0, 1, 2)),
+        emergency=st.sampled_from((False, False, True)),
+    )
+    def deploy(self, node: str, some: frozenset[str], absent: int, emergency: bool) -> None:
+        self.fleet.deploy(node, some, absent, emergency=emergency)
 
     @rule(node=nodes)
     def refresh(self, node: str) -> None:
@@ -120,6 +164,12 @@ class People(RuleBasedStateMachine):
     @rule(node=nodes, attack=attacks)
     def attack(self, node: str, attack: Attack) -> None:
         self.fleet.attack(node, attack)
+
+    @rule(names=thefts, node=nodes, attack=attacks)
+    def raid(self, names: frozenset[str], node: str, attack: Attack) -> None:
+        """At once, so that a search finds the two together often enough."""
+        self.steal(names)
+        self.attack(node, attack)
 
     @rule(node=nodes, release=st.integers(0, 9), order=st.integers(0, 9))
     def replay(self, node: str, release: int, order: int) -> None:
@@ -151,6 +201,14 @@ class People(RuleBasedStateMachine):
     def restore(self, node: str, number: int) -> None:
         self.fleet.restore(node, number)
 
+    @rule(node=names, wiped=st.booleans())
+    def join_again(self, node: str, wiped: bool) -> None:
+        self.fleet.join_again(node, wiped=wiped)
+
+    @rule(node=names)
+    def clone(self, node: str) -> None:
+        self.fleet.clone(node)
+
     # What must hold
 
     @invariant()
@@ -164,7 +222,10 @@ class People(RuleBasedStateMachine):
         note("\n".join(self.fleet.story))
         evil = sum(self.fleet.bundles[bundle].evil for _, bundle, _ in self.fleet.runs)
         self.seen.update({"runs": len(self.fleet.runs), "evil runs": evil, **self.fleet.refused})
-        self.fleet.close()
+        try:
+            self.fleet.laws.verify_log()
+        finally:
+            self.fleet.close()
 
 
 def search(examples: int, steps: int, *, repeatable: bool) -> Counter[str]:

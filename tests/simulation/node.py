@@ -287,6 +287,8 @@ class SimulatedNode:
             now=self.trust.floor(self.clock.now()),
             revocations=adopted.revocations,
             floors=adopted.floors,
+            fleet_ceilings=() if adopted.ceilings is None else adopted.ceilings.on(self.identity.labels),
+            break_glass=adopted.break_glass,
         )
 
     def _leave(self) -> None:

@@ -19,9 +19,11 @@ from fleet.model import AssignedAgent
 from fleet.signing import verify_envelope
 from fleet.targets import grant_path
 from tests.fakes.publisher import key
-from tests.model.fleet import AGENTS, DIRECTOR, LOG_KEY, Attack, ModelFleet
+from tests.model.fleet import ModelFleet
 from tests.model.node import Mirror
 from tests.model.repository import CODE, GRANTS
+from tests.model.thief import Attack
+from tests.model.world import AGENTS, DIRECTOR, LOG_KEY, Seals
 
 ONE, TWO = AGENTS
 PUBLISHER, COORDINATOR = ("snapshot-0", "timestamp-0"), (DIRECTOR, LOG_KEY)
@@ -62,13 +64,15 @@ def capture(fleet: ModelFleet, *more: str) -> None:
 
 def order(fleet: ModelFleet, node: str, *specs: AssignedAgent) -> None:
     """The captured coordinator signs an order and delivers it with the published release."""
-    signed = fleet._order(fleet.nodes[node], [*specs], DIRECTOR, fleet.log, LOG_KEY)
-    fleet._deliver(fleet.nodes[node], Mirror(fleet.published[-1].files, fleet.blobs), signed.desired)
+    entry = fleet.nodes[node].ledger.entry
+    assignment = fleet.assignment(node, 1, 1 if entry is None else entry.generation + 1, specs)
+    signed = fleet.seal(assignment, Seals(DIRECTOR, (LOG_KEY,), frozenset()), fleet.log, fleet.nodes[node])
+    fleet.deliver(fleet.nodes[node], Mirror(fleet.published[-1].files, fleet.blobs), signed.desired)
     fleet.settle()
 
 
 def published(fleet: ModelFleet, agent: str) -> AssignedAgent:
-    spec = fleet._spec(fleet.published[-1], agent)
+    spec = fleet.spec(fleet.published[-1], agent)
     assert spec is not None
     return spec
 
@@ -150,14 +154,14 @@ def test_07_an_old_role_under_a_new_snapshot(fleet: ModelFleet) -> None:
     new = fleet.published[-1]
     name, older = (f"{each.versions[CODE]}.{CODE}.json" for each in (new, old))
     mixed = Mirror({**new.files, name: old.files[older]}, fleet.blobs)
-    fleet._deliver(fleet.nodes["n1"], mixed, None)
+    fleet.deliver(fleet.nodes["n1"], mixed, None)
     assert fleet.refused == {Code.TRUST_INVALID: 1}
 
 
 def test_08_metadata_without_end(fleet: ModelFleet) -> None:
     files = dict(fleet.published[-1].files)
     files["9.root.json"] = b" " * (MAX_METADATA + 1)
-    fleet._deliver(fleet.nodes["n1"], Mirror(files, fleet.blobs), None)
+    fleet.deliver(fleet.nodes["n1"], Mirror(files, fleet.blobs), None)
     assert fleet.refused == {Code.LIMIT_EXCEEDED: 1}
 
 
@@ -238,7 +242,7 @@ def test_31_whatever_a_coordinator_sends_or_keeps_back_what_runs_goes_on(fleet: 
     for number in range(15):
         fleet.attack("n1", Attack(layers=NOTHING, ahead=number, elsewhere=number % 2 == 0))
         fleet.replay("n1", number, number)
-        fleet._deliver(fleet.nodes["n1"], Mirror({}, {}), None)
+        fleet.deliver(fleet.nodes["n1"], Mirror({}, {}), None)
     fleet.wait(20)
     fleet.settle()
     assert running(fleet) == {ONE}
