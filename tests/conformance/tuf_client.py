@@ -5,9 +5,10 @@
     tuf_client.py --metadata-dir D --metadata-url U --target-name N --target-base-url B --target-dir T download
 
 The commands and options are those of the client-under-test in theupdateframework/tuf-conformance (CLIENT-CLI.md); it
-ends with 0 on success and 1 on refusal. Verification is `fleet.metadata` and `fleet.trust` as a node calls them; what
-this program adds is fetching over HTTP and files in a folder. A fleet's own rules hold too: a repository that delegates
-to roles that no fleet has, or without versioned file names, is refused.
+ends with 0 on success and 1 on refusal. `--rules fleet` verifies with `fleet.trust`, as a node does: a repository that
+delegates to roles that no fleet has, whose keys are not Ed25519, or without versioned file names, is refused, and a
+release is kept whole or not at all. `--rules tuf` drives the workflow below that, which `fleet.trust` is made of
+(`tuf_workflow`). What this program adds is fetching over HTTP and files in a folder.
 """
 
 from __future__ import annotations
@@ -18,38 +19,22 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError
-from urllib.parse import quote
-from urllib.request import urlopen
+from urllib.parse import quote, unquote
 
+from edge_agent.disk import LocalDisk
+from edge_agent.root_store import RootStore
 from fleet.documents import load_json
 from fleet.errors import Code, FleetError
 from fleet.metadata import MAX_METADATA, MAX_ROOT_ROTATIONS
+from fleet.roots import climb_roots
 from fleet.trust import MAX_TARGET, open_release
+from tests.conformance.fetching import fetch
+from tests.conformance.tuf_workflow import PIN, GeneralClient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fleet.trust import Release
-
-TIMEOUT_S = 10
-PIN = "pinned-root.json"
-
-
-def fetch(url: str, limit: int) -> bytes | None:
-    """Bytes of a file, or None when the server has none; more than `limit` are refused."""
-    try:
-        with urlopen(url, timeout=TIMEOUT_S) as response:
-            data: bytes = response.read(limit + 1)
-    except HTTPError as error:
-        if error.code in {403, 404}:
-            return None
-        raise FleetError(Code.UNAVAILABLE, f"HTTP status {error.code}", place=url) from error
-    except OSError as error:
-        raise FleetError(Code.UNAVAILABLE, "the server cannot be reached", place=url) from error
-    if len(data) > limit:
-        raise FleetError(Code.LIMIT_EXCEEDED, f"more than {limit} bytes", place=url)
-    return data
 
 
 class Client:
@@ -58,18 +43,22 @@ class Client:
     def __init__(self, folder: Path, url: str) -> None:
         self._folder, self._url = folder, url.rstrip("/")
 
-    def initialise(self, root: Path) -> None:
-        """Pin a root."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for name in (PIN, "root.json"):
-            (self._folder / name).write_bytes(root.read_bytes())
-
     def refresh(self) -> Release:
-        """Fetch what the repository offers, verify it as a node does, and keep it."""
-        pinned = (self._folder / PIN).read_bytes()
-        adopted = {path.name: path.read_bytes() for path in self._folder.glob("adopted/*.json")}
-        offered = self._offered(pinned, adopted)
-        release = open_release(offered, root=pinned, now=datetime.now(UTC), previous=adopted, allow_dev=True)
+        """Fetch what the repository offers, verify it as a node does, and keep it; of a refused one the roots alone."""
+        pinned, disk = (self._folder / PIN).read_bytes(), LocalDisk()
+        adopted = {unquote(path.name): path.read_bytes() for path in self._folder.glob("adopted/*.json")}
+        climb_roots({}, pinned, {})  # nothing is asked for with a pin that is no root
+        roots = RootStore(disk, self._folder / "roots")
+        roots.load()
+        previous = {**adopted, **roots.known}
+        offered = self._offered(pinned, previous)
+        try:
+            release = open_release(offered, root=pinned, now=datetime.now(UTC), previous=previous, allow_dev=True)
+        except FleetError:
+            roots.keep(offered, pinned, adopted)
+            for data in tuple(roots.known.values())[-1:]:
+                (self._folder / "root.json").write_bytes(data)
+            raise
         self._keep(release)
         return release
 
@@ -92,7 +81,7 @@ class Client:
         return offered
 
     def _add(self, offered: dict[str, bytes], name: str) -> bool:
-        data = fetch(f"{self._url}/{quote(name)}", MAX_METADATA)
+        data = fetch(f"{self._url}/{quote(name, '')}", MAX_METADATA)
         if data is not None:
             offered[name] = data
         return data is not None
@@ -102,10 +91,10 @@ class Client:
         folder = self._folder / "adopted"
         folder.mkdir(exist_ok=True)
         for path in folder.glob("*.json"):
-            if path.name not in release.files:
+            if unquote(path.name) not in release.files:
                 path.unlink()
         for name, data in release.files.items():
-            (folder / name).write_bytes(data)
+            (folder / quote(name, "")).write_bytes(data)
             role = name if name == "timestamp.json" else name.partition(".")[2]
             if name == role or name == f"{release.versions[role.removesuffix('.json')]}.{role}":
                 (self._folder / role).write_bytes(data)
@@ -144,24 +133,49 @@ def _named(data: bytes) -> list[str]:
     return [f"{entry['version']}.{name}" for name, entry in entries if isinstance(entry, dict) and "version" in entry]
 
 
+def initialise(folder: Path, root: Path) -> None:
+    """Pin a root."""
+    for file in (folder / PIN, folder / "root.json"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(root.read_bytes())
+
+
+def run_fleet(options: argparse.Namespace) -> None:
+    """Run `refresh` or `download` as a node verifies."""
+    release = Client(Path(options.metadata_dir), options.metadata_url).refresh()
+    if options.command == "download":
+        for name in options.target_name:
+            download(release, name, options.target_base_url, Path(options.target_dir))
+
+
+def run_general(options: argparse.Namespace) -> None:
+    """Run `refresh` or `download` by the workflow alone."""
+    client = GeneralClient(Path(options.metadata_dir), options.metadata_url.rstrip("/"), datetime.now(UTC))
+    client.refresh()
+    if options.command == "download":
+        for name in options.target_name:
+            client.download(name, options.target_base_url.rstrip("/"), Path(options.target_dir))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(description="The node's TUF client for conformance suites.")
-    for option in ("--metadata-dir", "--metadata-url", "--target-name", "--target-base-url", "--target-dir"):
+    for option in ("--metadata-dir", "--metadata-url", "--target-base-url", "--target-dir"):
         parser.add_argument(option, default="")
+    parser.add_argument("--target-name", action="append", default=[])
+    parser.add_argument("--rules", choices=["fleet", "tuf"], default="fleet")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("init").add_argument("root", type=Path)
     commands.add_parser("refresh")
     commands.add_parser("download")
     options = parser.parse_args(arguments)
-    client = Client(Path(options.metadata_dir), options.metadata_url)
     try:
         if options.command == "init":
-            client.initialise(options.root)
+            initialise(Path(options.metadata_dir), options.root)
+        elif options.rules == "tuf":
+            run_general(options)
         else:
-            release = client.refresh()
-            if options.command == "download":
-                download(release, options.target_name, options.target_base_url, Path(options.target_dir))
+            run_fleet(options)
     except FleetError as error:
         sys.stderr.write(f"{error}\n")
         return 1
