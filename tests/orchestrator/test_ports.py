@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -146,6 +146,60 @@ async def test_connections_that_say_nothing_keep_nobody_out(fleet: FleetFixture,
         operator = Operator(fleet, coordinator)
         await NodeClient(fleet, coordinator, "n1").join(await operator.token("n1"))
         await operator.channel.close()
+
+
+def test_strangers_have_a_thousand_connections_at_most() -> None:
+    assert dict(STRANGERS)["grpc.max_allowed_incoming_connections"] == 1_024
+
+
+@pytest.mark.parametrize("speaks_tls", [True, False])
+async def test_one_connection_above_the_cap_is_closed_and_the_other_port_goes_on(
+    fleet: FleetFixture, monkeypatch: pytest.MonkeyPatch, speaks_tls: bool
+) -> None:
+    """With a cap of four in place of 1,024, and no hurry; who says nothing counts as well."""
+    patient = {"grpc.server_handshake_timeout_ms": 300_000, "grpc.max_connection_idle_ms": 300_000}
+    capped = dict(STRANGERS) | patient | {"grpc.max_allowed_incoming_connections": 4}
+    monkeypatch.setattr("orchestrator.server.STRANGERS", tuple(capped.items()))
+    async with serving(fleet) as coordinator:
+        with ExitStack() as stack:
+            held = [stack.enter_context(_connected(coordinator.enrolment, tls=speaks_tls)) for _ in range(4)]
+            if not speaks_tls:
+                await _until(lambda: not _is_welcome(coordinator.enrolment))  # they are accepted one after the other
+            assert not await asyncio.to_thread(_is_welcome, coordinator.enrolment)
+            operator = Operator(fleet, coordinator)
+            await operator.control.ListNodes(control_pb2.ListNodesRequest(), timeout=CALL_S)
+            await operator.channel.close()
+            held[0].close()
+            await _until(lambda: _is_welcome(coordinator.enrolment))
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(CALL_S):
+        while not await asyncio.to_thread(condition):
+            pass
+
+
+def _connected(endpoint: Endpoint, *, tls: bool) -> socket.socket:
+    plain = socket.create_connection((endpoint.host, endpoint.port), CALL_S)
+    if not tls:
+        return plain
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    try:
+        return context.wrap_socket(plain)
+    except OSError:
+        plain.close()
+        raise
+
+
+def _is_welcome(endpoint: Endpoint) -> bool:
+    """Whether a connection gets as far as a certificate."""
+    try:
+        _connected(endpoint, tls=True).close()
+    except OSError:
+        return False
+    return True
 
 
 async def test_a_new_certificate_is_shown_without_a_restart(fleet: FleetFixture) -> None:
