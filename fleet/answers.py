@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fleet.grants.document import parse_grant
 from fleet.grants.lattice import describe_rules
+from fleet.targets import agent_of_grant, is_break_glass, revision_of_grant
 from fleet.times import MAX_MS, to_ms
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class Held:
     since_ms: int
     leaf: int
 
+    @property
+    def break_glass(self) -> bool:
+        """Whether it is by an emergency grant."""
+        return is_break_glass(self.grant_path)
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -110,7 +116,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A grant, who signed it, and while it was listed (None: still)."""
+    """A grant, who signed it, while it was listed (None: still), and the reason that it gives."""
 
     agent: str
     revision: int
@@ -121,6 +127,12 @@ class Approval:
     to_ms: int | None
     valid_until_ms: int
     leaf: int
+    reason: str = ""
+
+    @property
+    def break_glass(self) -> bool:
+        """Whether it is an emergency grant."""
+        return is_break_glass(self.path)
 
 
 def who(rows: Rows, when: Moment, *, agent: str = "", node: str = "", interface: str = "") -> tuple[Held, ...]:
@@ -161,13 +173,13 @@ def who(rows: Rows, when: Moment, *, agent: str = "", node: str = "", interface:
 
 
 def diff(rows: Rows, old: Moment, new: Moment, *, agent: str = "", node: str = "") -> tuple[Change, ...]:
-    """Return what authority came, went, or got other constraints between two moments."""
+    """Return what authority came, went, got other constraints, or became or ceased to be an emergency's."""
     before = {_place(found): found for found in who(rows, old, agent=agent, node=node)}
     after = {_place(found): found for found in who(rows, new, agent=agent, node=node)}
     return tuple(
         Change(before.get(place), after.get(place))
         for place in sorted(before.keys() | after.keys())
-        if place not in before or place not in after or before[place].constraints != after[place].constraints
+        if place not in before or place not in after or _matter(before[place]) != _matter(after[place])
     )
 
 
@@ -175,15 +187,15 @@ def history(rows: Rows, agent: str) -> tuple[Incident, ...]:
     """Return everything about an agent: approvals, orders and confirmations, the oldest first."""
     found: list[Incident] = []
     for row in rows.approved:
-        if _agent_of(row.path) == agent:
-            revision = _revision_of(row.path)
+        if agent_of_grant(row.path) == agent:
+            grant = _name_of(row.path)
             keys = ", ".join(key[:12] for key in row.approvers)
-            found.append(Incident(row.from_ms, row.from_ms, "approved", "", f"grant r{revision} by {keys}", row.leaf))
+            found.append(Incident(row.from_ms, row.from_ms, "approved", "", f"{grant} by {keys}", row.leaf))
             if row.to_ms is not None:
-                found.append(Incident(row.to_ms, row.to_ms, "approval ended", "", f"grant r{revision}", row.leaf))
+                found.append(Incident(row.to_ms, row.to_ms, "approval ended", "", grant, row.leaf))
     for order in rows.assigned:
         if order.agent == agent:
-            detail = f"{_bundle_of(order.bundle_path)} under grant r{_revision_of(order.grant_path)}"
+            detail = f"{_bundle_of(order.bundle_path)} under {_name_of(order.grant_path)}"
             found.append(Incident(order.from_ms, order.from_ms, "ordered", order.node, detail, order.leaf))
             if order.to_ms is not None:
                 found.append(Incident(order.to_ms, order.to_ms, "order ended", order.node, detail, order.leaf))
@@ -211,7 +223,7 @@ def drift(rows: Rows, when: Moment, *, agent: str = "", node: str = "") -> tuple
         state = _state(order, confirmed.get(place))
         if state != CONFIRMED:
             kind = DriftKind.REFUSED if state else DriftKind.UNCONFIRMED
-            detail = state or f"{_bundle_of(order.bundle_path)} under grant r{_revision_of(order.grant_path)}"
+            detail = state or f"{_bundle_of(order.bundle_path)} under {_name_of(order.grant_path)}"
             found.append(Drift(order.node, order.agent, kind, order.from_ms, detail, order.leaf))
     for place, row in confirmed.items():
         if row.refusal:
@@ -231,19 +243,20 @@ def approvers(rows: Rows, *, agent: str = "", key: str = "") -> tuple[Approval, 
     """Return every grant that was ever listed with who had signed it; `key` is the beginning of a key id."""
     found = []
     for row in rows.approved:
-        name = _agent_of(row.path)
+        name = agent_of_grant(row.path)
         if agent in {"", name} and any(approver.startswith(key) for approver in row.approvers):
-            until = to_ms(_grant(row.document, row.path).not_after)
+            grant = _grant(row.document, row.path)
             approval = Approval(
                 name,
-                _revision_of(row.path),
+                revision_of_grant(row.path),
                 row.path,
                 row.digest,
                 row.approvers,
                 row.from_ms,
                 row.to_ms,
-                until,
+                to_ms(grant.not_after),
                 row.leaf,
+                grant.reason,
             )
             found.append(approval)
     return tuple(sorted(found, key=lambda item: (item.from_ms, item.path)))
@@ -284,9 +297,9 @@ def _revoked(rows: Sequence[ApprovedRow], digest: str, when: Moment) -> tuple[in
         return None  # approved before the log carried grants
     newest = max(mine, key=lambda row: row.from_ms)
     if newest.to_ms is not None and not _holds(newest.from_ms, newest.to_ms, when):
-        return newest.to_ms, f"grant r{_revision_of(newest.path)} is not approved any more"
+        return newest.to_ms, f"{_name_of(newest.path)} is not approved any more"
     until = to_ms(_grant(newest.document, newest.path).not_after)
-    return (until, f"grant r{_revision_of(newest.path)} has expired") if until <= when.at_ms else None
+    return (until, f"{_name_of(newest.path)} has expired") if until <= when.at_ms else None
 
 
 def _place(found: Held) -> tuple[str, str, str]:
@@ -298,14 +311,14 @@ def _grant(document: bytes, path: str) -> Grant:
     return parse_grant(document, path)
 
 
-def _agent_of(path: str) -> str:
-    """`grants/TEAM/APPLICATION/AGENT/REVISION.yaml` names its agent."""
-    return "/".join(path.split("/")[2:4])
+def _name_of(path: str) -> str:
+    """Name of a grant by its target path, for people."""
+    return f"{'BREAK-GLASS ' if is_break_glass(path) else ''}grant r{revision_of_grant(path)}"
 
 
-def _revision_of(path: str) -> int:
-    number = path.rpartition("/")[2].removesuffix(".yaml")
-    return int(number) if number.isdecimal() else 0
+def _matter(held: Held) -> tuple[object, ...]:
+    """What makes an authority another one."""
+    return held.constraints, held.break_glass
 
 
 def _bundle_of(path: str) -> str:

@@ -23,7 +23,7 @@ from orchestrator.audit_export import open_export
 from orchestrator.cli.audit_check import believed_export, check, from_export, rows_of
 from orchestrator.cli.audit_log import export, trust_directory, verify
 from orchestrator.cli.audit_witness import policy, witness, witnesses
-from orchestrator.cli.render import Column, Row, exact, short_digest, when
+from orchestrator.cli.render import Column, Row, exact, grant_name, short_digest, when
 from orchestrator.cli.session import AGENT_NAME, NODE_NAME
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ APPROVER_COLUMNS = (
     Column("AGENT", "agent"),
     Column("GRANT", "grant"),
     Column("KEYS", "approvers", fold=True),
+    Column("REASON", "reason", wide=True, fold=True),
     Column("LISTED", "from"),
     Column("UNTIL", "to"),
     Column("EXPIRES", "expires"),
@@ -173,7 +174,7 @@ def who(session: Session, /, at_ms: int | None, known_ms: int, offline: Path | N
     """Show which agent has which capability on which node.
 
     APPROVED says whether the grant was listed and valid at that moment, NODE SAYS what the node's own signed receipt
-    says of it: applied, an error code when it refused, or nothing.
+    says of it: applied, an error code when it refused, or nothing. BREAK-GLASS marks a grant for an emergency.
 
     -o wide adds who approved it, since when it holds, and where the log says so.
     """
@@ -194,6 +195,7 @@ def _held_row(item: Held) -> Row:
             "interface": item.interface,
             "constraints": list(item.constraints),
             "grant_revision": item.revision,
+            "break_glass": item.break_glass,
             "grant_digest": item.grant_digest,
             "approvers": list(item.approvers),
             "approved": item.approved,
@@ -205,7 +207,7 @@ def _held_row(item: Held) -> Row:
         },
         {
             "constraints": " | ".join(item.constraints),
-            "grant_revision": f"r{item.revision}",
+            "grant_revision": grant_name(item.revision, emergency=item.break_glass),
             "grant_digest": short_digest(item.grant_digest),
             "approvers": [short_digest(key) for key in item.approvers],
             "since": when(item.since_ms),
@@ -236,7 +238,9 @@ def diff(session: Session, /, old: int, new: int, offline: Path | None, **names:
         kind = "added" if before is None else "removed" if after is None else "changed"
         texts = [None if side is None else list(side.constraints) for side in (before, after)]
         revisions = [None if side is None else side.revision for side in (before, after)]
-        shown = [f"r{revision}" for revision in revisions if revision is not None]
+        emergencies = [side is not None and side.break_glass for side in (before, after)]
+        pairs = zip(revisions, emergencies, strict=True)
+        shown = [grant_name(revision, emergency=emergency) for revision, emergency in pairs if revision is not None]
         rows.append(
             Row(
                 {
@@ -248,6 +252,8 @@ def diff(session: Session, /, old: int, new: int, offline: Path | None, **names:
                     "after": texts[1],
                     "grant_before": revisions[0],
                     "grant_after": revisions[1],
+                    "break_glass_before": emergencies[0],
+                    "break_glass_after": emergencies[1],
                     "leaf": some.leaf,
                 },
                 {
@@ -336,7 +342,8 @@ def drift(session: Session, /, at_ms: int | None, known_ms: int, offline: Path |
 def approvers(session: Session, agent: str, key: str, offline: Path | None) -> None:
     """Show who approved which grant, when, and with which keys.
 
-    -o wide and -o json show the key ids in full.
+    BREAK-GLASS marks a grant for an emergency, which one person approved. -o wide and -o json show its reason, and the
+    key ids in full.
     """
     log = _open(session, offline, agent)
     _head(session, log, "approvals")
@@ -346,6 +353,8 @@ def approvers(session: Session, agent: str, key: str, offline: Path | None) -> N
             {
                 "agent": item.agent,
                 "revision": item.revision,
+                "break_glass": item.break_glass,
+                "reason": item.reason,
                 "digest": item.digest,
                 "approvers": list(item.approvers),
                 "from": exact(item.from_ms),
@@ -354,7 +363,7 @@ def approvers(session: Session, agent: str, key: str, offline: Path | None) -> N
                 "leaf": item.leaf,
             },
             {
-                "grant": f"r{item.revision}",
+                "grant": grant_name(item.revision, emergency=item.break_glass),
                 "approvers": [shown(name) for name in item.approvers],
                 "from": when(item.from_ms),
                 "to": "" if item.to_ms is None else when(item.to_ms),

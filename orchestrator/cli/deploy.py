@@ -10,9 +10,10 @@ import click
 from fleet.documents import MAX_DOCUMENT
 from fleet.errors import Code, ExitCode, FleetError
 from fleet.manifest import encode_removal, parse_application
+from fleet.targets import is_break_glass
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli.records import deployment_row
-from orchestrator.cli.render import Column, Row, short_digest
+from orchestrator.cli.render import Column, Row, grant_name, short_digest
 from orchestrator.files import read_named
 
 if TYPE_CHECKING:
@@ -59,10 +60,14 @@ def _show_plan(session: Session, plan: pb.PlanReply) -> None:
                 "bundle": item.bundle,
                 "bundle_digest": item.bundle_digest,
                 "grant_revision": item.grant_revision or None,
+                "grant_path": item.grant_path,
+                "break_glass": is_break_glass(item.grant_path),
                 "grant_digest": item.grant_digest,
             },
             {
-                "grant_revision": f"r{item.grant_revision}" if item.grant_revision else "",
+                "grant_revision": grant_name(item.grant_revision, emergency=is_break_glass(item.grant_path))
+                if item.grant_revision
+                else "",
                 "bundle_digest": short_digest(item.bundle_digest),
                 "grant_digest": short_digest(item.grant_digest),
             },

@@ -8,8 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fleet.targets import is_break_glass
 from fleet.v1 import model_pb2
-from orchestrator.cli.render import Column, Row, ago, exact, labels, result_text, short_digest, size, took, when
+from orchestrator.cli.render import (
+    Column,
+    Row,
+    ago,
+    exact,
+    grant_name,
+    labels,
+    result_text,
+    short_digest,
+    size,
+    took,
+    when,
+)
 
 if TYPE_CHECKING:
     from fleet.v1 import control_pb2 as pb
@@ -137,6 +150,8 @@ def agent_row(item: pb.AgentOnNode, now_ms: int) -> Row:
             "bundle": item.bundle,
             "bundle_digest": agent.bundle_digest,
             "grant_revision": item.grant_revision or None,
+            "grant_path": item.grant_path,
+            "break_glass": is_break_glass(item.grant_path),
             "grant_digest": agent.grant_digest,
             "healthy": vitals.healthy if vitals.HasField("healthy") else None,
             "ready": vitals.ready if vitals.HasField("ready") else None,
@@ -154,7 +169,9 @@ def agent_row(item: pb.AgentOnNode, now_ms: int) -> Row:
             "last_exit": shown,
             "next_attempt": f"in {wait_s:.0f}s" if agent.next_attempt_at_ms else "",
             "bundle": item.bundle or short_digest(agent.bundle_digest),
-            "grant_revision": f"r{item.grant_revision}" if item.grant_revision else short_digest(agent.grant_digest),
+            "grant_revision": grant_name(item.grant_revision, emergency=is_break_glass(item.grant_path))
+            if item.grant_revision
+            else short_digest(agent.grant_digest),
             "ready": _ready(vitals),
             "p50_us": took(vitals.p50_us),
             "p99_us": took(vitals.p99_us),

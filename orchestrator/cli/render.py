@@ -270,6 +270,11 @@ def result_text(output: str) -> str:
     return str(value)
 
 
+def grant_name(revision: int, *, emergency: bool) -> str:
+    """Name of a grant among those of its agent: its revision, and a mark that nobody overlooks on an emergency's."""
+    return f"r{revision} BREAK-GLASS" if emergency else f"r{revision}"
+
+
 def short_digest(digest: str) -> str:
     """First twelve hex digits of a digest, enough for a person to tell two apart."""
     return digest.removeprefix("sha256:")[:12]

@@ -106,6 +106,33 @@ def test_what_changed_between_two_moments(fleet: AuditedFleet) -> None:
     assert change.before.constraints != change.after.constraints
 
 
+def test_an_emergency_is_marked_wherever_it_is_answered() -> None:
+    """The same authority by an emergency grant is another one: nobody breaks the glass unseen."""
+    fleet = AuditedFleet()
+    fleet.publish(1, ONE, same := grant("app/one", 2) + b"reason: pump 3 floods\n")
+    fleet.order(2, "n1", FIRST)
+    fleet.order(11, "n1", agent_of("app/one", same, 2))
+    ordinary = rows_of(fleet)
+
+    def emergency(path: str) -> str:
+        return path.replace("default/app/one/2", "breakglass/app/one/2")
+
+    rows = Rows(
+        approved=tuple(replace(row, path=emergency(row.path)) for row in ordinary.approved),
+        assigned=tuple(replace(row, grant_path=emergency(row.grant_path)) for row in ordinary.assigned),
+        enforced=ordinary.enforced,
+    )
+    assert [held.break_glass for at in (5, 20) for held in answers.who(rows, Moment(ms(at)))] == [False, True]
+    assert answers.diff(ordinary, Moment(ms(5)), Moment(ms(20))) == ()
+    (change,) = answers.diff(rows, Moment(ms(5)), Moment(ms(20)))
+    assert change.after is not None
+    assert change.after.break_glass
+    said = [(item.what, item.detail) for item in answers.history(rows, "app/one")]
+    assert ("approved", f"BREAK-GLASS grant r2 by {'k1'}") in said
+    assert ("ordered", "one@1.0.0 under BREAK-GLASS grant r2") in said
+    assert [(a.break_glass, a.reason) for a in answers.approvers(rows)] == [(True, "pump 3 floods"), (False, "")]
+
+
 def test_the_history_of_an_agent(fleet: AuditedFleet) -> None:
     fleet.publish(20, removed=("grants/default/app/one/1.yaml", "bundles/default/x/1.json"))
     fleet.order(21, "n1", SECOND)
