@@ -12,6 +12,7 @@ from edge_agent import lifecycle_events as events
 from edge_agent.lifecycle import STOP_GRACE_MS, STOP_MARGIN_MS, step
 from edge_agent.lifecycle_state import AgentState, Moment
 from fleet.bundle import BuiltBundle
+from fleet.checkpoint import format_vkey
 from fleet.errors import Code
 from fleet.model import AssignedAgent, Phase, TargetRef
 from fleet.oci import digest_of
@@ -20,7 +21,7 @@ from fleet.signing import SigningKey
 from fleet.targets import REVOCATIONS_PATH, TRUST_PATH, bundle_path, grant_path
 from fleet.trust import Profile, encode_fleet_trust
 from tests.fakes.fleet import FleetWorld, bundle, grant
-from tests.fakes.publisher import NOW, Publisher, fleet_trust, key
+from tests.fakes.publisher import LOG, NOW, Publisher, fleet_trust, key
 from tests.fakes.teams import replace_keys, team_keys
 from tests.fakes.whole_node import WholeNode
 
@@ -215,6 +216,39 @@ def test_a_revoked_log_proves_nothing(node: WholeNode) -> None:
     node.refresh()
     assert node.running() == set()
     assert node.accept(node.world.assign(node.world.agent(), generation=2)) is Code.REVOKED
+
+
+def new_log(world: FleetWorld, *names: str, revoked: str = "") -> None:
+    """Publish other keys of the log, and revoke one."""
+    vkeys = tuple(format_vkey(LOG, key(name).public) for name in names)
+    world.publisher.document = encode_fleet_trust(replace(fleet_trust(), log_vkeys=vkeys))
+    world.publisher.add(TRUST_PATH, world.publisher.document)
+    world.put(world.publisher.document)
+    revoke(world, entry(Kind.LOG_KEY, key(revoked).public.hex)) if revoked else world.publisher.publish()
+
+
+@pytest.mark.parametrize("listed", [("log", "log-2"), ("log-2",)])
+def test_a_revoked_key_of_the_log_recalls_what_it_alone_proved(node: WholeNode, listed: tuple[str, ...]) -> None:
+    """Beside a successor, and also where it is listed no more; the successor proves what is ordered next."""
+    one, two = run_two(node)
+    new_log(node.world, *listed, revoked="log")
+    node.refresh()
+    assert node.running() == set()
+    assert "assignment:desired:recalled" in [event.kind for event in node.events()]
+    seen = node.world.shown
+    assert node.accept(node.world.assign(one, generation=2)) is Code.REVOKED
+    node.world.shown, node.world.log_key = seen, key("log-2")
+    assert node.accept(node.world.assign(one, two, generation=2)) is None
+    assert node.running() == {"app/one", "app/two"}
+
+
+def test_a_key_of_the_log_that_is_listed_no_more_proves_nothing_new(node: WholeNode) -> None:
+    one, _ = run_two(node)
+    new_log(node.world, "log-2")
+    node.refresh()
+    assert node.running() == {"app/one", "app/two"}  # what it proved runs on
+    assert node.accept(node.world.assign(one, generation=2)) is Code.PROOF_INVALID
+    assert node.running() == {"app/one", "app/two"}
 
 
 # Floors of releases

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -16,8 +17,9 @@ from edge_agent.identity import Identity
 from edge_agent.journal import Journal
 from edge_agent.witness import Offered, Witness, read_evidence
 from fleet.certificates import open_witness
-from fleet.checkpoint import sign_checkpoint
+from fleet.checkpoint import format_vkey, sign_checkpoint
 from fleet.errors import CATALOG, Code, FleetError
+from fleet.logs import ClosedLog
 from fleet.merkle import consistency_proof, root
 from fleet.model import DesiredState
 from fleet.trust import FleetTrust
@@ -157,6 +159,75 @@ async def test_a_node_never_forgets_by_itself_what_it_saw(bench: Bench) -> None:
     assert code_of(read_evidence, LocalDisk(), bench.folder / "witness" / "evidence.json") is Code.STATE_CORRUPT
     (bench.folder / "witness" / "evidence.json").write_bytes(b'{"schema":"x"}')
     assert code_of(read_evidence, LocalDisk(), bench.folder / "witness" / "evidence.json") is Code.STATE_CORRUPT
+
+
+NEXT = f"{LOG}/2"
+
+
+def closed_at(log: MemoryLog, size: int) -> FleetTrust:
+    """The fleet's keys after the log ended, as the holders of the targets keys sign them."""
+    ended = ClosedLog(fleet_trust().log_vkeys, size, root(log.read, size))
+    return replace(fleet_trust(), log_vkeys=(format_vkey(NEXT, key("log-2").public),), closed_logs=(ended,))
+
+
+def next_offer(log: MemoryLog, old: int, size: int) -> Offered:
+    whole = sign_checkpoint(NEXT, size, root(log.read, size), key("log-2"))
+    return Offered(whole, old, consistency_proof(log.read, old, size) if old <= size else ())
+
+
+@pytest.mark.parametrize("accused", [True, False])
+async def test_a_node_goes_over_to_the_log_that_is_signed_to_go_on(bench: Bench, *, accused: bool) -> None:
+    """The coordinator lost the last leaves: refused until the targets role says how the log goes on."""
+    log = log_of(7)
+    for old, size in ((0, 3), (3, 5), (5, 7)):
+        await bench.witness.answer(offer(log, old, size))
+    restored = log_of(5)
+    for leaf in (b"new", b"newer", b"newest"):
+        restored.append(leaf)
+    if accused:
+        assert (await bench.witness.answer(offer(restored, 7, 8))).error is Code.LOG_FORKED
+    bench.trust = closed_at(restored, 5)
+    bench.start()
+    assert bench.witness.evidence is None
+    answer = await bench.witness.answer(next_offer(restored, 7, 8))
+    assert (answer.line, answer.seen, answer.error) == ("", 5, None)  # it says where it is now
+    assert (await bench.witness.answer(next_offer(restored, 5, 8))).line
+    assert bench.kinds() == ["audit:log:closed"]
+    evidence = bench.folder / "witness" / "evidence.closed.json"
+    assert evidence.exists() is accused
+    assert (bench.folder / "witness" / "evidence.json").exists() is False
+    bench.start()
+    assert (bench.witness.seen, bench.witness.evidence) == (8, None)
+    proof = restored.proof(7, key("log-2"), NEXT)
+    assert await refusal(bench, DesiredState(b"", proof, 8, ())) is None
+    assert (
+        await refusal(bench, DesiredState(b"", restored.proof(7), 8, ())) is Code.PROOF_INVALID
+    )  # the closed log's key
+
+
+async def test_no_statement_makes_a_node_forget_what_came_before(bench: Bench) -> None:
+    log, other = log_of(7), log_of(9, b"x")
+    for old, size in ((0, 3), (3, 7)):
+        await bench.witness.answer(offer(log, old, size))
+    bench.trust = closed_at(log, 5)
+    assert (await bench.witness.answer(next_offer(other, 3, 9))).error is Code.LOG_FORKED
+    bench.start()
+    assert await refusal(bench, DesiredState(b"", b"")) is Code.LOG_FORKED  # evidence about the log that goes on counts
+
+
+async def test_a_successor_of_the_logs_key_changes_nothing_of_what_was_seen(bench: Bench) -> None:
+    log, new = log_of(7), format_vkey(LOG, key("log-2").public)
+    await bench.witness.answer(offer(log, 0, 4))
+    bench.trust = replace(fleet_trust(), log_vkeys=(*fleet_trust().log_vkeys, new))
+    both = sign_checkpoint(LOG, 5, root(log.read, 5), key("log-2"), key("log"))
+    assert (await bench.witness.answer(Offered(both, 4, consistency_proof(log.read, 4, 5)))).line
+    bench.trust = replace(fleet_trust(), log_vkeys=(new,))
+    with pytest.raises(FleetError) as refused:
+        await bench.witness.answer(offer(log, 5, 7))
+    assert refused.value.code is Code.PROOF_INVALID
+    assert bench.witness.evidence is None  # anybody may have the retired key: that is no evidence against the log
+    signed = Offered(note(log, 7, "log-2"), 5, consistency_proof(log.read, 5, 7))
+    assert (await bench.witness.answer(signed)).line
 
 
 def test_what_was_seen_is_durable_before_it_is_signed() -> None:

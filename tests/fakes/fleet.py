@@ -111,6 +111,7 @@ class FleetWorld:
     log: MemoryLog = field(default_factory=MemoryLog)
     blobs: dict[str, bytes] = field(default_factory=dict)
     director: SigningKey = field(default_factory=lambda: key("director"))
+    log_key: SigningKey = field(default_factory=lambda: key("log"))
     fetched: list[str] = field(default_factory=list)
     cut_after: dict[str, int] = field(default_factory=dict)
     spoiled: set[str] = field(default_factory=set)
@@ -146,7 +147,9 @@ class FleetWorld:
         envelope = sign_assignment(assignment, self.director)
         index = self.log.append(envelope)
         base, self.shown = self.shown, self.log.size
-        return DesiredState(envelope, self.log.proof(index), base, consistency_proof(self.log.read, base, self.shown))
+        return DesiredState(
+            envelope, self.log.proof(index, self.log_key), base, consistency_proof(self.log.read, base, self.shown)
+        )
 
     async def fetch_blob(self, digest: str, offset: int) -> AsyncIterator[tuple[bytes, int]]:
         self.fetched.append(digest)

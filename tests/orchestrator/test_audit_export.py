@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fleet.checkpoint import KeyKind, format_vkey
+from fleet.audit import FindingKind
+from fleet.checkpoint import KeyKind, format_vkey, sign_checkpoint
 from fleet.errors import Code, FleetError
 from fleet.history import History, Rows
+from fleet.logs import ClosedLog
 from fleet.trust import FleetTrust, Profile
 from fleet.witnesses import NO_WITNESSES, WitnessPolicy, add_lines, cosign, parse_policy, witness_name
 from orchestrator import audit_export
@@ -134,9 +136,10 @@ def checked(
     *held: tuple[str, bytes],
     notes: tuple[bytes, ...] = (),
     policy: WitnessPolicy = NO_WITNESSES,
+    trust: FleetTrust = TRUST,
 ) -> Report:
     material = Material(fleet.note(), iter(fleet.leaves), notes, rows, fleet.log.size, lambda _: None)
-    return check(material, Believed(TRUST, policy, b""), held)
+    return check(material, Believed(trust, policy, b""), held)
 
 
 def test_answers_that_the_leaves_do_not_give_are_told() -> None:
@@ -153,7 +156,9 @@ def test_cosignatures_tell_how_far_the_quorum_has_seen() -> None:
     name = witness_name("demo", "n1")
     vkey = format_vkey(name, key("w-n1").public, KeyKind.COSIGNER)
     policy = parse_policy(f"witness n1 {vkey}\nquorum n1\n".encode())
-    notes = tuple(add_lines(fleet.note(size), [cosign(fleet.note(size), name, key("w-n1"), ms(9) // 1000)]) for size in (2, 4))
+    notes = tuple(
+        add_lines(fleet.note(size), [cosign(fleet.note(size), name, key("w-n1"), ms(9) // 1000)]) for size in (2, 4)
+    )
     report = checked(fleet, rows_of(fleet), notes=(*notes, fleet.note(5)), policy=policy)
     assert (report.quorum_size, report.agreed, report.signatures["cosignatures"]) == (4, {name: 4}, 2)
     assert checked(fleet, rows_of(fleet), notes=notes).quorum_size is None
@@ -164,11 +169,57 @@ def test_what_others_hold_decides() -> None:
     for number in range(9):
         other.publish(number)
     rows = rows_of(fleet)
-    assert checked(fleet, rows, ("security", fleet.note(3))).agreed == {"security": 3}
+    assert checked(fleet, rows, ("security", fleet.note(3)), notes=(fleet.note(2),)).agreed == {"security": 3}
     for note in (other.note(3), other.note(9)):
         with pytest.raises(FleetError) as refused:
             checked(fleet, rows, ("security", note))
         assert (refused.value.code, refused.value.detail["holder"]) == (Code.LOG_FORKED, "security")
     with pytest.raises(FleetError) as refused:
         checked(fleet, rows, ("stranger", fleet.note(3, "thief")))
+    assert refused.value.code is Code.PROOF_INVALID
+
+
+def cosigned(fleet: AuditedFleet, size: int, minutes: float, node: str = "n1") -> bytes:
+    line = cosign(fleet.note(size), witness_name("demo", node), key(f"w-{node}"), ms(minutes) // 1000)
+    return add_lines(fleet.note(size), [line])
+
+
+def test_a_witness_that_saw_a_leaf_before_its_time_is_told_and_a_quorum_decides() -> None:
+    """A leaf that claims a later time than when it was there; one witness may have a wrong clock, a quorum has not."""
+    fleet = logged()
+    fleet.order(60, "n1")
+    fleet.publish(61)
+    rows = rows_of(fleet)
+    notes = (cosigned(fleet, 4, 9), cosigned(fleet, 6, 9), cosigned(fleet, 7, 9))
+    found = checked(fleet, rows, notes=notes).findings
+    assert [(one.kind, one.leaf, one.holder) for one in found] == [
+        (FindingKind.CLOCK, 5, "demo/node/n1"),
+        (FindingKind.CLOCK, 6, "demo/node/n1"),
+    ]
+    assert "it claims to be of 2026-06-01T01:00:00Z" in found[0].text
+    vkeys = [format_vkey(witness_name("demo", n), key(f"w-{n}").public, KeyKind.COSIGNER) for n in ("n1", "n2")]
+    two = parse_policy(f"witness a {vkeys[0]}\nwitness b {vkeys[1]}\ngroup both all a b\nquorum both\n".encode())
+    assert len(checked(fleet, rows, notes=notes, policy=two).findings) == 2
+    with pytest.raises(FleetError, match="a quorum of witnesses") as refused:
+        checked(fleet, rows, notes=(*notes, cosigned(fleet, 6, 9, "n2")), policy=two)
+    assert (refused.value.code, refused.value.detail["leaf"]) == (Code.AUDIT_INVALID, 5)
+
+
+def test_what_was_seen_of_a_log_that_ended_is_compared_as_far_as_it_goes_on() -> None:
+    fleet = logged()
+    old = sign_checkpoint("demo/audit/0", 9, bytes(32), key("old"))
+    ended = ClosedLog((format_vkey("demo/audit/0", key("old").public),), 3, fleet.checkpoint(3).root)
+    trust = replace(TRUST, closed_logs=(ended,))
+    rows = rows_of(fleet)
+    (found,) = checked(fleet, rows, ("security", old), trust=trust).findings
+    assert (found.kind, found.holder) == (FindingKind.LOST, "security")
+    report = checked(fleet, rows, notes=(old, fleet.note(4)), trust=trust)
+    assert (report.findings, report.agreed) == ((), {})  # its own checkpoints from before its end are no evidence
+    seen = sign_checkpoint("demo/audit/0", 3, ended.root, key("old"))
+    assert checked(fleet, rows, ("security", seen), trust=trust).agreed == {"security": 3}
+    with pytest.raises(FleetError) as refused:
+        checked(fleet, rows, trust=replace(trust, closed_logs=(replace(ended, root=bytes(32)),)))
+    assert refused.value.code is Code.LOG_FORKED
+    with pytest.raises(FleetError) as refused:
+        checked(fleet, rows, ("security", sign_checkpoint("demo/audit/0", 3, ended.root, key("thief"))), trust=trust)
     assert refused.value.code is Code.PROOF_INVALID

@@ -22,8 +22,8 @@ import pytest
 from fleet.errors import ExitCode, FleetError
 from fleet.release import RoleKeys, add_target, publish
 from fleet.signing import SigningKey
-from fleet.targets import grant_path
-from fleet.trust import open_release
+from fleet.targets import TRUST_PATH, grant_path
+from fleet.trust import open_release, parse_fleet_trust
 from tests.system.harness import ROOT, RealFleet, wait_for
 
 if TYPE_CHECKING:
@@ -181,20 +181,76 @@ def steal_coordinator(fleet: RealFleet, carried: Path) -> None:
         fleet.ctl("node", "up", name)
 
 
+def log_keys(fleet: RealFleet) -> set[str]:
+    """Verifier keys of the log that the published release lists."""
+    return set(parse_fleet_trust((fleet.home / "trust" / "documents" / TRUST_PATH).read_bytes()).log_vkeys)
+
+
+def withdraw(fleet: RealFleet, kind: str) -> None:
+    """Withdraw the old key of a kind, as soon as the connected node has taken in what the new one signed."""
+
+    def done() -> bool:
+        answer = fleet.ctl("trust", "rotate", kind, "--finish", "--yes", expect=None)
+        assert answer.returncode == 0 or "NODES_BEHIND" in answer.stderr, answer.stderr
+        return answer.returncode == 0
+
+    wait_for(f"no node needs the old key of {kind}", done)
+
+
+def rotate_node_authority(fleet: RealFleet) -> None:
+    """Both stages: the node renews by itself, the coordinator is not restarted, and no session is missed for long."""
+    keys = fleet.home / "coordinator" / "keys"
+    first = (keys / "node-ca.crt").read_bytes()
+    pid = fleet.coordinator_pid()
+    fleet.ctl("trust", "rotate", "node-ca", "--finish", "--yes", expect=ExitCode.ERROR)  # nothing was begun
+    fleet.ctl("trust", "rotate", "node-ca", "--yes")
+
+    def successor() -> dict[str, Any]:
+        _, found = fleet.ask("trust", "node-ca")
+        return dict(found)
+
+    wait_for("the node has renewed under the new authority", lambda: successor()["nodes"] == ["n1"])
+    wait_for("the coordinator shows a certificate of it", lambda: bool(successor()["shown"]))
+    second = (keys / "node-ca.next.crt").read_bytes()
+    fleet.ctl("trust", "rotate", "node-ca", "--finish", "--yes")
+    assert (keys / "node-ca.crt").read_bytes() == second != first
+    assert not (keys / "node-ca.next.pem").exists()
+    (only,) = fleet.ask("trust", "node-ca")
+    assert (only["state"], only["listed"], only["shown"]) == ("present", True, True)
+    known = fleet.directory("n1") / "keys" / "ca.pem"
+    wait_for("the node forgets the old authority", lambda: known.read_bytes() == second)
+    fleet.wait_online("n1")
+    assert fleet.coordinator_pid() == pid
+
+
 def test_a_fleet_changes_every_key_and_a_node_without_network_follows(fleet: RealFleet, tmp_path: Path) -> None:
     """In development too: an agent runs on while every key is replaced, and a medium brings its node what is new."""
     fleet.join("n1")
+    settings = fleet.directory("n1") / "agent.toml"  # a large fleet renews within a minute, this one within a second
+    settings.write_text(settings.read_text() + "reconnect_cap_ms = 1000\n")
+    fleet.ctl("node", "down", "n1")
+    fleet.ctl("node", "up", "n1")
     fleet.publish("context-agent")
     fleet.approve("climate/context", "context-agent@0.1.0")
     fleet.ctl("deploy", str(fleet.manifest("climate", AGENT)))
     before = {row["role"]: set(row["keys"]) for row in fleet.ask("trust", "status")}
     for role in before:
         fleet.ctl("trust", "rotate", role, "--yes")
-    fleet.ctl("trust", "rotate", "director", "--yes")
+    first_log = log_keys(fleet)
+    for kind in ("director", "log"):
+        fleet.ctl("trust", "rotate", kind, "--yes")
     fleet.down()
-    fleet.up()  # it signs with the new key from now on
+    fleet.up()  # it signs with the new keys from now on
     fleet.wait_online("n1")
-    fleet.ctl("trust", "rotate", "director", "--finish", "--yes")
+    fleet.ctl("deploy", str(fleet.manifest("climate", AGENT)))  # both keys of the log count meanwhile
+    assert first_log < log_keys(fleet)
+    for kind in ("director", "log"):
+        withdraw(fleet, kind)
+    assert first_log.isdisjoint(log_keys(fleet))
+    rotate_node_authority(fleet)
+    assert not (fleet.home / "coordinator" / "keys" / "log.old.pem").exists()
+    fleet.ctl("deploy", str(fleet.manifest("climate", AGENT)))
+    assert fleet.ask("audit", "verify")["verified"]
     after = {row["role"]: row for row in fleet.ask("trust", "status")}
     assert all(before[role].isdisjoint(after[role]["keys"]) for role in before)
     assert all(row["key_here"] for row in after.values())
