@@ -214,6 +214,7 @@ class Node:
             report_interval_ms=settings.report_interval_ms,
             coalesce_ms=settings.coalesce_ms,
             trust_refresh_ms=settings.trust_refresh_ms,
+            ceiling=self._own_ceiling,
             reissue_spread_ms=settings.reconnect_cap_ms,
         )
         numbers = LinkSettings(

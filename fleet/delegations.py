@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
 from fleet.signing import PublicKey
-from fleet.targets import paths_of
+from fleet.targets import BREAK_GLASS_ROLE, paths_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,10 +41,13 @@ def check_delegations(targets: Targets) -> None:
 def check_keys(root: Root, targets: Targets, *, production: bool) -> dict[str, frozenset[PublicKey]]:
     """Return the keys of every role: Ed25519 alone, each once within a role, none for both code and grants.
 
+    Emergency grants take one approver, and so no key of theirs may be one of any other role: neither of those who sign
+    what it is for, nor of those who bound it. Keys are told apart by their material, never by their ids.
+
     Args:
         root: keys of the top-level roles.
         targets: keys of the delegated roles.
-        production: whether grants must take at least two approvers.
+        production: whether grants must take at least two approvers, those for emergencies excepted.
 
     Raises:
         FleetError: TRUST_INVALID.
@@ -55,13 +58,19 @@ def check_keys(root: Root, targets: Targets, *, production: bool) -> dict[str, f
     for parent, roles in ((root, root.roles), (targets, delegated)):
         for name, role in roles.items():
             result[name] = _role_keys(parent, name, role.keyids)
-            few = role.threshold < _MIN_PRODUCTION_APPROVERS
+            few = role.threshold < _MIN_PRODUCTION_APPROVERS and name != BREAK_GLASS_ROLE
             if few and name.startswith("grants-") and production:
                 raise _invalid(f"{name} takes fewer than {_MIN_PRODUCTION_APPROVERS} approvers")
     code = _union(result, "code-")
     grants = _union(result, "grants-")
     if not code.isdisjoint(grants):
         raise _invalid("a key may sign both code and grants")
+    emergency = result.get(BREAK_GLASS_ROLE, frozenset())
+    shared = sorted(
+        role for role, keys in result.items() if role != BREAK_GLASS_ROLE and not keys.isdisjoint(emergency)
+    )
+    if shared:
+        raise _invalid(f"a key of {BREAK_GLASS_ROLE} is also one of {', '.join(shared)}")
     return result
 
 

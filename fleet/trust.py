@@ -178,7 +178,7 @@ def open_release(
         7. Top-level targets: the version that the snapshot names, signed, not expired (TUF 5.6).
         8. Delegations: terminating, one level deep, only the roles of a fleet and each with exactly its own paths.
         9. Keys: all Ed25519; within a role every key once; no key may sign both code and grants; in the production
-           profile grants take at least two approvers.
+           profile grants take at least two approvers, but emergency grants, whose keys are those of no other role.
         10. Each delegated role: the version that the snapshot names, signed, not expired, delegating nothing further.
         11. Each target that lies in its role's own folder has a SHA-256 digest and a length within bounds. Targets
             elsewhere are not believed and therefore not listed.
