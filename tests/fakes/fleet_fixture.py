@@ -52,6 +52,7 @@ from orchestrator.rpc.auth import ACTION_METADATA
 from orchestrator.server import Coordinator, start
 from tests.fakes.fleet import bundle
 from tests.fakes.publisher import key, role_keys
+from tests.fakes.stores import put_empty
 
 FLEET = "demo"
 SERVER_NAME = "coordinator.fleet.internal"
@@ -159,6 +160,7 @@ class FleetFixture:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+        put_empty(load_settings(self.config, {}, {}).files.database)
 
     @property
     def config(self) -> Path:

@@ -34,6 +34,7 @@ from orchestrator.store import nodes as node_rows
 from orchestrator.store.database import Store
 from tests.fakes.publisher import key
 from tests.fakes.refusals import code_of
+from tests.fakes.stores import open_empty
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 AGENT = "climate/context"
@@ -108,7 +109,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    store = Store.open(tmp_path)
+    store = open_empty(tmp_path)
     desk = Desk(store)
     for name in ("n1", "n2"):
         desk.node(name)
