@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fleet.grants.document import parse_grant
 from fleet.grants.lattice import describe_rules
-from fleet.targets import agent_of_grant, is_break_glass, revision_of_grant
+from fleet.targets import agent_of_grant, bundle_of, is_break_glass, revision_of_grant
 from fleet.times import MAX_MS, to_ms
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def history(rows: Rows, agent: str) -> tuple[Incident, ...]:
                 found.append(Incident(row.to_ms, row.to_ms, "approval ended", "", grant, row.leaf))
     for order in rows.assigned:
         if order.agent == agent:
-            detail = f"{_bundle_of(order.bundle_path)} under {_name_of(order.grant_path)}"
+            detail = f"{bundle_of(order.bundle_path)} under {_name_of(order.grant_path)}"
             found.append(Incident(order.from_ms, order.from_ms, "ordered", order.node, detail, order.leaf))
             if order.to_ms is not None:
                 found.append(Incident(order.to_ms, order.to_ms, "order ended", order.node, detail, order.leaf))
@@ -223,7 +223,7 @@ def drift(rows: Rows, when: Moment, *, agent: str = "", node: str = "") -> tuple
         state = _state(order, confirmed.get(place))
         if state != CONFIRMED:
             kind = DriftKind.REFUSED if state else DriftKind.UNCONFIRMED
-            detail = state or f"{_bundle_of(order.bundle_path)} under {_name_of(order.grant_path)}"
+            detail = state or f"{bundle_of(order.bundle_path)} under {_name_of(order.grant_path)}"
             found.append(Drift(order.node, order.agent, kind, order.from_ms, detail, order.leaf))
     for place, row in confirmed.items():
         if row.refusal:
@@ -319,9 +319,3 @@ def _name_of(path: str) -> str:
 def _matter(held: Held) -> tuple[object, ...]:
     """What makes an authority another one."""
     return held.constraints, held.break_glass
-
-
-def _bundle_of(path: str) -> str:
-    """`bundles/TEAM/NAME/VERSION.json` as `NAME@VERSION`."""
-    name, _, version = path.removesuffix(".json").rpartition("/")
-    return f"{name.rpartition('/')[2]}@{version}"

@@ -72,6 +72,12 @@ def bundle_path(name: str, version: str, team: str = DEFAULT_TEAM) -> str:
     return f"bundles/{team}/{name}/{version}.json"
 
 
+def bundle_of(path: str) -> str:
+    """`NAME@VERSION` that a bundle's target path names: `bundles/TEAM/NAME/VERSION.json`."""
+    name, _, version = path.removesuffix(".json").rpartition("/")
+    return f"{name.rpartition('/')[2]}@{version}"
+
+
 def grant_path(agent: str, revision: int, team: str = DEFAULT_TEAM) -> str:
     """Target path of a grant; `agent` is `application/agent`."""
     if not (is_name(team) and is_agent_name(agent) and 1 <= revision <= MAX_REVISION):

@@ -315,7 +315,9 @@ class Releases:
             stored = rows.read_files(connection)
         if not stored.files:
             raise FleetError(
-                Code.NOT_FOUND, "nothing was published yet", remedy="Publish the release: fleetctl trust push"
+                Code.NOT_FOUND,
+                "nothing was published yet",
+                remedy="Publish the release: `fleetctl trust refresh`, or `fleetctl trust import DIR --push`.",
             )
         return stored
 
@@ -377,12 +379,6 @@ def grant_of(path: str) -> tuple[str, int]:
     if len(parts) != 5 or not parts[-1].endswith(".yaml") or not revision.isdecimal():
         raise FleetError(Code.GRANT_INVALID, "not a grant's path", place=path)
     return f"{parts[2]}/{parts[3]}", int(revision)
-
-
-def bundle_of(path: str) -> str:
-    """Return `name@version` that a bundle's target path names: `bundles/TEAM/NAME/VERSION.json`."""
-    _, _, name, file = path.split("/")
-    return f"{name}@{file.removesuffix('.json')}"
 
 
 def _approval(grant: rows.GrantRow) -> dict[str, object]:

@@ -17,6 +17,7 @@ import click
 from fleet import answers
 from fleet.answers import CONFIRMED, Moment
 from fleet.checkpoint import open_checkpoint
+from fleet.targets import bundle_of
 from fleet.times import MAX_MS, to_ms
 from fleet.v1 import control_pb2 as pb
 from orchestrator.audit_export import open_export
@@ -202,7 +203,7 @@ def _held_row(item: Held) -> Row:
             "since": exact(item.since_ms),
             "enforced": item.state == CONFIRMED,
             "state": item.state,
-            "bundle": _bundle(item.bundle_path),
+            "bundle": bundle_of(item.bundle_path),
             "leaf": item.leaf,
         },
         {
@@ -373,11 +374,6 @@ def approvers(session: Session, agent: str, key: str, offline: Path | None) -> N
         for item in answers.approvers(log.rows, agent=agent, key=key)
     ]
     session.output.rows(APPROVER_COLUMNS, rows, "Nothing was approved.", width=PAGE_WIDTH)
-
-
-def _bundle(path: str) -> str:
-    name, _, version = path.removesuffix(".json").rpartition("/")
-    return f"{name.rpartition('/')[2]}@{version}"
 
 
 for _command in (verify, export, policy, witnesses, witness):

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from fleet.answers import CONFIRMED
 from fleet.errors import Code, FleetError
+from fleet.targets import bundle_of
 from fleet.times import MAX_MS, from_ms
 from fleet.v1 import control_pb2
 from fleet.wire_audit import to_pb_rows
 from orchestrator import projections
-from orchestrator.releases import bundle_of
 from orchestrator.rpc.services import Door, check_number
 from orchestrator.store.audit import log_size
 

@@ -9,11 +9,11 @@ from fleet.errors import Code, FleetError
 from fleet.floors import read_counters
 from fleet.model import is_agent_name
 from fleet.oci import digest_of
-from fleet.targets import is_break_glass
+from fleet.targets import bundle_of, is_break_glass
 from fleet.times import to_ms
 from fleet.v1 import control_pb2
 from orchestrator import emergencies
-from orchestrator.releases import bundle_of, grant_of
+from orchestrator.releases import grant_of
 from orchestrator.rpc.auth import principal_operator
 from orchestrator.rpc.services import Door
 from orchestrator.rpc.teams import check_files

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from fleet.targets import bundle_of
 from fleet.v1 import control_pb2
 from orchestrator import rollout
 from orchestrator.director import decode_agents
-from orchestrator.releases import bundle_of, grant_of
+from orchestrator.releases import grant_of
 from orchestrator.rollouts import decode_policy
 from orchestrator.rpc.auth import principal_operator
 from orchestrator.rpc.services import Door

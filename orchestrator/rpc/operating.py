@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from fleet.errors import Code, FleetError
 from fleet.model import Phase, is_agent_name
+from fleet.targets import bundle_of
 from fleet.times import to_ms
 from fleet.v1 import control_pb2
 from fleet.wire import to_pb_ceiling, to_pb_desired, to_pb_event, to_pb_log_line, to_pb_observed_agent
 from orchestrator.planner import matches
-from orchestrator.releases import bundle_of, grant_of
+from orchestrator.releases import grant_of
 from orchestrator.rpc.auth import principal_operator
 from orchestrator.rpc.content import write_grant
 from orchestrator.rpc.services import Door, check_number

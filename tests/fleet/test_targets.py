@@ -16,6 +16,7 @@ from fleet.targets import (
     MAX_REVISION,
     TRUST_PATH,
     agent_of_grant,
+    bundle_of,
     bundle_path,
     code_role,
     grant_path,
@@ -106,3 +107,8 @@ def test_a_grants_path_says_whose_it_is(team: str, *, emergency: bool) -> None:
     assert (team_of_grant(path), agent_of_grant(path), revision_of_grant(path)) == (team, "climate/context", 7)
     assert is_break_glass(path) is emergency
     assert revision_of_grant("grants/vision/climate/context/x.yaml") == 0
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.0.0-rc.1"])
+def test_a_bundles_path_is_read_back(version: str) -> None:
+    assert bundle_of(bundle_path("context-agent", version, "vision")) == f"context-agent@{version}"
