@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,10 +40,7 @@ class ServedHome:
         self.monkeypatch.setenv("FLEET_HOME", str(self.home))
         self.ctl("init", "--fleet", "demo")
         self.directory = TrustDirectory(self.home / "trust")
-        self._started = threading.Event()
-        self._fault: BaseException | None = None
         self._stop: asyncio.Event
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self.coordinator: Coordinator
 
     async def _serve(self) -> None:
@@ -59,11 +57,27 @@ class ServedHome:
         await self._stop.wait()
         await self.coordinator.stop()
 
-    def __enter__(self) -> Self:
+    def restart(self, *, empty: bool = False) -> None:
+        """Stop the coordinator, and start it on the files as they are now; an empty one has nothing but its keys."""
+        self.__exit__()
+        for path in (self.home / "coordinator").iterdir() if empty else ():
+            if path.is_dir() and path.name not in {"keys", "tls", "trust"}:
+                shutil.rmtree(path)
+            elif path.is_file() and path.suffix != ".toml":
+                path.unlink()
+        self._start()
+
+    def _start(self) -> None:
+        self._started = threading.Event()
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
         assert self._started.wait(CALL_S)
         assert self._fault is None, self._fault
         self.monkeypatch.setenv("FLEET_ADDRESS", str(self.coordinator.session))
+
+    def __enter__(self) -> Self:
+        self._start()
         documents = [file.read_bytes() for file in (self.directory.path / "documents").rglob("*") if file.is_file()]
         self.coordinator.services.releases.publish(self.directory.files(), documents, "admin")
         return self

@@ -49,11 +49,12 @@ def test_a_director_key_goes_only_when_no_connected_node_needs_it(served: Served
     new = SigningKey.from_pem(file.read_bytes())
     old, now = listed_directors(served)[0], datetime.now(UTC)
 
-    def ordered(director: Director) -> int:
+    def ordered(signer: SigningKey) -> int:
+        services = served.coordinator.services
         with services.store.control.write() as connection:
             node = node_rows.get_node(connection, "n1")
             assert node is not None
-            return director.order(connection, node, (), now).generation
+            return Director("demo", signer, services.log, timedelta(days=1)).order(connection, node, (), now).generation
 
     def finish(expect: ExitCode) -> str:
         return served.ctl("trust", "rotate", "director", "--finish", "--yes", expect=expect)
@@ -64,12 +65,15 @@ def test_a_director_key_goes_only_when_no_connected_node_needs_it(served: Served
     assert "n1 has not adopted the newest trust/fleet.json" in shown
     trust = digest_of(served.directory.document(TRUST_PATH))
     earlier = SigningKey.from_pem((served.home / "coordinator/keys/director.old.pem").read_bytes())
-    ordered(Director("demo", earlier, services.log, timedelta(days=1)))
+    ordered(earlier)
     services.nodes.record("n1", ObservedState(1, "", now, trust_digest=trust))
     shown = finish(ExitCode.REFUSED)  # 2
     assert f"the key {old[:8]}" in shown
     assert "Start the coordinator again" in shown
-    generation = ordered(Director("demo", new, services.log, timedelta(days=1)))
+    served.restart()
+    services = served.coordinator.services
+    services.inventory.open("n1", "session")
+    generation = ordered(new)
     assert "has not taken in order 2" in finish(ExitCode.REFUSED)  # 3
     assert old in listed_directors(served)
     services.nodes.record("n1", ObservedState(generation, "", now, trust_digest=trust))
@@ -97,3 +101,96 @@ def test_what_another_machine_changed_is_there_before_it_is_changed_again(served
     revoked = other.document("policy/revocations.json").decode()
     assert digest_of(b"one") in revoked
     assert digest_of(b"two") in revoked
+
+
+def staged(home: ServedHome, *arguments: str) -> Path:
+    """Stage a change without the coordinator."""
+    change = home.ask("trust", *arguments, "--offline", "--yes")
+    assert not change["published"]
+    return Path(change["staged"])
+
+
+def approvers(home: ServedHome) -> int:
+    (row,) = [row for row in home.ask("trust", "status") if row["role"] == "grants-default"]
+    return len(row["keys"])
+
+
+def test_a_complete_change_is_published_and_the_file_goes(served: ServedHome) -> None:
+    file = staged(served, "add-approver", public(served, "ann"))
+    copy = served.home.parent / "copy.json"
+    shutil.copy(file, copy)
+    assert served.ask("trust", "publish", str(file))["published"]
+    assert not file.exists()
+    assert approvers(served) == 2
+    refused = served.ctl("trust", "publish", str(copy), expect=ExitCode.ERROR)
+    assert "GENERATION_CONFLICT" in refused
+    assert copy.exists()  # only what lies in staged/ is cleared away
+
+
+def test_a_change_that_lacks_signatures_or_a_publisher_is_not_published(served: ServedHome) -> None:
+    half = staged(served, "add-approver", public(served, "ann"), "--threshold", "2")
+    shown = served.ctl("trust", "publish", str(half), expect=ExitCode.REFUSED)
+    assert "SIGNATURES_MISSING" in shown
+    assert "ann" in shown
+    whole = staged(served, "add-approver", public(served, "bob"))
+    other = served.another("other")
+    shown = served.ctl("--trust", str(other), "trust", "publish", str(whole), expect=ExitCode.ERROR)
+    assert "Put the file into the inbox of the publisher" in shown
+    assert approvers(served) == 1
+    assert whole.exists()
+
+
+def test_a_change_that_was_overtaken_is_made_anew_and_signed_again(served: ServedHome) -> None:
+    file = staged(served, "add-approver", public(served, "ann"))
+    served.ctl("trust", "add-approver", public(served, "bob"), "--yes")
+    refused = served.ctl("trust", "publish", str(file), expect=ExitCode.ERROR)
+    assert "fleetctl trust rebase FILE" in refused
+    again = served.ask("trust", "rebase", str(file), "--yes")
+    assert (again["complete"], again["published"], again["staged"]) == (True, False, str(file))
+    served.ctl("trust", "publish", str(file))
+    assert approvers(served) == 3
+
+
+def test_a_rebased_change_that_somebody_else_made_already_is_refused_and_stays(served: ServedHome) -> None:
+    file = staged(served, "add-approver", public(served, "ann"))
+    before = file.read_bytes()
+    served.ctl("trust", "add-approver", public(served, "ann"), "--yes")
+    assert "ALREADY_EXISTS" in served.ctl("trust", "rebase", str(file), "--yes", expect=ExitCode.ERROR)
+    assert file.read_bytes() == before
+
+
+def test_a_medium_brings_a_release_with_its_bundles_to_another_coordinator(served: ServedHome) -> None:
+    usb = served.home.parent / "usb"
+    served.ctl("bundle", "push", "components/context-agent")
+    first = served.ask("trust", "export", str(usb))
+    assert first["blobs_written"] > 0
+    assert served.ask("trust", "export", str(usb))["blobs_written"] == 0  # what is there is not written again
+    joined(served.coordinator.services, ["n1"])
+    assert "there is no order for n1" in served.ctl("trust", "export", str(usb), "--node", "n1", expect=ExitCode.ERROR)
+    (listed,) = served.ask("bundle", "list")
+    served.restart(empty=True)
+    assert "fleetctl trust import DIR --push" in served.ctl("bundle", "list", expect=ExitCode.ERROR)
+    other = TrustDirectory(served.home.parent / "other")
+    other.write("root.json", served.directory.root)
+    brought = served.ask("--trust", str(other.path), "trust", "import", str(usb), "--push")
+    assert brought["pushed"]
+    assert brought["changed"]
+    assert served.ask("bundle", "list") == [listed]
+    assert other.files() == served.directory.files()
+
+
+def test_a_spoiled_medium_changes_nothing_here_or_there(served: ServedHome) -> None:
+    usb = served.home.parent / "usb"
+    served.ctl("bundle", "push", "components/context-agent")
+    served.ctl("trust", "export", str(usb))
+    component = max((usb / "blobs" / "sha256").iterdir(), key=lambda file: file.stat().st_size)
+    component.write_bytes(component.read_bytes()[:-1] + b"?")
+    served.restart(empty=True)
+    other = TrustDirectory(served.home.parent / "other")
+    other.write("root.json", served.directory.root)
+    shown = served.ctl(
+        "--trust", str(other.path), "trust", "import", str(usb), "--push", expect=ExitCode.VERIFICATION_FAILED
+    )
+    assert "DIGEST_MISMATCH" in shown
+    assert other.files() == {}
+    assert "fleetctl trust import DIR --push" in served.ctl("bundle", "list", expect=ExitCode.ERROR)
