@@ -44,6 +44,9 @@ MAX_PEM = 256 * 1024
 
 ERROR_METADATA = "fleet-error-bin"
 
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""What gRPC says of a server whose certificate it does not believe."""
+
 BRACKETED = re.compile(r"\[([a-z_]+)=([^\]]*)\]")
 """A fact at the end of an error's public text."""
 
@@ -97,6 +100,14 @@ def to_fleet_error(error: grpc.RpcError, address: str) -> FleetError:
     }
     code = by_status.get(status, Code.INTERNAL)
     details = call.details() or status.name
+    if code is Code.UNAVAILABLE and UNTRUSTED in details:
+        return FleetError(
+            Code.CERTIFICATE_INVALID,
+            f"{address} shows a certificate that no node authority known here signed",
+            place=address,
+            remedy="When the node authority was rotated, `fleetctl login` fetches the present one; without a login,"
+            " copy keys/node-ca.crt of the coordinator to the context's `ca`. Else somebody else answers there.",
+        )
     if code is Code.UNAVAILABLE:
         # gRPC tells the whole story of its attempts; the last one is what a person wants to know.
         return FleetError(code, f"no coordinator answers at {address}", reason=details.rpartition("last error: ")[2])
