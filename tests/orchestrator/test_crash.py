@@ -27,7 +27,7 @@ async def joined(fleet: FleetFixture, coordinator: Coordinator, *names: str) -> 
 
 async def deploy_and_die(fleet: FleetFixture, clock: ShiftedClock) -> str:
     """Deploy in a coordinator that is gone before any session hears of it."""
-    services, _ = await asyncio.to_thread(build, fleet.settings(), clock, asyncio.get_running_loop(), LiveCalls())
+    services = await asyncio.to_thread(build, fleet.settings(), clock, asyncio.get_running_loop(), LiveCalls())
     deployment = await asyncio.to_thread(services.deployments.deploy, MANIFEST.encode(), "", "alice")
     services.workers.close()
     services.store.close()
@@ -57,7 +57,7 @@ class PowerCutError(Exception):
 async def test_what_was_not_committed_never_was(fleet: FleetFixture, clock: ShiftedClock) -> None:
     async with serving(fleet, clock) as before:
         (node,) = await joined(fleet, before, "n1")
-    services, _ = await asyncio.to_thread(build, fleet.settings(), clock, asyncio.get_running_loop(), LiveCalls())
+    services = await asyncio.to_thread(build, fleet.settings(), clock, asyncio.get_running_loop(), LiveCalls())
 
     @sa.event.listens_for(services.store.control.engine, "commit")
     def cut(_: sa.Connection) -> None:

@@ -199,7 +199,7 @@ async def test_of_two_deploys_at_once_exactly_one_wins(
     node = await join(fleet, coordinator, operator)
     # A second coordinator over the same files: the database has to decide, not a lock of one process.
     loop = asyncio.get_running_loop()
-    rival, _ = await asyncio.to_thread(build, fleet.settings(), clock, loop, LiveCalls())
+    rival = await asyncio.to_thread(build, fleet.settings(), clock, loop, LiveCalls())
     manifests = [MANIFEST.encode(), MANIFEST.replace("1.0.0", "1.1.0").encode()]
 
     def attempt(number: int) -> str:

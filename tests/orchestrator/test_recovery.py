@@ -114,7 +114,7 @@ class Life:
     """One life of the coordinator over the fleet's files, from its start to a power cut."""
 
     def __init__(self, fleet: FleetFixture) -> None:
-        self.services, _ = build(fleet.settings(), ShiftedClock(), asyncio.get_running_loop(), LiveCalls())
+        self.services = build(fleet.settings(), ShiftedClock(), asyncio.get_running_loop(), LiveCalls())
         self.director = ErringDirector.over(self.services)
         self.cut_after_commit = False
         self.shared: dict[str, Any] = {

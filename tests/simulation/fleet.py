@@ -302,7 +302,7 @@ def _template() -> FleetFixture:
     atexit.register(shutil.rmtree, folder)
     fixture = FleetFixture(folder, clock=lambda: START)
     loop = asyncio.new_event_loop()
-    services, _ = build(fixture.settings(), fixture.clock, loop, LiveCalls())
+    services = build(fixture.settings(), fixture.clock, loop, LiveCalls())
     services.store.close()
     loop.close()
     return fixture
