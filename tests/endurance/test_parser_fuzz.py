@@ -18,7 +18,8 @@ from random import Random
 import pytest
 
 from orchestrator.building.tools import Tools
-from tests.endurance.parsers.targets import PARSERS, Parser, holds
+from tests.endurance.parsers.parser import Parser, holds
+from tests.endurance.parsers.targets import PARSERS
 from tests.endurance.publishing import publish
 
 HERE = Path(__file__).parent

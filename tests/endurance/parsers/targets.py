@@ -1,14 +1,8 @@
-"""What is fuzzed: each parser of bytes from outside, the property that holds for every input, and seeds of our own.
-
-The property: an input is taken, or refused with a `FleetError`; and what was taken is the same after it was written and
-read again, where there is a writer. Seeds are made here from the project's own writers, so they never go stale.
-"""
+"""What is fuzzed: each parser of bytes from outside. Here: the log, orders, bundles, grants, tokens, values and WIT."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from edge_agent.link.enrolment import parse_token
@@ -28,6 +22,8 @@ from fleet.wit_document import parse_document
 from fleet.wit_json import value_from_json, value_to_json
 from fleet.wit_text import parse_type
 from fleet.witnesses import add_lines, cosign, open_witnessed, parse_policy
+from tests.endurance.parsers import documents, messages
+from tests.endurance.parsers.parser import Parser
 from tests.fakes.documents import GRANT
 from tests.fakes.fleet import FleetWorld, bundle
 from tests.fakes.publisher import NOW, MemoryLog, fleet_trust, key
@@ -64,34 +60,6 @@ witness oslo {{}}
 group site any oslo
 quorum site
 """
-
-
-@dataclass(frozen=True)
-class Parser:
-    """One parser.
-
-    Attributes:
-        check: asserts the property; a FleetError passes through.
-        seeds: inputs to begin with, of which the first is taken.
-        longest: bytes of an input.
-    """
-
-    check: Callable[[bytes], None]
-    seeds: Sequence[bytes]
-    longest: int = 4096
-
-
-def holds(parser: Parser, data: bytes) -> bool:
-    """Check the property; whether the input was taken."""
-    try:
-        parser.check(data)
-    except FleetError as error:
-        return error.code is Code.INTERNAL and _never(error)
-    return True
-
-
-def _never(error: FleetError) -> bool:
-    raise AssertionError(f"a parser found a fault of the program: {error}") from error
 
 
 def _note(data: bytes) -> None:
@@ -221,4 +189,6 @@ PARSERS: dict[str, Parser] = {
     "WAVE value": Parser(_wave, [VALUE.encode()], longest=1024),
     "JSON value": Parser(_json, [_value_as_json()], longest=1024),
     "WIT text": Parser(_wit, [WIT.encode()], longest=2048),
+    **documents.PARSERS,
+    **messages.PARSERS,
 }

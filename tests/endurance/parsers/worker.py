@@ -3,7 +3,7 @@
     main(): NAME RUNS SECONDS CORPUS from the command line
 
 The fuzzer ends after so many RUNS or SECONDS, 0 for no such bound; by RUNS it tries the same inputs every time. CORPUS
-is a folder; the seeds are written into it first. Whatever escapes that is no `FleetError`, takes longer than ten
+is a folder; the seeds are written into it first. Whatever escapes that is no `FleetError`, takes longer than thirty
 seconds or needs more than a GiB ends the process with an exit code, and its input stays in CORPUS.
 """
 
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["fleet", "edge_agent.link.enrolment"]):
-    from tests.endurance.parsers.targets import PARSERS, holds
+with atheris.instrument_imports(include=["fleet", "edge_agent.link", "orchestrator"]):
+    from tests.endurance.parsers.parser import holds
+    from tests.endurance.parsers.targets import PARSERS
 
-LONGEST_S = 10
+LONGEST_S = 30
 MOST_MIB = 1024
 
 
