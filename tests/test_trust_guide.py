@@ -11,7 +11,7 @@ import pytest
 from fleet.release import LIFETIMES
 from fleet.trust import Profile
 from orchestrator.cli.main import fleetctl
-from orchestrator.cli.trust_production import GRANTS, PRODUCTION
+from orchestrator.cli.trust_holders import GRANTS, PRODUCTION
 from tests.test_readme import commands, parse
 
 GUIDE = (Path(__file__).resolve().parents[1] / "docs" / "trust.md").read_text(encoding="utf-8")

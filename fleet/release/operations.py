@@ -65,7 +65,7 @@ def parse_operation(value: Value, place: str) -> Operation:
     with Reader(value, Code.STAGED_INVALID, place) as reader:
         kind = reader.text("operation")
         if kind not in parsers:
-            reader.fail("operation", f"unknown operation {kind!r}")
+            reader.fail("operation", f"unknown operation {kind!r}: of a newer release of fleetctl, perhaps")
         return parsers[kind](reader)
 
 

@@ -42,6 +42,11 @@ MAX_STAGED = 16 * 1024 * 1024
 MAX_FILES = 512
 MAX_TITLE = 200
 
+OTHER_RELEASE = (
+    "If another release of fleetctl made the file, stage the change again with a release that everybody who signs has."
+)
+"""What to do about a file that reads otherwise here: what is signed is computed again, so releases must agree on it."""
+
 BEFORE_EXPIRY = datetime(2000, 1, 1, tzinfo=UTC)
 """A time at which nothing has expired: a change is prepared and signed on a release that may have; publishing it is
 gated by expiry as ever."""
@@ -254,8 +259,14 @@ def parse_staged(data: bytes, root: bytes, place: str) -> StagedChange:
         FleetError: STAGED_INVALID; LIMIT_EXCEEDED; what `open_release` and `draft` raise; SIGNATURE_INVALID.
     """
     with Reader(load_json(data, Code.STAGED_INVALID, place, MAX_STAGED), Code.STAGED_INVALID, place) as top:  # 1
-        if top.text("schema") != SCHEMA:
-            top.fail("schema", f"expected {SCHEMA!r}")
+        schema = top.text("schema")
+        if schema != SCHEMA:
+            raise FleetError(
+                Code.STAGED_INVALID,
+                f"expected {SCHEMA!r}, not {schema!r}",
+                place=top.at("schema"),
+                remedy=OTHER_RELEASE,
+            )
         title = top.text("title")
         if len(title) > MAX_TITLE:
             top.fail("title", f"more than {MAX_TITLE} characters")
@@ -276,7 +287,12 @@ def parse_staged(data: bytes, root: bytes, place: str) -> StagedChange:
         write(signed, metadata, role)
         counted = {key.key_id for r in requirements(base.files, signed) if r.file == name for key in r.signed}
         if counted != by_key.keys():
-            raise FleetError(Code.SIGNATURE_INVALID, "a signature does not verify", place=f"{place}: signatures.{name}")
+            raise FleetError(
+                Code.SIGNATURE_INVALID,
+                "a signature does not verify",
+                place=f"{place}: signatures.{name}",
+                remedy=OTHER_RELEASE,
+            )
     return replace(staged, files=MappingProxyType(signed))
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from fleet.trust import Release
     from orchestrator.cli.session import Session
 
 COLUMNS = (
@@ -126,12 +127,20 @@ def status(session: Session) -> None:
     if due:
         session.output.note(f"Due to be signed again: {', '.join(due)}.")
     for file in directory.staged():
+        session.output.note(f"Staged: {file} {_fate_of(directory, file, release)}.")
+
+
+def _fate_of(directory: TrustDirectory, file: Path, release: Release) -> str:
+    """What a staged change waits for, in words; also of a file that is none, or is of no use any more."""
+    try:
         staged = read_staged(directory, file)
-        missing = sum(requirement.missing for requirement in staged.requirements)
-        waits = f"lacks {missing} signatures" if missing else "is complete, not published"
-        if any(release.versions.get(role, 0) != staged.base.versions.get(role, 0) for role in staged.roles):
-            waits = "is published, or overtaken: remove it, or `fleetctl trust rebase` it"
-        session.output.note(f"Staged: {file} ({staged.title}) {waits}.")
+    except FleetError as error:
+        return f"cannot be used here ({error.code}: {error.private}): remove it, or stage the change again"
+    missing = sum(requirement.missing for requirement in staged.requirements)
+    waits = f"lacks {missing} signatures" if missing else "is complete, not published"
+    if any(release.versions.get(role, 0) != staged.base.versions.get(role, 0) for role in staged.roles):
+        waits = "is published, or overtaken: remove it, or `fleetctl trust rebase` it"
+    return f"({staged.title}) {waits}"
 
 
 @trust.command()

@@ -25,7 +25,8 @@ from fleet.trust import Profile, open_release, parse_fleet_trust
 from orchestrator.cli.main import fleetctl, main
 from orchestrator.cli.trust import TrustDirectory, context_of
 from orchestrator.cli.trust_change import local_release
-from orchestrator.cli.trust_production import make_keys, operations_of, sign_everything
+from orchestrator.cli.trust_holders import make_keys
+from orchestrator.cli.trust_production import operations_of, sign_everything
 from orchestrator.cli.trusting import signed_again
 from tests.fakes.publisher import certificate, key
 

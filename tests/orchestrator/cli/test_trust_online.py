@@ -151,6 +151,25 @@ def test_a_change_that_was_overtaken_is_made_anew_and_signed_again(served: Serve
     assert approvers(served) == 3
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        (b'"fleet.staged/v1"', b'"fleet.staged/v2"', "STAGED_INVALID"),
+        (b'"change-keys"', b'"change-colours"', "STAGED_INVALID"),
+    ],
+)
+def test_a_file_of_another_release_of_fleetctl_is_refused_and_said_to_be_one(
+    served: ServedHome, old: bytes, new: bytes, code: str
+) -> None:
+    file = staged(served, "add-approver", public(served, "ann"))
+    file.write_bytes(file.read_bytes().replace(old, new))
+    for command in (("publish", str(file)), ("sign", str(file), "--yes"), ("rebase", str(file), "--yes")):
+        shown = served.ctl("trust", *command, expect=ExitCode.VERIFICATION_FAILED)
+        assert code in shown
+        assert "release of fleetctl" in shown
+    assert "cannot be used here" in served.ctl("trust", "status")  # and everything else is shown still
+
+
 def test_a_rebased_change_that_somebody_else_made_already_is_refused_and_stays(served: ServedHome) -> None:
     file = staged(served, "add-approver", public(served, "ann"))
     before = file.read_bytes()
@@ -194,3 +213,64 @@ def test_a_spoiled_medium_changes_nothing_here_or_there(served: ServedHome) -> N
     assert "DIGEST_MISMATCH" in shown
     assert other.files() == {}
     assert "fleetctl trust import DIR --push" in served.ctl("bundle", "list", expect=ExitCode.ERROR)
+
+
+ROOTS, TARGETS, POLICY, APPROVERS = ("ann", "bob", "eve"), ("tim", "tom"), ("pam", "pat"), ("gus", "guy", "gil")
+HELD = {"root": ROOTS, "targets": TARGETS, "policy": POLICY, "grants-default": APPROVERS, "code-default": ("cid",)}
+
+
+def held(home: ServedHome, **instead: tuple[str, ...]) -> list[str]:
+    """Options that name the public keys of every holder but the publisher's."""
+    chosen = HELD | {role.replace("_", "-"): names for role, names in instead.items()}
+    return [word for role, names in chosen.items() for n in names for word in ("--key", f"{role}={public(home, n)}")]
+
+
+def holder(home: ServedHome, name: str) -> TrustDirectory:
+    """The machine of somebody who made a key there, and was given the root."""
+    directory = TrustDirectory(home.home.parent / name)
+    directory.write("root.json", home.directory.root)
+    directory.write(f"keys/{name}.pem", key(name).to_pem(), 0o600)
+    return directory
+
+
+def test_production_begins_with_keys_that_their_holders_made(served: ServedHome) -> None:
+    """No private key but the publisher's is ever on this machine, and nothing changes before enough have signed."""
+    carried = served.home.parent / "carried"
+    change = served.ask("trust", "promote-to-production", "--to", str(carried), *held(served), "--yes")
+    assert (change["complete"], change["published"]) == (False, False)
+    assert [folder.name for folder in carried.iterdir()] == ["publisher"]
+    file, publisher = Path(change["staged"]), str(carried / "publisher")
+    assert "SIGNATURES_MISSING" in served.ctl("trust", "promote-to-production", "--finish", expect=ExitCode.REFUSED)
+    signing = (*ROOTS[:2], *TARGETS, *POLICY, *APPROVERS[1:], "cid")
+    for name in signing:
+        refused = served.ctl("--trust", publisher, "trust", "publish", str(file), expect=ExitCode.REFUSED)
+        assert "SIGNATURES_MISSING" in refused
+        served.ctl("--trust", str(holder(served, name).path), "trust", "sign", str(file), "--yes")
+    served.ctl("--trust", publisher, "trust", "publish", str(file))
+    served.ctl("trust", "promote-to-production", "--finish")
+    assert not (served.directory.path / "keys").exists()
+    assert (served.directory.path / "keys.development").is_dir()
+    assert b"x-fleet-profile" not in served.directory.root
+    shown = {row["role"]: (row["threshold"], sorted(row["names"])) for row in served.ask("trust", "status")}
+    assert shown["root"] == (2, sorted(ROOTS))
+    assert shown["grants-default"] == (2, sorted(APPROVERS))
+    assert shown["timestamp"] == (1, ["timestamp"])
+
+
+@pytest.mark.parametrize(
+    ("instead", "told"),
+    [
+        ({"root": ("ann",)}, "root takes 2 signatures, and has 1 keys"),
+        ({"policy": ("pam", "ann")}, "one key stands for root and policy"),
+        ({"policy": ("pam", "pam")}, "one key stands for policy and policy"),
+        ({"grants_vision": ("gus",)}, "there is no role grants-vision"),
+    ],
+)
+def test_keys_that_cannot_be_are_refused_before_anything_is_made(
+    served: ServedHome, instead: dict[str, tuple[str, ...]], told: str
+) -> None:
+    carried = served.home.parent / "carried"
+    words = ("trust", "promote-to-production", "--to", str(carried), *held(served, **instead), "--yes")
+    assert told in served.ctl(*words, expect=ExitCode.ERROR if "no role" in told else ExitCode.USAGE)
+    assert not carried.exists()
+    assert served.directory.staged() == ()
