@@ -7,6 +7,7 @@ document says of a call is `fleet.grants.explanation`'s.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import click
 
 from fleet.documents import MAX_DOCUMENT
 from fleet.errors import Code, ExitCode, FleetError
-from fleet.grants import Source, decode_narrowing, describe_rules, find_specs, meet, parse_ceiling
+from fleet.grants import VOCABULARY, Source, decode_narrowing, describe_rules, find_specs, meet, parse_ceiling
 from fleet.grants import explain as ask
 from fleet.grants.document import format_instant
 from fleet.targets import BREAK_GLASS_PATH, CEILINGS_PATH, is_break_glass, revision_of_grant
@@ -94,7 +95,9 @@ def explain(session: Session, /, agent: str, interface: str | None, request: tup
     Example: fleetctl grant explain climate/context wasi:keyvalue/store bucket=context op=set --node n1
     """
     if interface is not None and find_specs(interface) is None:
-        raise FleetError(Code.CALL_DENIED, f"no grant can name {interface}", agent=agent)
+        near = get_close_matches(interface, VOCABULARY, 1)
+        hint = f"Did you mean {near[0]}?" if near else "docs/grants.md lists the interfaces that need a grant."
+        raise FleetError(Code.CALL_DENIED, f"no grant can name {interface}", agent=agent, remedy=hint)
     wanted = parse_labels(request)
     with session.connect() as client:
         bounds = _gather(session, client, agent, how)
@@ -106,7 +109,8 @@ def explain(session: Session, /, agent: str, interface: str | None, request: tup
     try:
         verdicts = ask(bounds.sources, interface, wanted)
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        keywords = {spec.request for spec in (find_specs(interface) or {}).values() if spec.request}
+        raise click.UsageError(f"{error}; known: {', '.join(sorted(keywords)) or 'none'}") from error
     return _tell(session, bounds, verdicts)
 
 
@@ -240,6 +244,7 @@ def _tell(session: Session, bounds: Bounds, verdicts: tuple[Verdict, ...]) -> in
     else:
         if bounds.emergency:
             output.line((bounds.emergency, "red"))
-        output.text(f"{'allowed' if decides.allowed else 'denied'} by {decides.place}: {decides.why}")
+        allowed = "allowed, as far as is known," if bounds.unknown else "allowed"
+        output.text(f"{allowed if decides.allowed else 'denied'} by {decides.place}: {decides.why}")
         output.rows(VERDICT_COLUMNS, [Row(row) for row in rows], "")
     return ExitCode.OK if decides.allowed else ExitCode.REFUSED

@@ -23,8 +23,8 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 def show_difference(session: Session, proposed: Document, old: Document | None) -> None:
     """Print what a grant widens and narrows, computed from exactly the bytes that would be signed."""
     output, grant = session.output, proposed.grant
-    against = f"revision {old.grant.revision}" if old else "no authority at all"
-    output.text(f"{grant.agent}, revision {grant.revision}, compared with {against}:")
+    against = _name(old) if old else "no authority at all"
+    output.text(f"{grant.agent}, {_name(proposed)}, compared with {against}:")
     change = diff_grants(None if old is None else old.grant, grant)
     for text in change.widened:
         output.line(("  + ", "green"), (text, ""))
@@ -37,13 +37,21 @@ def show_difference(session: Session, proposed: Document, old: Document | None) 
     output.line(("  nodes   ", "dim"), (labels, ""))
     output.line(("  valid   ", "dim"), (f"{grant.not_before:%Y-%m-%d} to {grant.not_after:%Y-%m-%d}", ""))
     output.line(("  risk    ", "dim"), (str(grant.risk), ""))
-    output.line(("  team    ", "dim"), (proposed.team, ""))
+    output.line(("  by      ", "dim"), (grant.proposed_by or "nobody who is named", ""))
+    output.line(("  reason  ", "dim"), (grant.reason or "none given", ""))
     if grant.break_glass:
-        until = format_instant(grant.not_after)
-        output.line(("  BREAK-GLASS", "red"), (f"  one person approves it; it ends {until}: {grant.reason}", ""))
+        output.line(
+            ("  BREAK-GLASS", "red"), (f"  one person approves it; it ends {format_instant(grant.not_after)}", "")
+        )
     now = session.now()
     if not grant.not_before <= now < grant.not_after:
         output.note("warning: this grant is not valid now, so no agent runs under it")
+
+
+def _name(document: Document) -> str:
+    if document.grant.break_glass:
+        return f"emergency revision {document.grant.revision}"
+    return f"revision {document.grant.revision} of team {document.team}"
 
 
 def describe_difference(proposed: Document, old: Document | None) -> dict[str, object]:
@@ -68,11 +76,13 @@ def describe_difference(proposed: Document, old: Document | None) -> dict[str, o
 def diff(session: Session, old: str, new: str | None, team: str) -> None:
     """Show what one grant allows that another does not.
 
-    Each is a file, an agent (its newest approved grant) or an agent@REVISION. With one argument, a file, it is compared
-    with the approved grant of its agent.
+    Each is a file, an agent (its newest approved grant) or an agent@REVISION. One file alone is compared with the
+    approved grant of its agent.
 
     Example: fleetctl grant diff climate/context@3 climate/context@4
     """
+    if new is None and not Path(old).is_file():
+        raise click.UsageError(f"compare {old} with another one: {old}@1 {old}; a file may stand alone")
     with session.connect() as client:
         approved = Approved.newest(session, client, team)
         first = approved.named(old)

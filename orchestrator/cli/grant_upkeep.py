@@ -202,6 +202,14 @@ def _newest(release: Release) -> set[str]:
     return {f"{folder}/{revision}.yaml" for folder, revision in found.items()}
 
 
+def _rounded(left: timedelta) -> str:
+    """Say a time for people: in days, below that in hours, below that exactly."""
+    hours = left // timedelta(hours=1)
+    if left.days:
+        return f"{left.days}d"
+    return f"{hours}h" if hours else format_duration(int(left.total_seconds()) * 1000)
+
+
 def _expiring_row(document: Document, nodes: list[str], now: datetime) -> Row:
     grant = document.grant
     left = max(grant.not_after - now, timedelta())
@@ -221,7 +229,7 @@ def _expiring_row(document: Document, nodes: list[str], now: datetime) -> Row:
         {
             "grant": f"r{grant.revision}",
             "at": when(to_ms(grant.not_after)),
-            "left": f"{left.days}d" if left.days else format_duration(int(left.total_seconds()) * 1000),
+            "left": _rounded(left),
         },
     )
 

@@ -144,11 +144,11 @@ class Approved:
             return self.file(Path(text))
         agent, _, revision = text.partition("@")
         if agent.count("/") != 1 or (revision and not revision.isdecimal()):
-            raise FleetError(Code.GRANT_INVALID, "expected a file, an agent, or an agent@REVISION", place=text)
+            raise _unnamed(text)
         try:
             return self.document(agent, int(revision or 0))
         except ValueError as error:
-            raise FleetError(Code.GRANT_INVALID, "not the name of an agent and a revision", place=text) from error
+            raise _unnamed(text) from error
 
     def before(self, document: Document) -> Document | None:
         """Return the newest approved grant of the same agent that a document is compared with; None when there is none.
@@ -189,6 +189,15 @@ class Approved:
         may_sign = self.release.role_keys.get(grants_role(document.team), frozenset())
         here = {signer.public for signer in self.directory.keys.signers()} & may_sign
         return circumstances_of(self.release, document.grant, [key.key_id for key in here], publisher)
+
+
+def _unnamed(text: str) -> FleetError:
+    return FleetError(
+        Code.GRANT_INVALID,
+        "neither a file, nor an agent, nor an agent@REVISION",
+        place=text,
+        remedy="List what is approved with `fleetctl grant list`.",
+    )
 
 
 def operator_name(session: Session) -> str:

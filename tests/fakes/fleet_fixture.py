@@ -355,6 +355,7 @@ class NodeClient:
         self.channel: aio.Channel | None = None
         self.boot_id, self.root_version, self.release_version = "boot", 0, 0
         self.sealing_key = b""
+        self.ceiling: model_pb2.NodeCeiling | None = None
 
     async def join(self, token: str) -> enrolment_pb2.Issued:
         """Enrol as a node does: compare the pin before anything is sent."""
@@ -414,6 +415,7 @@ class NodeClient:
             root_version=self.root_version,
             release_version=self.release_version,
             sealing_key=self.sealing_key,
+            ceiling=self.ceiling,
             agent_version="1.2.3",
             architecture="x86_64",
             accepted_generation=self.generation,

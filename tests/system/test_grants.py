@@ -26,6 +26,27 @@ ceilings:
       wasi:nn/tensor: []
 """
 
+OWN_CEILING = """\
+schema: fleet.ceiling/v1
+caps:
+  wasi:keyvalue/store: [{buckets: ["*"], ops: [exists]}]
+  wasi:logging/logging: []
+  wasi:nn/graph: [{models: ["*"], devices: [cpu]}]
+  wasi:nn/inference: []
+  wasi:nn/tensor: []
+"""
+
+BREAK_GLASS = """\
+schema: fleet.break-glass/v1
+max_validity: 4h
+caps:
+  wasi:keyvalue/store: [{buckets: [context], ops: [get, set]}]
+  wasi:logging/logging: []
+  wasi:nn/graph: [{models: ["*"], devices: [cpu]}]
+  wasi:nn/inference: []
+  wasi:nn/tensor: []
+"""
+
 
 def change(file: Path, *pairs: tuple[str, str]) -> None:
     text = file.read_text()
@@ -108,7 +129,75 @@ def test_a_grant_from_its_draft_to_its_end(fleet: RealFleet) -> None:
     fleet.ctl("grant", "ceilings", str(bounds), "--yes")
     wait_for("the agent is back", lambda: fleet.agents()[0]["phase"] == "running")
 
+    # The node's own ceiling is told by the node, and named when it is what denies.
+    fleet.ctl("node", "down", "n1")
+    (fleet.directory("n1") / "ceiling.yaml").write_text(OWN_CEILING)
+    fleet.ctl("node", "up", "n1")
+    fleet.wait_online("n1")
+    code, text = explained(fleet, "get")
+    assert code == ExitCode.REFUSED
+    assert "denied by ceiling.yaml of n1:3: no rule allows op=get" in text
+    fleet.ctl("node", "down", "n1")
+    (fleet.directory("n1") / "ceiling.yaml").unlink()
+    fleet.ctl("node", "up", "n1")
+    wait_for("the agent is back", lambda: fleet.agents()[0]["phase"] == "running")
+
     # Revoked, it is gone from the release for good, and the agent stops.
     fleet.ctl("grant", "revoke", AGENT, "--reason", "it misbehaves", "--yes")
     assert fleet.ask("grant", "list", AGENT) == []
     wait_for("the agent has stopped", lambda: fleet.agents()[0]["phase"] != "running")
+
+
+def test_somebody_breaks_the_glass(fleet: RealFleet) -> None:
+    """From the policy to the last trace: allowed, drafted within it, used, seen by everybody, withdrawn."""
+    fleet.join("n1")
+    fleet.publish("context-agent")
+    draft, policy = fleet.home / "emergency.yaml", fleet.home / "break-glass.yaml"
+    propose = ("grant", "propose", AGENT, "--bundle", BUNDLE, "--break-glass", "pump 3 floods", "--file", str(draft))
+    assert "it needs policy/break-glass.yaml" in fleet.ctl(*propose, expect=ExitCode.REFUSED).stderr
+
+    policy.write_text(BREAK_GLASS)
+    fleet.ctl("trust", "key", "emergency")
+    public = fleet.home / "trust" / "keys" / "emergency.pub"
+    fleet.ctl("grant", "break-glass", str(policy), "--key", str(public), "--yes")
+    assert fleet.ctl("grant", "break-glass").stdout.strip() == BREAK_GLASS.strip()
+    fleet.ctl(*propose)
+    change(draft, ("ops: [get, set]", "ops: [delete, get, set]"))
+    for command in ("check", "approve"):
+        refused = fleet.ctl("grant", command, str(draft), expect=ExitCode.REFUSED)
+        assert "it gives more than policy/break-glass.yaml allows: wasi:keyvalue/store" in refused.stderr
+    change(draft, ("ops: [delete, get, set]", "ops: [get, set]"))
+    fleet.ctl("grant", "check", str(draft))
+    assert "Write `break_glass: 1`" in fleet.ctl("grant", "approve", str(draft), "--yes").stderr
+
+    agent = {"name": "context", "bundle": BUNDLE}
+    ordinary = fleet.ctl("plan", str(fleet.manifest("app", agent)), expect=ExitCode.REFUSED)
+    assert "GRANT_MISSING" in ordinary.stderr
+    deployed = fleet.ctl("deploy", str(fleet.manifest("app", {**agent, "break_glass": 1})))
+    assert "r1 BREAK-GLASS" in deployed.stdout
+    assert "warning: BREAK-GLASS: emergency grant r1 of app/context until" in deployed.stderr
+
+    # Whoever looks sees it: status, lists, events of coordinator and node, audit, explain.
+    assert "BREAK-GLASS: app/context under emergency grant r1" in fleet.ctl("status").stdout
+    assert [(row["break_glass"], row["team"]) for row in fleet.ask("grant", "list")] == [(True, None)]
+    assert [row["break_glass"] for row in fleet.agents()] == [True]
+    kinds = ("release:grant:break-glass", "rollout:grant:break-glass", "agent:grant:break-glass")
+
+    def told() -> bool:
+        return set(kinds) <= {event["kind"] for event in fleet.ask("events")}
+
+    wait_for("every use is told", told)
+    assert {row["break_glass"] for row in fleet.ask("audit", "who", "--agent", AGENT)} == {True}
+    (approval,) = fleet.ask("audit", "approvers")
+    assert (approval["break_glass"], approval["reason"]) == (True, "pump 3 floods")
+    code, text = explained(fleet, "delete")
+    assert code == ExitCode.REFUSED
+    assert text.startswith("BREAK-GLASS: an emergency grant, until ")
+    assert "break-glass ceiling" in text
+
+    # Without the policy nothing of it is left, whatever the grant says.
+    fleet.ctl("grant", "break-glass", "--off", "--yes")
+    wait_for("the agent has stopped", lambda: fleet.agents()[0]["phase"] != "running")
+    assert fleet.agents()[0]["refusal"]["code"] == "GRANT_NOT_APPLICABLE"
+    fleet.ctl("grant", "revoke", AGENT, "--team", "breakglass", "--reason", "it is over", "--yes")
+    assert fleet.ask("grant", "list") == []
