@@ -16,7 +16,7 @@ from fleet.errors import Code
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "threats.md"
-ATTACKS = 35
+ATTACKS = 36
 CODES = {str(code) for code in Code}
 
 
