@@ -5,6 +5,7 @@ Owns: writing a layout, and reading it back with a cap on every file. What the d
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.names import is_digest
 from fleet.oci import BUNDLE_TYPE, INDEX_TYPE, MAX_INDEX, digest_of
+from orchestrator.cli.upload import Content
 from orchestrator.files import read_bounded
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MARKER = "oci-layout"
+_PIECE = 1024 * 1024
 _LAYOUT = dump_json({"imageLayoutVersion": "1.0.0"})
 
 _MAX_ENTRIES = 64
@@ -105,24 +108,58 @@ class Layout:
         Raises:
             FleetError: BUNDLE_INVALID when it is missing, DIGEST_MISMATCH when it is not what its name says.
         """
-        if not is_digest(digest):
-            raise FleetError(Code.BUNDLE_INVALID, "not a digest", place=str(self.folder))
-        file = self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
+        file = self._file(digest)
         data = self._bounded(file, size)
         if len(data) != size or digest_of(data) != digest:
             raise FleetError(Code.DIGEST_MISMATCH, "the blob was changed", place=str(file))
         return data
 
+    def content(self, digest: str, size: int) -> Content:
+        """Return a blob that is read in pieces, once all of it was compared with its digest.
+
+        Raises:
+            FleetError: as `read`. A piece that is asked for later raises DIGEST_MISMATCH when the file became shorter;
+                what else is changed meanwhile, whoever gets the pieces finds out.
+        """
+        file = self._file(digest)
+
+        def piece(offset: int, length: int) -> bytes:
+            try:
+                with file.open("rb") as opened:
+                    opened.seek(offset)
+                    data = opened.read(length)
+            except OSError as error:
+                raise _incomplete(file, error) from error
+            if len(data) != length:
+                raise FleetError(Code.DIGEST_MISMATCH, "the blob was changed", place=str(file))
+            return data
+
+        whole = hashlib.sha256()
+        for offset in range(0, size, _PIECE):
+            whole.update(piece(offset, min(_PIECE, size - offset)))
+        if f"sha256:{whole.hexdigest()}" != digest or file.stat().st_size != size:
+            raise FleetError(Code.DIGEST_MISMATCH, "the blob was changed", place=str(file))
+        return Content(digest, size, piece)
+
+    def _file(self, digest: str) -> Path:
+        if not is_digest(digest):
+            raise FleetError(Code.BUNDLE_INVALID, "not a digest", place=str(self.folder))
+        return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
     def _bounded(self, file: Path, limit: int) -> bytes:
         try:
             return read_bounded(file, limit)
         except OSError as error:
-            raise FleetError(
-                Code.BUNDLE_INVALID,
-                f"not a complete image layout: {error.strerror}",
-                place=str(file),
-                remedy="Build it with `fleetctl bundle build`.",
-            ) from error
+            raise _incomplete(file, error) from error
+
+
+def _incomplete(file: Path, error: OSError) -> FleetError:
+    return FleetError(
+        Code.BUNDLE_INVALID,
+        f"not a complete image layout: {error.strerror}",
+        place=str(file),
+        remedy="Build it with `fleetctl bundle build`.",
+    )
 
 
 def is_layout(folder: Path) -> bool:

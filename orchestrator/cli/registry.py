@@ -1,6 +1,6 @@
 """OCI registries: the bytes of artifacts to and from them (OCI distribution-spec 1.1), through oras-py.
 
-Owns: references, and what oras-py leaves open towards a registry that is broken or hostile: every answer has a limit,
+Owns: what oras-py leaves open towards a registry that is broken or hostile: every answer has a limit,
 a deadline and a slowest rate; every byte of content is checked against its digest; nothing goes in clear to anybody but
 a registry for which that was asked; an upload goes to no other host. oras-py does the rest: the login of the registry
 (bearer tokens, basic), from the credentials that `docker login` keeps (`config.json`, credential helpers). Nothing that
@@ -10,17 +10,14 @@ comes from a registry is trusted: a bundle is worth something once it is signed.
 from __future__ import annotations
 
 import inspect
-import ipaddress
 import logging
 import os
-import re
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import oras.auth
 import oras.container
@@ -32,11 +29,14 @@ from requests.adapters import HTTPAdapter
 
 from fleet.errors import Code, FleetError
 from fleet.oci import ARTIFACT_TYPE, INDEX_TYPE, MAX_INDEX, digest_of
+from orchestrator.cli.upload import CHUNK, Answer, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from orchestrator.cli.reference import Reference
     from orchestrator.cli.sources import Access
+    from orchestrator.cli.upload import Content
 
 MAX_ANSWER = 256 * 1024
 """Bytes of an answer that is no content: a login, an error, a redirect."""
@@ -52,54 +52,6 @@ SLOWEST = 16 * 1024
 MAX_REDIRECTS = 5
 
 _CHUNK = 256 * 1024
-_REFERENCE = re.compile(
-    r"oci://(?P<host>[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?)"
-    r"/(?P<repository>[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*)"
-    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{0,127})|@(?P<digest>sha256:[0-9a-f]{64}))"
-)
-"""Names as in distribution-spec 1.1, "Pulling manifests"; a reference without a tag would be a moving one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A place in a registry; `name` is a tag or a digest."""
-
-    host: str
-    repository: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"oci://{self.host}/{self.repository}{'@' if ':' in self.name else ':'}{self.name}"
-
-    @property
-    def is_digest(self) -> bool:
-        """Whether it names content rather than a tag."""
-        return ":" in self.name
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the registry is on this machine."""
-        host = self.host.partition(":")[0]
-        try:
-            return host == "localhost" or ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
-
-
-def parse_reference(text: str) -> Reference:
-    """Read `oci://HOST[:PORT]/REPOSITORY:TAG` or `...@sha256:DIGEST`.
-
-    Raises:
-        FleetError: CONFIG_INVALID.
-    """
-    found = _REFERENCE.fullmatch(text) if len(text) <= 1_000 else None
-    if found is None:
-        raise FleetError(
-            Code.CONFIG_INVALID,
-            f"{text[:200]!r} names no place in a registry",
-            remedy="Write oci://HOST[:PORT]/REPOSITORY:TAG or oci://HOST[:PORT]/REPOSITORY@sha256:DIGEST.",
-        )
-    return Reference(found["host"], found["repository"], found["tag"] or found["digest"])
 
 
 class Registry:
@@ -109,13 +61,17 @@ class Registry:
         reference: what is pulled from it, or the tag that is pushed.
         access: how it is reached.
         clock: seconds, never going back.
+        chunk: bytes of one request of an upload, unless the registry wants another size.
     """
 
-    def __init__(self, reference: Reference, access: Access, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, reference: Reference, access: Access, clock: Callable[[], float] = time.monotonic, chunk: int = CHUNK
+    ) -> None:
         self.reference = reference
+        self._chunk = chunk
         self._access = access
         self._scheme = "http" if access.plain else "https"
-        transport = _Transport(reference.host if access.plain else "", clock)
+        transport = _Transport(reference.endpoint if access.plain else "", clock)
         self._session = requests.Session()
         self._session.trust_env = False  # no ~/.netrc, which would win over the registry's own credentials
         self._session.max_redirects = MAX_REDIRECTS
@@ -151,26 +107,33 @@ class Registry:
         """Return a blob of a known size; DIGEST_MISMATCH for other bytes."""
         return self._content(f"blobs/{digest}", digest, size)
 
-    def push_blob(self, digest: str, data: bytes) -> bool:
-        """Upload a blob unless it is there; returns whether it was sent (distribution-spec, "POST then PUT")."""
-        if self._status("HEAD", self._url(f"blobs/{digest}")) == HTTPStatus.OK:
+    def push_blob(self, content: Content) -> bool:
+        """Upload a blob unless it is there; returns whether it was sent."""
+        if self.has(content.digest):
             return False
-        url = self._url("blobs/uploads/")
-        with closing(self._ask("POST", url)) as answer:
-            self._expect(answer, HTTPStatus.ACCEPTED)
-            target = urlsplit(urljoin(url, answer.headers.get("Location", "")))
-        if (target.scheme, target.netloc) != (self._scheme, self.reference.host):
-            raise FleetError(
-                Code.PERMISSION_DENIED,
-                f"{self.reference.host} wants the upload to go to {target.netloc[:100]!r}",
-                place=str(self.reference),
-                remedy="Push to the registry that keeps the content.",
-            )
-        query = f"{target.query}&" if target.query else ""
-        place = target._replace(query=query + urlencode({"digest": digest})).geturl()
-        with closing(self._ask("PUT", place, data, {"Content-Type": "application/octet-stream"})) as answer:
-            self._expect(answer, HTTPStatus.CREATED)
+        Upload(self, self._url("blobs/uploads/"), content, self._chunk).run()
         return True
+
+    def has(self, digest: str) -> bool:
+        """Whether the registry has a blob."""
+        return self._status("HEAD", self._url(f"blobs/{digest}")) == HTTPStatus.OK
+
+    def step(self, method: str, url: str, data: bytes, headers: Mapping[str, str]) -> Answer:
+        """Take one step of an upload.
+
+        Raises:
+            FleetError: PERMISSION_DENIED when the next one would go elsewhere; UNAVAILABLE, UNAUTHENTICATED.
+        """
+        with closing(self._ask(method, url, data, headers)) as answer:
+            target = urlsplit(urljoin(url, answer.headers.get("Location", "")))
+            if (target.scheme, target.netloc) != (self._scheme, self.reference.endpoint):
+                raise FleetError(
+                    Code.PERMISSION_DENIED,
+                    f"{self.reference.host} wants the upload to go to {target.netloc[:100]!r}",
+                    place=str(self.reference),
+                    remedy="Push to the registry that keeps the content.",
+                )
+            return Answer(answer.status_code, target.geturl(), answer.headers)
 
     def push_manifest(self, data: bytes, media_type: str, name: str) -> None:
         """Upload a manifest or an index under a tag or under its digest."""
@@ -179,7 +142,7 @@ class Registry:
             self._expect(answer, HTTPStatus.CREATED)
 
     def _url(self, path: str) -> str:
-        return f"{self._scheme}://{self.reference.host}/v2/{self.reference.repository}/{path}"
+        return f"{self._scheme}://{self.reference.endpoint}/v2/{self.reference.repository}/{path}"
 
     def _content(self, path: str, digest: str, size: int) -> bytes:
         data = self._get(path, size, {"Accept": f"{ARTIFACT_TYPE}, */*"})
@@ -214,7 +177,7 @@ class Registry:
 
     def _connect(self) -> oras.provider.Registry:
         """Find out how the registry wants people to log in, and load what there is of credentials."""
-        access, host = self._access, self.reference.host
+        access, host = self._access, self.reference.endpoint
         verify = str(access.authorities) if access.authorities else True
         with _Faults(self.reference):
             url = f"{self._scheme}://{host}/v2/"
@@ -225,23 +188,28 @@ class Registry:
             oras.logger.logger.set_level(logging.CRITICAL)  # what there is to say is in the error
             client.session = client.auth.session = self._session
             if not access.plain or self.reference.is_loopback:
-                container = oras.container.Container("any/repository", registry=host)
+                container = oras.container.Container("any/repository")
+                container.registry = self.reference.login
                 client.auth.load_configs(container, configs=_docker_configs())
         self._client = client
         return client
 
     def _expect(self, answer: requests.Response, status: int) -> None:
-        found = answer.status_code
-        if found == status:
-            return
+        if answer.status_code != status:
+            raise self.refuse(answer.status_code)
+
+    def refuse(self, status: int) -> FleetError:
+        """Make the error of an answer that nobody wants."""
         place, host = str(self.reference), self.reference.host
-        if found in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-            raise _unauthenticated(self.reference)
-        if found == HTTPStatus.NOT_FOUND:
-            raise FleetError(Code.NOT_FOUND, f"{host} has no such thing", place=place, remedy="Check the reference.")
-        if found == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            raise FleetError(Code.LIMIT_EXCEEDED, f"{host} takes no blob of this size", place=place)
-        raise FleetError(Code.UNAVAILABLE, f"{host} answered {found}", place=place, remedy="Ask who runs the registry.")
+        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            return _unauthenticated(self.reference)
+        if status == HTTPStatus.NOT_FOUND:
+            return FleetError(Code.NOT_FOUND, f"{host} has no such thing", place=place, remedy="Check the reference.")
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return FleetError(Code.LIMIT_EXCEEDED, f"{host} takes no blob of this size", place=place)
+        return FleetError(
+            Code.UNAVAILABLE, f"{host} answered {status}", place=place, remedy="Ask who runs the registry."
+        )
 
 
 class _Transport(HTTPAdapter):

@@ -20,6 +20,7 @@ from fleet.oci import MAX_INDEX, digest_of, open_index
 from fleet.targets import DEFAULT_TEAM, bundle_path
 from fleet.wasm_artifact import find_wasm_artifact, is_index, open_wasm_artifact, read_wasm_config
 from orchestrator.cli.layout import Layout, is_layout
+from orchestrator.cli.reference import parse_reference
 from orchestrator.cli.trust import TrustDirectory, synchronise
 from orchestrator.files import read_bounded
 
@@ -124,7 +125,7 @@ def reach(text: str, access: Access) -> Iterator[Registry]:
         FleetError: CONFIG_INVALID.
     """
     # Its client costs a third of a second, which only those pay who name a registry.
-    from orchestrator.cli.registry import Registry, parse_reference  # noqa: PLC0415
+    from orchestrator.cli.registry import Registry  # noqa: PLC0415
 
     with Registry(parse_reference(text), access) as registry:
         yield registry

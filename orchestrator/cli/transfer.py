@@ -18,11 +18,10 @@ from fleet.targets import DEFAULT_TEAM, bundle_path, is_version
 from fleet.v1 import control_pb2 as pb
 from orchestrator.building.tools import Tools
 from orchestrator.cli.bundle import build_from, describe
-from orchestrator.cli.layout import write_layout
+from orchestrator.cli.layout import Layout, is_layout, write_layout
 from orchestrator.cli.render import size
 from orchestrator.cli.session import BUNDLE_NAME, NODE_NAME
 from orchestrator.cli.sources import (
-    SCHEME,
     Access,
     Opened,
     open_component,
@@ -70,14 +69,16 @@ def push(session: Session, /, source: str, target: str | None, access: Access, *
             opened = open_layout(build_from(path, scratch, Tools(session.output.note)))
         else:
             opened = stack.enter_context(open_source(session, source, access))
-            if source.startswith(SCHEME):  # fetched once: every byte is read before the signature, and again to be sent
+            if is_layout(path):
+                scratch = path
+            else:  # fetched once: every byte is read before the signature, and again to be sent
                 write_layout(scratch, opened.index, opened.blobs(), opened.bundle.version)
                 opened = open_layout(scratch)
         if target is None:
             _publish(session, opened, how["team"], how["min_release"])
             result = describe(opened.bundle)
         else:
-            result = {**describe(opened.bundle), "reference": _copy(session, opened, target, access)}
+            result = {**describe(opened.bundle), "reference": _copy(session, Layout(scratch), target, access)}
     if session.output.machine:
         session.output.value(result)
     else:
@@ -111,24 +112,20 @@ def _publish(session: Session, opened: Opened, team: str, min_release: int) -> N
                 tell_staged(session, staged, read_staged(directory, staged))
 
 
-def _copy(session: Session, opened: Opened, target: str, access: Access) -> str:
-    """Copy a bundle to a registry: what others point at first, the index last."""
+def _copy(session: Session, layout: Layout, target: str, access: Access) -> str:
+    """Copy a bundle to a registry: what others point at first, the index last. A piece of one blob is in memory."""
+    opened = open_layout(layout.folder)
     with reach(target, access) as registry:
         if registry.reference.is_digest:
             raise FleetError(Code.CONFIG_INVALID, "a bundle is pushed under a tag", place=target)
         manifests = {entry.digest: entry.media_type for entry in open_index(opened.index)}
-        documents: list[tuple[str, bytes]] = []
-        sent: list[int] = []
-        for digest, data in opened.blobs():
-            if digest in manifests:
-                documents.append((digest, data))
-            elif registry.push_blob(digest, data):
-                sent.append(len(data))
-        for digest, data in documents:
-            registry.push_manifest(data, manifests[digest], digest)
+        contents = [blob for blob in opened.bundle.blobs if blob.digest not in manifests]
+        documents = [blob for blob in opened.bundle.blobs if blob.digest in manifests]
+        sent = [blob.size for blob in contents if registry.push_blob(layout.content(blob.digest, blob.size))]
+        for blob in documents:
+            registry.push_manifest(layout.read(blob.digest, blob.size), manifests[blob.digest], blob.digest)
         registry.push_manifest(opened.index, INDEX_TYPE, registry.reference.name)
-        total = len(opened.bundle.blobs) - len(documents)
-        session.output.note(f"{len(sent)} of {total} blobs sent, {size(sum(sent))}.")
+        session.output.note(f"{len(sent)} of {len(contents)} blobs sent, {size(sum(sent))}.")
         return str(registry.reference)
 
 

@@ -70,7 +70,7 @@ class Exchange(BaseHTTPRequestHandler):
         else:
             self._serve(url.path, parse_qs(url.query))
 
-    do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815 - the names of the base class
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = _answer  # noqa: N815 - the names of the base class
 
     def _token(self, scope: str) -> None:
         if self.headers.get("Authorization") == LOGIN:
@@ -90,11 +90,8 @@ class Exchange(BaseHTTPRequestHandler):
         store, kind, name = self.server.store, *path.rpartition("/")[::2]
         if path == "/v2/":
             self.reply(200)
-        elif self.command == "POST":
-            self.reply(202, Location=f"{path}upload?state=1")
-        elif self.command == "PUT" and "digest" in query:
-            store["blobs", query["digest"][0]] = self.body
-            self.reply(201)
+        elif "/blobs/uploads/" in path:
+            self._upload(path, query)
         elif self.command == "PUT":
             store["manifests", name] = store["manifests", digest_of(self.body)] = self.body
             self.reply(201)
@@ -103,12 +100,42 @@ class Exchange(BaseHTTPRequestHandler):
         else:
             self.reply(200, found, Content_Type=INDEX_TYPE)
 
+    def _upload(self, path: str, query: dict[str, list[str]]) -> None:
+        """Distribution-spec 1.1, "Pushing blobs"; a body above the cap is refused as a proxy does."""
+        registry = self.server
+        if len(self.body) > registry.cap:
+            self.reply(413)
+        elif self.command == "POST":
+            name = f"upload{registry.begun}"
+            registry.uploads[name], registry.begun = b"", registry.begun + 1
+            self.reply(202, Location=f"{path}{name}?state=1", **registry.wants)
+        elif (so_far := registry.uploads.get(name := path.rpartition("/")[2])) is None:
+            self.reply(404)
+        elif self.command == "GET":
+            self.reply(204, Location=f"{path}?state=2", Range=f"0-{max(len(so_far) - 1, 0)}")
+        elif self.command == "PATCH":
+            first, _, last = self.headers["Content-Range"].partition("-")
+            if int(first) != len(so_far) or int(last) - int(first) + 1 != len(self.body):
+                self.reply(416)
+                return
+            registry.uploads[name] += self.body
+            self.reply(202, Location=f"{path}?state=3", Range=f"0-{last}")
+        elif digest_of(so_far + self.body) != query["digest"][0]:
+            self.reply(400)
+        else:
+            del registry.uploads[name]
+            registry.store["blobs", query["digest"][0]] = so_far + self.body
+            self.reply(201)
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 
 class FakeRegistry(ThreadingHTTPServer):
-    """One registry; `store` is by ("blobs" or "manifests", digest or tag)."""
+    """One registry; `store` is by ("blobs" or "manifests", digest or tag).
+
+    `cap` is the largest body that it takes, `wants` what else it says when an upload begins.
+    """
 
     daemon_threads = True
 
@@ -119,6 +146,10 @@ class FakeRegistry(ThreadingHTTPServer):
             self.scheme = "https"
             self.socket = context.wrap_socket(self.socket, server_side=True)
         self.store: dict[tuple[str, str], bytes] = {}
+        self.uploads: dict[str, bytes] = {}
+        self.begun = 0
+        self.cap = 1 << 40
+        self.wants: dict[str, str] = {}
         self.seen: list[tuple[str, str, str]] = []
         self.challenge = ""
         self.flooded = 0

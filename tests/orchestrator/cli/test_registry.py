@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from fleet.errors import Code
 from fleet.oci import ARTIFACT_TYPE, MAX_INDEX, digest_of
 from orchestrator.cli import registry as client
-from orchestrator.cli.registry import Reference, Registry, parse_reference
+from orchestrator.cli.reference import Reference, parse_reference
+from orchestrator.cli.registry import Registry
 from orchestrator.cli.sources import Access, open_component
+from orchestrator.cli.upload import Content
 from tests.fakes.refusals import code_of
 from tests.fakes.registry import LOGIN, Exchange, FakeRegistry, running
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 DATA = b"some content " * 1000
 DIGEST = digest_of(DATA)
+CONTENT = Content.of(DATA)
 PLAIN = Access(plain=True)
 
 
@@ -89,10 +92,50 @@ def test_a_reference_names_host_repository_and_content(text: str, host: str, rep
         "oci://host/a:1\n",
         "oci://host/a:" + "x" * 129,
         "oci://host/" + "a/" * 600 + "a:1",
+        "oci://host/" + "a" * 251 + ":1",
+        "oci://-host/a:1",
+        "oci://host-/a:1",
+        "oci://ho..st/a:1",
+        "oci://ho\u017ft/a:1",
+        "oci://host/a_-b:1",
+        "oci://host/a___b:1",
+        "oci://host/-a:1",
+        "oci://host/a/:1",
     ],
 )
 def test_what_is_no_reference_is_refused(text: str) -> None:
     assert code_of(parse_reference, text) is Code.CONFIG_INVALID
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("docker.io/acme/context:1", "docker.io/acme/context:1"),
+        ("docker.io/context:1", "docker.io/library/context:1"),
+        ("index.docker.io/context:1", "docker.io/library/context:1"),
+        ("index.docker.io/acme/context:1", "docker.io/acme/context:1"),
+        ("registry-1.docker.io/acme/a/b:1", "docker.io/acme/a/b:1"),
+        ("Docker.IO/context:1", "docker.io/library/context:1"),
+        (f"docker.io/library/context@{DIGEST}", f"docker.io/library/context@{DIGEST}"),
+    ],
+)
+def test_docker_hub_has_several_names(text: str, shown: str) -> None:
+    found = parse_reference(f"oci://{text}")
+    assert str(found) == f"oci://{shown}"
+    assert (found.endpoint, found.login) == ("registry-1.docker.io", "https://index.docker.io/v1/")
+    assert parse_reference(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    "host", ["docker.io:5000", "docker.io.example.org", "mydocker.io", "quay.io", "localhost:5000"]
+)
+def test_no_other_registry_is_docker_hub(host: str) -> None:
+    found = parse_reference(f"oci://{host}/context:1")
+    assert (found.host, found.endpoint, found.login, found.repository) == (host, host, host, "context")
+
+
+def test_the_longest_name_of_a_repository() -> None:
+    assert parse_reference("oci://host/" + "a" * 250 + ":1").repository == "a" * 250
 
 
 @given(st.text(max_size=40))
@@ -114,8 +157,8 @@ def test_only_this_machine_is_loopback(host: str, here: bool) -> None:
 
 
 def test_content_comes_back_as_it_went(registry: Registry, server: FakeRegistry) -> None:
-    assert registry.push_blob(DIGEST, DATA)
-    assert not registry.push_blob(DIGEST, DATA)
+    assert registry.push_blob(CONTENT)
+    assert not registry.push_blob(CONTENT)
     registry.push_manifest(b"{}", ARTIFACT_TYPE, "1.0.0")
     assert (registry.blob(DIGEST, len(DATA)), registry.document()) == (DATA, b"{}")
     assert registry.manifest(digest_of(b"{}"), 2) == b"{}"
@@ -130,7 +173,7 @@ def test_people_are_logged_in_as_docker_has_them(
     log_in(server.host, tmp_path)
     server.put("blobs", b"read first, with a token that may not write")
     assert registry.blob(*server.put("blobs", b"older").values()) == b"older"  # type: ignore[arg-type]
-    assert registry.push_blob(DIGEST, DATA)
+    assert registry.push_blob(CONTENT)
     assert registry.blob(DIGEST, len(DATA)) == DATA
 
 
@@ -138,7 +181,7 @@ def test_people_are_logged_in_as_docker_has_them(
 def test_who_is_not_known_is_told_to_log_in(server: FakeRegistry, registry: Registry, challenge: str) -> None:
     server.challenge = challenge
     assert code_of(registry.document) is Code.UNAUTHENTICATED
-    assert code_of(registry.push_blob, DIGEST, DATA) is Code.UNAUTHENTICATED
+    assert code_of(registry.push_blob, CONTENT) is Code.UNAUTHENTICATED
     assert not [path for _, path, said in server.seen if LOGIN in said]
 
 
@@ -157,7 +200,7 @@ def test_a_refusal_is_told_at_once(server: FakeRegistry, registry: Registry, sta
     server.misbehave = lambda exchange: exchange.path != "/v2/" and exchange.reply(status)
     assert code_of(registry.document) is code
     assert code_of(registry.push_manifest, b"{}", ARTIFACT_TYPE, "1.0.0") is code
-    assert code_of(registry.push_blob, DIGEST, DATA) is code
+    assert code_of(registry.push_blob, CONTENT) is code
     assert len(server.seen) < 12  # nothing is tried for minutes
 
 
@@ -242,7 +285,7 @@ def test_nothing_in_clear_leads_elsewhere(server: FakeRegistry, registry: Regist
         server.misbehave = lambda exchange: "/any/" in exchange.path and exchange.reply(307, Location=target)
         assert code_of(registry.blob, DIGEST, len(DATA)) is Code.PERMISSION_DENIED
         server.misbehave = lambda exchange: exchange.command == "POST" and exchange.reply(202, Location=target)
-        assert code_of(registry.push_blob, DIGEST, DATA) is Code.PERMISSION_DENIED
+        assert code_of(registry.push_blob, CONTENT) is Code.PERMISSION_DENIED
         server.misbehave = lambda _: False
         server.challenge = f'Bearer realm="{elsewhere.url}/token",service="s"'
         assert code_of(registry.document) is Code.PERMISSION_DENIED
@@ -355,6 +398,6 @@ def test_content_may_lie_elsewhere_and_credentials_do_not_follow(
             exchange.command == "POST" and LOGIN in str(exchange.headers) and exchange.reply(202, Location=elsewhere)
         )
         with Registry(Reference(secure.host, "any", "1.0.0"), trusted) as registry:
-            assert code_of(registry.push_blob, DIGEST, DATA) is Code.PERMISSION_DENIED
+            assert code_of(registry.push_blob, CONTENT) is Code.PERMISSION_DENIED
         assert len(storage.seen) == 1
         assert not clear.seen
