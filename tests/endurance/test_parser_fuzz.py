@@ -24,7 +24,7 @@ from tests.endurance.publishing import publish
 
 HERE = Path(__file__).parent
 EDITS = 60
-RUNS = 20_000
+RUNS = 5_000
 SPICE = (
     b"\0",
     b"\xff",

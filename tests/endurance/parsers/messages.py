@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.message import DecodeError, Message
 
+from edge_agent.link.enrolment import make_request
 from fleet.action import Action, decode_action, encode_action
 from fleet.assignment import Receipt, ReceiptAgent, decode_receipt, encode_receipt
 from fleet.certificates import WitnessCertificate, decode_witness, sign_witness
@@ -55,7 +56,6 @@ from orchestrator.cli.login import parse_token
 from orchestrator.pki import requested_key
 from tests.endurance.parsers.parser import Parser
 from tests.fakes.fleet import FleetWorld
-from tests.fakes.fleet_fixture import make_csr
 from tests.fakes.publisher import LOG, NODE_CA, NOW, MemoryLog, key
 
 Noun = TypeVar("Noun")
@@ -174,7 +174,7 @@ _CRASH = CrashSummary(
 PARSERS: dict[str, Parser] = {
     "certificate": Parser(_certificate, [NODE_CA], longest=2048),
     "certificate in DER": Parser(_der_certificate, [_CERTIFICATE.public_bytes(Encoding.DER)], longest=2048),
-    "certificate request": Parser(_request, [make_csr(_P256)], longest=1024),
+    "certificate request": Parser(_request, [make_request(_P256)], longest=1024),
     "login token": Parser(_login_token, [b"flo1." + b"A" * 43 + b".id." + b"A" * 43], longest=512),
     "receipt": Parser(_receipt, [encode_receipt(_RECEIPT)]),
     "operator's action": Parser(_action, [encode_action(_ACTION)]),
