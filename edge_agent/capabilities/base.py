@@ -300,12 +300,18 @@ def declare_functions(types: Mapping[str, WitType], functions: Mapping[str, str]
     return {name: parse_signature(text, types) for name, text in functions.items()}
 
 
-def bind(signatures: Mapping[str, FuncType], calls: Mapping[str, Callable[..., WitValue]]) -> dict[str, HostFunction]:
-    """Join signatures and callables of the same names.
+def bind(
+    signatures: Mapping[str, FuncType],
+    calls: Mapping[str, Callable[..., WitValue]],
+    laters: Mapping[str, Callable[..., Later | None]] = MappingProxyType({}),
+) -> dict[str, HostFunction]:
+    """Join signatures and callables of the same names; `laters` has those of `HostFunction.later`.
 
     Raises:
         ValueError: one has a name that the other has not.
     """
     if signatures.keys() != calls.keys():
         raise ValueError(f"signatures and callables differ: {sorted(signatures.keys() ^ calls.keys())}")
-    return {name: HostFunction(signature, calls[name]) for name, signature in signatures.items()}
+    return {
+        name: HostFunction(signature, calls[name], later=laters.get(name)) for name, signature in signatures.items()
+    }

@@ -87,6 +87,10 @@ def interfaces(context: AgentContext) -> tuple[HostInterface, ...]:
                     "wait-until": lambda mark: _wait_until(context, mark),
                     "wait-for": lambda duration: _wait_until(context, now() + duration),
                 },
+                {
+                    "wait-until": lambda mark: _Pause(context.clock, mark),
+                    "wait-for": lambda duration: _Pause(context.clock, now() + duration),
+                },
             ),
         ),
         HostInterface(
@@ -99,6 +103,24 @@ def _wait_until(context: AgentContext, mark: int) -> None:
     """Wait for a moment of the monotonic clock; the context ends the wait at the call's deadline."""
     while (left := mark - context.clock.monotonic_ns()) > 0:
         context.wait(left)
+
+
+class _Pause:
+    """A wait that does not hold up the other calls of its agent."""
+
+    __slots__ = ("_clock", "_mark")
+
+    def __init__(self, clock: GuestClock, mark: int) -> None:
+        self._clock = clock
+        self._mark = mark
+
+    def left_ns(self) -> int:
+        """As `Later` says."""
+        return max(0, self._mark - self._clock.monotonic_ns())
+
+    def result(self) -> WitValue:
+        """As `Later` says."""
+        return None
 
 
 class _WallClock:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from edge_agent.capabilities.base import EndAgentError, HostFunction, HostInterface
 from edge_agent.capabilities.deny import error_value
 from edge_agent.runner.engine import ROOT, Trap
+from edge_agent.runner.jobs import Job
 from edge_agent.runner.messages import Fault
 from fleet.errors import Code, FleetError
 from fleet.links import answering_export, check_types
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from edge_agent.capabilities.base import AgentContext
     from edge_agent.runner.engine import ComponentTypes, Instance, InterfaceType
-    from edge_agent.runner.jobs import Job
     from fleet.wit_types import FuncType, WitValue
 
     class Target(Protocol):
@@ -149,14 +149,14 @@ class Links:
             HostInterface(
                 imported,
                 {
-                    name: HostFunction(kind, self._caller(imported, name, kind, target, context, left))
+                    name: self._function(imported, name, kind, target, context, left)
                     for name, kind in types.imports[imported].functions.items()
                 },
             )
             for imported, target in links.items()
         ]
 
-    def _caller(
+    def _function(
         self,
         imported: str,
         name: str,
@@ -164,25 +164,41 @@ class Links:
         target: str,
         context: AgentContext,
         left: Callable[[], float],
-    ) -> Callable[..., WitValue]:
+    ) -> HostFunction:
         def call(*arguments: WitValue) -> WitValue:
             seconds = left()
             began = time.monotonic()
             until = began + _ANSWERER_SHARE * seconds
             while True:
                 answered = LinkedCall(self._export(imported, target), name, arguments, until, context.wake)
-                agent = self._find(target)
-                if agent is None:
-                    answered.refuse(Fault(Code.AGENT_NOT_RUNNING, f"{target} is not running"))
-                else:
-                    agent.submit(answered, until - time.monotonic())
+                self._ask(target, answered, until - time.monotonic())
                 answered.wait(context, began + _PATIENCE_SHARE * seconds)
                 if answered.fault is None:
                     return answered.value
                 if answered.fault.code is not Code.AGENT_NOT_RUNNING or not self._returns(target, until, context):
                     return _failed(kind, target, answered.fault)
 
-        return call
+        def later(*arguments: WitValue) -> _Answer:
+            until = time.monotonic() + _ANSWERER_SHARE * left()
+
+            def finish(fault: Fault) -> WitValue:
+                if fault.code is Code.AGENT_NOT_RUNNING and target in self._stopped:
+                    return call(*arguments)  # it is mostly about to come back: wait for it
+                return _failed(kind, target, fault)
+
+            asked = LinkedCall(self._export(imported, target), name, arguments, until, context.wake)
+            self._ask(target, asked, 0)
+            return _Answer(asked, finish)
+
+        return HostFunction(kind, call, later=later)
+
+    def _ask(self, target: str, asked: LinkedCall, patience_s: float) -> None:
+        """Put a call into the queue of another agent."""
+        agent = self._find(target)
+        if agent is None:
+            asked.refuse(Fault(Code.AGENT_NOT_RUNNING, f"{target} is not running"))
+        else:
+            agent.submit(asked, patience_s)
 
     def _returns(self, target: str, until: float, context: AgentContext) -> bool:
         """Wait for an agent that was told to stop; whether there is one of its name again."""
@@ -208,7 +224,7 @@ class Links:
         return imported if member is None else answering_export(imported, member.types.exports, "", target)
 
 
-class LinkedCall:
+class LinkedCall(Job):
     """A call of one agent that waits in the queue of another (see `edge_agent.runner.jobs.Job`).
 
     Args:
@@ -222,8 +238,8 @@ class LinkedCall:
     def __init__(
         self, export: str, function: str, arguments: tuple[WitValue, ...], until: float, answered: Callable[[], None]
     ) -> None:
-        self._function = f"{export}#{function}"
-        self._arguments = arguments
+        self.function = f"{export}#{function}"
+        self.arguments = arguments
         self._until = until
         self._answered = answered
         self._done = threading.Event()
@@ -241,15 +257,37 @@ class LinkedCall:
             self.refuse(Fault(Code.DEADLINE_EXCEEDED, "its turn came too late"))
             return
         try:
-            self.value = instance.call(self._function, *self._arguments, seconds=seconds)
+            self.returned(instance.call(self.function, *self.arguments, seconds=seconds))
         except Trap as trap:
-            self.refuse(Fault.of(trap))
+            self.failed(trap)
             raise
         except FleetError as error:
-            self.refuse(Fault.of(error))
-        else:
+            self.failed(error)
+
+    def prepare(self, instance: Instance) -> LinkedCall | None:
+        """As `Job` says."""
+        if self.function not in instance.concurrent or self._done.is_set() or time.monotonic() >= self._until:
+            return None
+        return self
+
+    def returned(self, value: WitValue) -> None:
+        """As `PreparedCall` says."""
+        if not self._done.is_set():
+            self.value = value
             self._done.set()
             self._answered()
+
+    def failed(self, error: FleetError) -> None:
+        """As `PreparedCall` says."""
+        self.refuse(Fault.of(error))
+
+    def left_ns(self) -> int:
+        """Return nanoseconds until there is an answer or nobody waits for one any more; 0 when it is so."""
+        return 0 if self._done.is_set() else max(0, int((self._until - time.monotonic()) * 1e9))
+
+    def give_up(self) -> None:
+        """Wait no more; in the caller's thread."""
+        self.refuse(Fault(Code.DEADLINE_EXCEEDED, "no answer in time"))
 
     def refuse(self, fault: Fault) -> None:
         """Answer with a fault; in any thread."""
@@ -271,6 +309,27 @@ class LinkedCall:
             if not self._done.is_set():
                 self.fault = Fault(Code.DEADLINE_EXCEEDED, "no answer in time")
                 self._done.set()
+
+
+class _Answer:
+    """The answer of another agent, while the other calls of the one that asked go on.
+
+    Args:
+        asked: on its way.
+        finish: what to do when it was not answered: an error value, or the question once more and a wait.
+    """
+
+    __slots__ = ("_asked", "_finish", "left_ns")
+
+    def __init__(self, asked: LinkedCall, finish: Callable[[Fault], WitValue]) -> None:
+        self._asked = asked
+        self._finish = finish
+        self.left_ns = asked.left_ns
+
+    def result(self) -> WitValue:
+        """As `Later` says."""
+        self._asked.give_up()
+        return self._asked.value if self._asked.fault is None else self._finish(self._asked.fault)
 
 
 def _failed(kind: FuncType, target: str, fault: Fault) -> WitValue:

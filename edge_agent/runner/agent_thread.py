@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.capabilities.base import AgentContext, EndAgentError
 from edge_agent.held_secret import Mask
+from edge_agent.runner.calls_in_flight import CallsInFlight
 from edge_agent.runner.deliveries import ChangeJob, watches
 from edge_agent.runner.engine import Trap
 from edge_agent.runner.exchange import AgentExchange, Mailbox
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from edge_agent.runner.engine import Component, Engine, Instance
     from edge_agent.runner.jobs import Job
     from fleet.wit_types import FuncType
+
+MAX_SLEEP_S = 60.0
+"""A thread whose calls all wait looks around after this, whether it was woken or not."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +71,15 @@ class Host(Protocol):
         """Wait for the next job; None tells the instance to end."""
         ...
 
-    def served(self, thread: AgentThread) -> None:
+    def beside(self, thread: AgentThread) -> Job | None:
+        """Return another job for an instance that runs one already; None when there is none for it."""
+        ...
+
+    def give_back(self, job: Job) -> None:
+        """Take a job back that has not begun."""
+        ...
+
+    def served(self, thread: AgentThread, job: Job) -> None:
         """Hear that the job has ended and the instance lives."""
         ...
 
@@ -162,6 +174,10 @@ class AgentThread:
             raise RuntimeError("a context before the start")
         return self._agent_context
 
+    def stir(self) -> None:
+        """End a wait early: there may be another job. For any thread."""
+        self._stirred.set()
+
     def interrupt(self) -> None:
         """End the job that runs, if one does. For any thread."""
         instance = self._instance
@@ -181,7 +197,6 @@ class AgentThread:
                 self._host.started(self)
                 while (job := self._host.next(self)) is not None:
                     self._take(job)
-                    self._host.served(self)
             finally:
                 self._free()
         except Trap as trap:
@@ -244,12 +259,45 @@ class AgentThread:
         instance, engine = self._instance, self._engine
         if instance is None or engine is None:
             raise RuntimeError("a job before the start")
+        with self._services.ticker.running(engine):
+            prepared = job.prepare(instance)
+            if prepared is not None:
+                limit = self._plan.authority.limits.calls_in_flight
+                instance.serve(CallsInFlight((job, prepared), instance, limit, self))
+                return
+            seconds = self.seconds_for(job)
+            self._deadline = time.monotonic() + seconds
+            job.run(instance, seconds)
+        self._host.served(self, job)
+
+    # --- for the calls in flight (see `Turns`) ---
+
+    def beside(self) -> Job | None:
+        """As `Turns` says."""
+        return self._host.beside(self)
+
+    def give_back(self, job: Job) -> None:
+        """As `Turns` says."""
+        self._host.give_back(job)
+
+    def served(self, job: Job) -> None:
+        """As `Turns` says."""
+        self._host.served(self, job)
+
+    def seconds_for(self, job: Job) -> float:
+        """As `Turns` says: the grant's deadline, or the job's own where that is earlier."""
         deadline_ms = self._plan.authority.limits.deadline_ms
         if job.deadline_ms is not None:
             deadline_ms = min(deadline_ms, job.deadline_ms)
-        self._deadline = time.monotonic() + deadline_ms / 1000
-        with self._services.ticker.running(engine):
-            job.run(instance, deadline_ms / 1000)
+        return deadline_ms / 1000
+
+    def wait(self, seconds: float) -> None:
+        """As `Turns` says."""
+        self._stirred.wait(min(seconds, MAX_SLEEP_S))
+
+    def until(self, end: float) -> None:
+        """As `Turns` says."""
+        self._deadline = end
 
     def _context(self) -> AgentContext:
         plan = self._plan

@@ -15,6 +15,7 @@ from edge_agent.capabilities.messaging import message_for
 from edge_agent.capabilities.messaging_wit import HANDLER, VERSION
 from edge_agent.runner.engine import Trap
 from edge_agent.runner.exchange import WATCHER
+from edge_agent.runner.jobs import Job
 from fleet.errors import Code, FleetError
 from fleet.wave_print import print_value
 
@@ -53,7 +54,7 @@ def deliver(instance: Instance, context: AgentContext, message: BusMessage, seco
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeJob:
+class ChangeJob(Job):
     """A change to a bucket that the agent watches; nobody waits for an answer.
 
     Attributes:

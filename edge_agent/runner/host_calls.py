@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import wraps
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edge_agent.capabilities.lazy import changed
 from edge_agent.runner.token_bucket import TokenBucket
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from edge_agent.capabilities.base import AgentContext, HostInterface
     from fleet.wit_types import WitValue
+
+T = TypeVar("T")
 
 
 def limit_rate(interfaces: Iterable[HostInterface], context: AgentContext) -> Iterable[HostInterface]:
@@ -30,9 +32,9 @@ def limit_rate(interfaces: Iterable[HostInterface], context: AgentContext) -> It
         return interfaces
     bucket = TokenBucket(rate, context.clock.monotonic_ns() / 1e9)
 
-    def limited(call: Callable[..., WitValue]) -> Callable[..., WitValue]:
+    def limited(call: Callable[..., T]) -> Callable[..., T]:
         @wraps(call)
-        def wait_and_call(*arguments: WitValue) -> WitValue:
+        def wait_and_call(*arguments: WitValue) -> T:
             now = context.clock.monotonic_ns()
             turn = now + int(bucket.take(now / 1e9) * 1e9)
             while now < turn:  # a wait ends early when something that the guest may be waiting for has changed
@@ -44,7 +46,10 @@ def limit_rate(interfaces: Iterable[HostInterface], context: AgentContext) -> It
 
     def change(interface: HostInterface) -> HostInterface:
         functions = {
-            name: replace(function, call=limited(function.call)) for name, function in interface.functions.items()
+            name: replace(
+                function, call=limited(function.call), later=None if function.later is None else limited(function.later)
+            )
+            for name, function in interface.functions.items()
         }
         return replace(interface, functions=functions)
 

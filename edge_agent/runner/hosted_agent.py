@@ -2,8 +2,9 @@
 
 Owns: `HostedAgent`. It decides which instance takes the next job: the only one, as a rule. While an agent is replaced
 there are two. The new instance is made beside the old one, takes the queue over as it stands, and begins when the job
-that the old one runs has ended: no job is lost, none runs twice, and never do two run at the same time, so a guest that
-reads a value and writes it back later is as safe as ever. The old instance then waits until the new one has proved
+that the old one runs has ended, or all of them: no job is lost, none runs twice, and never do two run at the same time
+unless the component itself can have several calls in flight, so a guest that reads a value and writes it back later is
+as safe as ever. The old instance then waits until the new one has proved
 itself; should the new one end before, the old one takes the queue back. An instance without a job is asked how it does
 from time to time, where it can tell. Never calls a guest: `AgentThread` does.
 """
@@ -33,6 +34,7 @@ from edge_agent.runner.messages import (
     StartFailed,
 )
 from edge_agent.runner.probes import ProbeJob, Probes, find_health
+from edge_agent.runner.running_jobs import RunningJobs
 from fleet.errors import Code
 from fleet.model import QueuePolicy
 
@@ -93,12 +95,10 @@ class HostedAgent:
         self._active: AgentThread | None = None
         self._candidate: tuple[AgentThread, Probation] | None = None
         self._waiting: _Waiting | None = None
-        self._busy: AgentThread | None = None
         self._numbers = Measurements()
+        self._running = RunningJobs(self._numbers)
         self._probes: dict[AgentThread, Probes] = {}
         """Questions to the instances that can tell how they do."""
-        self._asking = False
-        """Whether what runs is such a question."""
         self._server: HttpServer | None = None
 
     @property
@@ -150,6 +150,9 @@ class HostedAgent:
             if not self._queue.has_room:
                 self._report(time.monotonic())
             self._changed.notify_all()
+            busy = self._running.thread
+        if busy is not None:
+            busy.stir()  # it may have room for one more call in flight
         if gone is not None:
             gone.refuse(fault)
 
@@ -163,13 +166,13 @@ class HostedAgent:
     @property
     def mailbox(self) -> Mailbox:
         """Where the answers to the agent's questions are put: only the instance that runs a job asks any."""
-        return (self._busy or self._active or self._first).mailbox
+        return (self._running.thread or self._active or self._first).mailbox
 
     def context(self) -> AgentContext:
         """Return what the capabilities of the instance that runs a job work with; in its thread."""
-        if self._busy is None:
+        if self._running.thread is None:
             raise RuntimeError("a context without a job")
-        return self._busy.context()
+        return self._running.thread.context()
 
     def stop(self, grace_ms: int) -> None:
         """Take no more jobs; interrupt the one that runs after `grace_ms`; `AgentStopped` is the answer."""
@@ -238,8 +241,7 @@ class HostedAgent:
             while not self._ordered:
                 self._end_probation()
                 if thread is self._active:
-                    if self._busy is None and (job := self._take(thread)) is not None:
-                        self._busy = thread
+                    if self._running.thread is None and (job := self._take(thread)) is not None:
                         return job
                     self._changed.wait(self._idle_s(thread))
                 elif self._waiting is not None and thread is self._waiting.thread:
@@ -248,15 +250,29 @@ class HostedAgent:
                     break
             return None
 
-    def served(self, thread: AgentThread) -> None:
+    def beside(self, thread: AgentThread) -> Job | None:
+        """Give the instance that runs a job another one, if one waits."""
+        with self._changed:
+            if self._ordered or self._over or thread is not self._active or (job := self._queue.take()) is None:
+                return None
+            self._begin_job(thread, job)
+            return job
+
+    def give_back(self, job: Job) -> None:
+        """Take a job back that has not begun: it is the next, and runs alone."""
+        with self._changed:
+            self._running.take_back(job)
+            self._queue.put_back(job)
+            self._changed.notify_all()  # another instance may have taken over
+
+    def served(self, thread: AgentThread, job: Job) -> None:
         """Hear that a job has ended and the instance lives."""
         with self._changed:
-            was_question = self._end_job(returned=True)
+            was_question = self._running.end(job)
             if thread is self._active and self._waiting is not None and not was_question:
                 self._waiting.jobs_left -= 1
                 self._end_probation()
-            if was_question:
-                self._report(time.monotonic(), at_once=True)
+            self._report(time.monotonic(), at_once=was_question)
             self._changed.notify_all()
 
     def ended(self, thread: AgentThread, last_word: AgentEnded | StartFailed | None) -> None:
@@ -266,8 +282,8 @@ class HostedAgent:
             self._services.links.leave(self.name, thread)
             self._probes.pop(thread, None)
             self._numbers.bury(thread.host_calls, trapped=thread.trapped)
-            if self._busy is thread:
-                self._end_job(returned=False)
+            if self._running.thread is thread:
+                self._running.lose()
             if self._candidate is not None and thread is self._candidate[0]:
                 self._give_up(last_word.fault if isinstance(last_word, StartFailed) else self._gone())
             elif self._waiting is not None and thread is self._waiting.thread:
@@ -289,28 +305,27 @@ class HostedAgent:
 
     def _take(self, thread: AgentThread) -> Job | None:
         """Return what the instance has to do now: the next job; else the question how it does, when it is time."""
-        now = time.monotonic()
         if (job := self._queue.take()) is not None:
-            self._numbers.begin(now)
-            self._report(now)
-            self._changed.notify_all()  # there is room for those who wait for it
+            self._begin_job(thread, job)
             return job
         probes = self._probes.get(thread)
-        self._asking = probes is not None and probes.wait_s(now) == 0
-        return ProbeJob(probes) if probes is not None and self._asking else None
+        if probes is None or probes.wait_s(time.monotonic()) != 0:
+            return None
+        question = ProbeJob(probes)
+        self._running.ask(thread, question)
+        return question
 
-    def _end_job(self, *, returned: bool) -> bool:
-        """Note the end of what runs; return whether it was no job but a question."""
-        was_question, self._asking, self._busy = self._asking, False, None
-        self._numbers.end(time.monotonic(), returned=returned)
-        return was_question
+    def _begin_job(self, thread: AgentThread, job: Job) -> None:
+        self._running.begin(thread, job)
+        self._report(time.monotonic())
+        self._changed.notify_all()  # there is room for those who wait for it
 
     def _idle_s(self, thread: AgentThread) -> float | None:
         """Report when it is time; return the seconds after which there is something to do without a job."""
         now = time.monotonic()
         self._report(now)
         waits = [self._numbers.wait_s(now)]
-        if self._busy is None and (probes := self._probes.get(thread)) is not None:
+        if self._running.thread is None and (probes := self._probes.get(thread)) is not None:
             waits.append(probes.wait_s(now))
         return min((seconds for seconds in waits if seconds is not None), default=None)
 

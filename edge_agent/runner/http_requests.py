@@ -17,6 +17,7 @@ from edge_agent.capabilities.http_server import MAX_BODY, USUAL_BODY, HttpServer
 from edge_agent.capabilities.http_types import HttpHandles, IncomingMessage
 from edge_agent.capabilities.http_wit import INCOMING_HANDLER
 from edge_agent.runner.engine import Trap
+from edge_agent.runner.jobs import Job
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from edge_agent.capabilities.base import AgentContext
     from edge_agent.capabilities.http_server import HttpRequest, Reply
     from edge_agent.runner.engine import Instance
-    from edge_agent.runner.jobs import Job
     from edge_agent.runner.messages import Fault
     from fleet.grants import Authority
 
@@ -35,7 +35,7 @@ PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class HttpJob:
+class HttpJob(Job):
     """One request.
 
     Attributes:

@@ -1,11 +1,12 @@
 """A call as text: which exported function is meant, its arguments, and its result as text again.
 
-Owns: `resolve_export` and `evaluate`. Texts are WAVE (`fleet.wave`) or, where the call begins with a brace, JSON
-(`fleet.wit_json`); the result has the form of the call. Both are read and written by the types of the component.
+Owns: `resolve_export`, `read` and `evaluate`. Texts are WAVE (`fleet.wave`) or, where the call begins with a brace,
+JSON (`fleet.wit_json`); the result has the form of the call. Both are read and written by the types of the component.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.kept_values import numbered
@@ -15,10 +16,10 @@ from fleet.wave_print import print_value
 from fleet.wit_json import parse_json_call, print_json_result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from edge_agent.runner.engine import Instance
-    from fleet.wit_types import FuncType
+    from fleet.wit_types import FuncType, WitType, WitValue
 
 
 def resolve_export(exports: Mapping[str, FuncType], name: str) -> str:
@@ -54,6 +55,16 @@ def evaluate(instance: Instance, invocation: str, seconds: float) -> str:
         FleetError: WAVE_INVALID, VALUE_INVALID, EXPORT_NOT_FOUND, LIMIT_EXCEEDED, and what `Instance.call` raises; the
             guest did not run.
     """
+    function, arguments, printed = read(instance, invocation)
+    return printed(instance.call(function, *arguments, seconds=seconds))
+
+
+def read(instance: Instance, invocation: str) -> tuple[str, tuple[WitValue, ...], Callable[[WitValue], str]]:
+    """Return the function that a text calls, its arguments, and what makes a text of its result.
+
+    Raises:
+        FleetError: WAVE_INVALID, VALUE_INVALID, EXPORT_NOT_FOUND, LIMIT_EXCEEDED.
+    """
     exports = instance.exports
     json = invocation.startswith("{")
     call = (parse_json_call if json else parse_call)(invocation, lambda name: exports[resolve_export(exports, name)])
@@ -62,7 +73,10 @@ def evaluate(instance: Instance, invocation: str, seconds: float) -> str:
     if kind is not None and numbered(kind) != kind:
         # A handle means something inside the instance only. Said now, since afterwards the guest would have run.
         raise FleetError(Code.VALUE_INVALID, f"{function} returns {kind}: a resource has no text", function=function)
-    result = instance.call(function, *call.arguments, seconds=seconds)
+    return function, call.arguments, partial(_printed, kind=kind, json=json)
+
+
+def _printed(result: WitValue, *, kind: WitType | None, json: bool) -> str:
     if json:
         return print_json_result(result, kind)
     return "" if kind is None else print_value(result, kind)

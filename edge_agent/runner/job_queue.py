@@ -68,6 +68,10 @@ class JobQueue(Generic[T]):
         """Take the oldest job out; None when there is none."""
         return self._jobs.pop(0) if self._jobs else None
 
+    def put_back(self, job: T) -> None:
+        """Let a job that was taken wait again, before all others; there is room for it."""
+        self._jobs.insert(0, job)
+
     def drain(self) -> list[T]:
         """Take all jobs out, the oldest first."""
         jobs = list(self._jobs)

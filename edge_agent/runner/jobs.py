@@ -9,7 +9,7 @@ decide.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.runner.engine import Trap
@@ -22,10 +22,33 @@ if TYPE_CHECKING:
     from edge_agent.runner.engine import Instance
     from edge_agent.runner.messages import CallAgent, Counters, DeliverMessage
     from edge_agent.runner.outbox import Outbox
+    from fleet.wit_types import WitValue
+
+
+class PreparedCall(Protocol):
+    """One call of the guest that answers a job by itself. Exactly one of `returned` and `failed` is called, once."""
+
+    @property
+    def function(self) -> str:
+        """Full name of the exported function."""
+        ...
+
+    @property
+    def arguments(self) -> tuple[WitValue, ...]:
+        """Values as tabled in `fleet.wit_types`."""
+        ...
+
+    def returned(self, value: WitValue) -> None:
+        """Answer with what the guest returned."""
+        ...
+
+    def failed(self, error: FleetError) -> None:
+        """Answer that there is no result."""
+        ...
 
 
 class Job(Protocol):
-    """One piece of work for an agent. Exactly one of `run` and `refuse` is called, once."""
+    """One piece of work for an agent. Exactly one of `run`, `refuse` and a call from `prepare` answers it, once."""
 
     @property
     def deadline_ms(self) -> int | None:
@@ -49,9 +72,47 @@ class Job(Protocol):
         """Answer that the guest does not run for this job: it is busy, stopping or has ended. In any thread."""
         ...
 
+    def prepare(self, instance: Instance) -> PreparedCall | None:  # noqa: ARG002 - for those that can
+        """Return the call that makes up this job, where others can be in flight beside it; None for `run`."""
+        return None
+
+
+class Reading(Protocol):
+    """Reads what a job asks for."""
+
+    def __call__(self, instance: Instance) -> tuple[str, tuple[WitValue, ...], Callable[[WitValue], str]]:
+        """Return the function, its arguments, and what makes a text of its result.
+
+        Raises:
+            FleetError: it cannot be called so.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class _AnsweredCall:
+    """The one call of an answered job."""
+
+    job: AnsweredJob
+    function: str
+    arguments: tuple[WitValue, ...]
+    printed: Callable[[WitValue], str]
+    began: float = field(default_factory=time.monotonic)
+
+    def returned(self, value: WitValue) -> None:
+        """As `PreparedCall` says."""
+        try:
+            self.job.answer(self.printed(value), self.began)
+        except FleetError as error:
+            self.failed(error)
+
+    def failed(self, error: FleetError) -> None:
+        """As `PreparedCall` says."""
+        self.job.refuse(Fault.of(error))
+
 
 @dataclass(frozen=True, slots=True)
-class AnsweredJob:
+class AnsweredJob(Job):
     """A job that the supervisor waits for: it is told the text of the result, or the fault.
 
     Attributes:
@@ -60,6 +121,7 @@ class AnsweredJob:
         outbox: takes the answer.
         counters: the agent's, as they go with the answer.
         max_output: bytes of the result's text.
+        reading: reads what it asks for, where it is one call of the guest.
     """
 
     message: CallAgent | DeliverMessage
@@ -67,6 +129,7 @@ class AnsweredJob:
     outbox: Outbox
     counters: Callable[[], Counters]
     max_output: int
+    reading: Reading | None = None
 
     @property
     def deadline_ms(self) -> int | None:
@@ -77,15 +140,32 @@ class AnsweredJob:
         """As `Job` says."""
         began = time.monotonic()
         try:
-            output = self.work(instance, seconds)
-            _check_output(output, self.max_output)
-            duration_us = int((time.monotonic() - began) * 1_000_000)
-            self.outbox.post(CallDone(self.message.call, self.message.agent, output, duration_us, self.counters()))
+            self.answer(self.work(instance, seconds), began)
         except Trap as trap:
             self.refuse(Fault.of(trap))
             raise
         except FleetError as error:
             self.refuse(Fault.of(error))
+
+    def prepare(self, instance: Instance) -> PreparedCall | None:
+        """As `Job` says; what cannot be read is refused by `run`."""
+        if self.reading is None or not instance.concurrent:
+            return None
+        try:
+            function, arguments, printed = self.reading(instance)
+        except FleetError:
+            return None
+        return _AnsweredCall(self, function, arguments, printed) if function in instance.concurrent else None
+
+    def answer(self, output: str, began: float) -> None:
+        """Send the text of the result.
+
+        Raises:
+            FleetError: LIMIT_EXCEEDED.
+        """
+        _check_output(output, self.max_output)
+        duration_us = int((time.monotonic() - began) * 1_000_000)
+        self.outbox.post(CallDone(self.message.call, self.message.agent, output, duration_us, self.counters()))
 
     def refuse(self, fault: Fault) -> None:
         """As `Job` says."""

@@ -28,7 +28,6 @@ class Measurements:
     """The numbers of one agent. Seconds are those of any steady clock."""
 
     __slots__ = (
-        "_began",
         "_changed",
         "_host_calls",
         "_latencies",
@@ -51,22 +50,23 @@ class Measurements:
         self._peak = 0
         self._host_calls: dict[str, int] = {}
         """Of instances that are gone."""
-        self._began: float | None = None
         self._changed = False
         self._reported = float("-inf")
 
-    def begin(self, now: float) -> None:
+    def begin(self) -> None:
         """Count a call that begins."""
         self.calls += 1
-        self._began = now
         self._changed = True
 
-    def end(self, now: float, *, returned: bool) -> None:
-        """Count the end of what began last, if that was a call."""
+    def take_back(self) -> None:
+        """Count a call less: it has not begun after all."""
+        self.calls -= 1
+
+    def end(self, began: float | None, now: float, *, returned: bool) -> None:
+        """Count the end of a call that began then; None for what is no call."""
         self._changed = True
-        if self._began is not None:
-            self._latencies.add(int((now - self._began) * 1_000_000), now)
-            self._began = None
+        if began is not None:
+            self._latencies.add(int((now - began) * 1_000_000), now)
             self._returned += returned
 
     def renew(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.health import Health
 from edge_agent.runner.engine import Trap
+from edge_agent.runner.jobs import Job
 from fleet.errors import Code, FleetError
 from fleet.health import HEALTH_INTERFACE, HEALTH_VERSION
 from fleet.model import ExitCause
@@ -89,7 +90,7 @@ class Probes:
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeJob:
+class ProbeJob(Job):
     """One question; never waits in a queue (see `edge_agent.runner.jobs.Job`)."""
 
     probes: Probes

@@ -24,7 +24,7 @@ from edge_agent.runner.deliveries import deliver
 from edge_agent.runner.engine import Engine
 from edge_agent.runner.engine.malloc import keep_large_blocks
 from edge_agent.runner.hosted_agent import HostedAgent
-from edge_agent.runner.invocation import evaluate
+from edge_agent.runner.invocation import evaluate, read
 from edge_agent.runner.jobs import AnsweredJob
 from edge_agent.runner.memory_meter import MemoryMeter
 from edge_agent.runner.messages import (
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from edge_agent.runner.connection import Connection, Received
     from edge_agent.runner.engine import Component, Instance
+    from edge_agent.runner.jobs import Reading
 
 END_TIMEOUT_S = 0.5
 """How long the agents may take to close their files when the supervisor has gone or ends the runner."""
@@ -117,7 +118,8 @@ class Runner:
             case StartAgent():
                 self._start(message, descriptors[0])
             case CallAgent():
-                self._submit(message, lambda _, instance, s: evaluate(instance, message.invocation, s))
+                reading = partial(read, invocation=message.invocation)
+                self._submit(message, lambda _, instance, s: evaluate(instance, message.invocation, s), reading)
             case DeliverMessage():
                 self._submit(message, lambda agent, instance, s: deliver(instance, agent.context(), message.message, s))
             case ReplyArrived():
@@ -135,14 +137,19 @@ class Runner:
             case _:
                 raise FleetError(Code.MESSAGE_INVALID, f"a runner does not take {type(message).__name__}")
 
-    def _submit(self, message: CallAgent | DeliverMessage, work: Callable[[HostedAgent, Instance, float], str]) -> None:
+    def _submit(
+        self,
+        message: CallAgent | DeliverMessage,
+        work: Callable[[HostedAgent, Instance, float], str],
+        reading: Reading | None = None,
+    ) -> None:
         outbox, agent = self._services.outbox, self._agents.get(message.agent)
         if agent is None:
             fault = Fault(Code.AGENT_NOT_RUNNING, f"{message.agent} is not running")
             outbox.post(CallFailed(message.call, message.agent, fault, Counters()))
             return
         max_output = agent.authority.limits.output_bytes
-        agent.submit(AnsweredJob(message, partial(work, agent), outbox, agent.counters, max_output))
+        agent.submit(AnsweredJob(message, partial(work, agent), outbox, agent.counters, max_output, reading))
 
     def _start(self, message: StartAgent, module: int) -> None:
         try:

@@ -19,13 +19,14 @@ from edge_agent.capabilities.lazy import changed
 from edge_agent.runner.engine import Instance, Trap
 from edge_agent.runner.kept_values import NOTE_WEIGHT, Note, describe, keep, keep_all, write_value
 from fleet.crash import GuestCall, HostCall, Recording, encode_recording
-from fleet.errors import FleetError
+from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from edge_agent.capabilities.base import HostFunction, HostInterface
-    from edge_agent.runner.engine import Component, Limits
+    from edge_agent.capabilities.base import HostFunction, HostInterface, Later
+    from edge_agent.runner import engine
+    from edge_agent.runner.engine import Calls, Component, Limits
     from fleet.wit_types import FuncType, WitValue
 
 MAX_ENTRIES = 4_096
@@ -120,7 +121,11 @@ class Recorder:
 
     def _wrapped(self, interface: HostInterface) -> HostInterface:
         functions = {
-            name: replace(function, call=self._recorded(interface, name, function))
+            name: replace(
+                function,
+                call=self._recorded(interface, name, function),
+                later=None if function.later is None else self._recorded_later(interface, name, function),
+            )
             for name, function in interface.functions.items()
         }
         return replace(interface, functions=functions)
@@ -137,9 +142,18 @@ class Recorder:
         self._add(self._now.weight)
         return self._now
 
-    def end(self, call: _Call, *, ran: bool = True) -> None:
-        """Note that a call has ended; one that never reached the guest is forgotten."""
+    def end(self, call: _Call, *, ran: bool = True, trapped: bool = False) -> None:
+        """Note that a call has ended.
+
+        Args:
+            call: what `begin` returned.
+            ran: it has reached the guest; one that has not is forgotten.
+            trapped: the guest ended in it; it is put last, with all others of which that is said.
+        """
         self._running -= 1
+        if trapped and call in self._calls:
+            self._calls.remove(call)
+            self._calls.append(call)
         if not ran and call in self._calls:
             self._calls.remove(call)
             self._drop_call(call)
@@ -193,6 +207,20 @@ class Recorder:
 
         return recorded
 
+    def _recorded_later(
+        self, interface: HostInterface, name: str, function: HostFunction
+    ) -> Callable[..., Later | None]:
+        begin = function.later
+
+        def recorded(*arguments: WitValue) -> Later | None:
+            later = None if begin is None else begin(*arguments)
+            if later is None:
+                return None
+            answered = replace(function, call=lambda *_: later.result())
+            return _RecordedLater(later, self._recorded(interface, name, answered), arguments)
+
+        return recorded
+
     def _note(self, entry: _Entry) -> None:
         now, weight = self._now, entry.weight
         now.entries.append(entry)
@@ -234,6 +262,20 @@ class Recorder:
         return Recording(_write_call(self._start, None), calls, self._lost, self._overlapping)
 
 
+class _RecordedLater:
+    """An answer that is recorded when it is there."""
+
+    __slots__ = ("_answer", "_arguments", "left_ns")
+
+    def __init__(self, later: Later, answer: Callable[..., WitValue], arguments: tuple[WitValue, ...]) -> None:
+        self.left_ns = later.left_ns
+        self._answer = answer
+        self._arguments = arguments
+
+    def result(self) -> WitValue:
+        return self._answer(*self._arguments)
+
+
 class RecordedInstance(Instance):
     """An instance whose calls in both directions are recorded."""
 
@@ -261,6 +303,46 @@ class RecordedInstance(Instance):
             raise
         finally:
             self._recorder.end(call, ran=ran)
+
+    def serve(self, calls: Calls) -> None:
+        """Make calls of exported functions, several at a time (see `Instance.serve`)."""
+        super().serve(_RecordedCalls(calls, self._recorder))
+
+
+class _RecordedCalls:
+    """Calls that are recorded from their beginning to their end."""
+
+    def __init__(self, calls: Calls, recorder: Recorder) -> None:
+        self._next = calls.next
+        self._recorder = recorder
+        self.wait = calls.wait
+        self.until = calls.until
+
+    def next(self, in_flight: int) -> _RecordedCall | None:
+        call = self._next(in_flight)
+        return None if call is None else _RecordedCall(call, self._recorder)
+
+
+class _RecordedCall:
+    """One of them."""
+
+    def __init__(self, call: engine.GuestCall, recorder: Recorder) -> None:
+        self.function = call.function
+        self.arguments = call.arguments
+        self.seconds = call.seconds
+        self._call = call
+        self._recorder = recorder
+        self._entry = recorder.begin(call.function, call.arguments)
+
+    def returned(self, value: WitValue) -> None:
+        self._recorder.end(self._entry)
+        self._call.returned(value)
+
+    def failed(self, error: FleetError | Trap) -> None:
+        trapped = isinstance(error, Trap)
+        ran = trapped or error.code is not Code.VALUE_INVALID
+        self._recorder.end(self._entry, ran=ran, trapped=trapped)
+        self._call.failed(error)
 
 
 def _write_call(call: _Call, kind: FuncType | None) -> GuestCall:

@@ -38,6 +38,7 @@ LIMITS: dict[str, LimitSpec] = {
     "output_bytes": LimitSpec("output", Unit.SIZE, 0, 4 * _MIB),
     "host_calls_per_second": LimitSpec("host_calls_per_second", Unit.COUNT, 1, 10_000_000),
     "fuel_per_call": LimitSpec("fuel_per_call", Unit.COUNT, 1, MAX_QUANTITY),
+    "calls_in_flight": LimitSpec("calls_in_flight", Unit.COUNT, 1, 255),
 }
 """Field of `Limits` -> how documents write it."""
 
@@ -60,6 +61,7 @@ class Limits:
         host_calls_per_second: calls of the agent to the host; faster ones wait, within the deadline. None leaves them
             to the deadline.
         fuel_per_call: WebAssembly operations of one call; None leaves them to the deadline.
+        calls_in_flight: calls of asynchronous functions that may run at a time; agents without any take one at a time.
     """
 
     memory_bytes: int = 64 * _MIB
@@ -71,6 +73,7 @@ class Limits:
     output_bytes: int = _MIB
     host_calls_per_second: int | None = None
     fuel_per_call: int | None = None
+    calls_in_flight: int = 16
 
     def meet(self, other: Limits) -> Limits:
         """Return the lower of each limit."""
@@ -84,6 +87,7 @@ class Limits:
             output_bytes=min(self.output_bytes, other.output_bytes),
             host_calls_per_second=_lower(self.host_calls_per_second, other.host_calls_per_second),
             fuel_per_call=_lower(self.fuel_per_call, other.fuel_per_call),
+            calls_in_flight=min(self.calls_in_flight, other.calls_in_flight),
         )
 
     def within(self, other: Limits) -> bool:

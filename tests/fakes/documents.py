@@ -20,7 +20,7 @@ caps:
     - {{models: [second], devices: [gpu]}}
   wasi:nn/inference: []
 limits: {{memory: 32MiB, deadline: 500ms, log_per_minute: 0B, keyvalue: 1MiB, queue: 2, stack: 1MiB, output: 32KiB,
-  host_calls_per_second: 500, fuel_per_call: 2000000000}}
+  host_calls_per_second: 500, fuel_per_call: 2000000000, calls_in_flight: 7}}
 reason: OPS-4411 line-3 roll-out
 """
 

@@ -38,15 +38,16 @@ def can_ask(kind: WitType) -> bool:
     return count <= MAX_FLAT_ASYNC or count > abi.MAX_FLAT_PARAMS
 
 
-def overlapping(kind: WitType, *, stubborn: bool = False) -> bytes:
+def overlapping(kind: WitType, *, stubborn: bool = False, ask: bool = True) -> bytes:
     """The guest for one type.
 
     Args:
         kind: of the values; without resources.
         stubborn: take no cancellation.
+        ask: have `asked`, which imports `ASK`.
     """
     numbers = itertools.count()
-    asks = can_ask(kind)
+    asks = ask and can_ask(kind)
     inner, shown = Scope(Style.IN_INSTANCE, numbers, {}, "own-"), Scope(Style.EXPORT, numbers, {}, "own-")
     plain = Scope(Style.PLAIN, numbers, {})
     text, given = shown.use(kind), plain.use(kind)
@@ -140,6 +141,7 @@ def overlapping(kind: WitType, *, stubborn: bool = False) -> bytes:
   {ask_core}
   (func (export "spin") (result i32) (loop $again (br $again)) unreachable)
   (func (export "break") (result i32) unreachable)
+  (func (export "seven") (result i32) (i32.const 7))
   (func (export "callback") (param $event i32) (param $task i32) (param $state i32) (result i32)
    (if (i32.eq (local.get $event) (i32.const 6)) (then (return {cancel})))
    (if (i32.lt_u (local.get $state) (i32.const 2)) (then (return (call $wait-again))))
@@ -150,6 +152,7 @@ def overlapping(kind: WitType, *, stubborn: bool = False) -> bytes:
    (i32.const 0)))
  (core instance $i (instantiate $m (with "a" (instance $a)) (with "" (instance
   {" ".join(f'(export "{name}" (func ${name}))' for name in names)}))))
+ (func (export "seven") (result u32) (canon lift (core func $i "seven")))
  {" ".join(shown.lines)}
  (func (export "later") async (param "value" {text}) (param "ns" u64) (result {text})
   (canon lift (core func $i "later") async (callback (core func $i "callback")) {OPTIONS}))
@@ -161,3 +164,30 @@ def overlapping(kind: WitType, *, stubborn: bool = False) -> bytes:
         if asks
         else ""
     })""")
+
+
+def answering() -> bytes:
+    """Exports `ASK` for strings: says what it is told, but nothing to what begins with `n`."""
+    return wasm(f"""(component
+ (core module $am {ALLOCATOR})
+ (core instance $a (instantiate $am))
+ (core func $return (canon task.return (result string) (memory (core memory $a "memory"))))
+ (core func $give-up (canon task.cancel))
+ (core func $set-new (canon waitable-set.new))
+ (core module $m
+  (import "a" "memory" (memory 1))
+  (import "" "return" (func $return (param i32 i32)))
+  (import "" "give-up" (func $give-up))
+  (import "" "set-new" (func $set-new (result i32)))
+  (func (export "ask") (param i32 i32) (result i32)
+   (if (i32.eq (i32.load8_u (local.get 0)) (i32.const 110))
+    (then (return (i32.or (i32.shl (call $set-new) (i32.const 4)) (i32.const 2)))))
+   (call $return (local.get 0) (local.get 1))
+   (i32.const 0))
+  (func (export "callback") (param i32 i32 i32) (result i32) (call $give-up) (i32.const 0)))
+ (core instance $i (instantiate $m (with "a" (instance $a)) (with "" (instance
+  (export "return" (func $return)) (export "give-up" (func $give-up)) (export "set-new" (func $set-new))))))
+ (func $ask async (param "value" string) (result string)
+  (canon lift (core func $i "ask") async (callback (core func $i "callback")) {OPTIONS}))
+ (instance $asks (export "ask" (func $ask)))
+ (export "{ASK}" (instance $asks)))""")

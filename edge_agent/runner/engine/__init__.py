@@ -12,6 +12,8 @@ the default stack (2 MiB is safe, 512 KiB is not); close every instance. Lists o
 Components with asynchronous functions have a second engine, which `Engine` keeps beside itself (`Component.engine` is
 the one to tick); docs/wasi-0.3.md says what they can do.
 
+Such components can have several calls in flight in one instance (`Instance.serve`, `in_flight`).
+
 Read `instance` first, then `component`; `ffi` is the only module that declares C functions.
 
     engine = Engine()
@@ -23,6 +25,7 @@ Read `instance` first, then `component`; `ffi` is the only module that declares 
 from edge_agent.capabilities.base import HostFunction, HostInterface
 from edge_agent.runner.engine.component import Component
 from edge_agent.runner.engine.engine import TICK_SECONDS, Engine
+from edge_agent.runner.engine.in_flight import Calls, GuestCall
 from edge_agent.runner.engine.instance import Instance
 from edge_agent.runner.engine.limits import Limits
 from edge_agent.runner.engine.resources import GuestResource
@@ -32,9 +35,11 @@ from edge_agent.runner.engine.types import ROOT, ComponentTypes, InterfaceType
 __all__ = [
     "ROOT",
     "TICK_SECONDS",
+    "Calls",
     "Component",
     "ComponentTypes",
     "Engine",
+    "GuestCall",
     "GuestResource",
     "HostFunction",
     "HostInterface",

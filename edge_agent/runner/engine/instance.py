@@ -223,6 +223,9 @@ class Instance:
             self._slot.stopped_by = ExitCause.DEADLINE  # with every task waiting the engine finds a deadlock
         left = in_flight.end()
         trap = self._end(failed)
+        if isinstance(trap, Trap) and len(left) > 1:
+            names = ", ".join(call.function for call in left)
+            trap = self._trap = trap.also(f"{len(left)} calls were in flight: {names}")
         for call in left:
             call.failed(trap if isinstance(trap, Trap) else Trap(ExitCause.HOST_ERROR, "the host was interrupted"))
         return trap

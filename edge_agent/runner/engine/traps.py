@@ -34,7 +34,7 @@ _SPOKEN = frozenset({ExitCause.UNREACHABLE, ExitCause.QUOTA, ExitCause.GUEST_EXI
 _TWO_BORROWS = "deferred host scope has no call context"
 _QUOTA_TEXTS = ("exceeds memory limits", "exceeds table limits", "resource limit exceeded")
 
-_SHIM_FULL = re.compile(r"^\s*0:\s+0x[0-9a-f]+ - shim-memory!allocate$", re.MULTILINE)
+_SHIM_FULL = re.compile(r"^\s*0:\s+0x[0-9a-f]+ - shim-(calls-|waits-)?memory!allocate$", re.MULTILINE)
 """Innermost frame when the shim runs out of memory; a guest that uses the name only tells its own end differently."""
 
 # Re-entrant: the garbage collector may free another instance while this thread holds it.
@@ -56,6 +56,12 @@ class Trap(FleetError):  # noqa: N818 - the word of the field
         self.message = message
         self.backtrace = backtrace
 
+    def also(self, message: str) -> Trap:
+        """Return the same with something more to say."""
+        trap = Trap(self.cause, f"{self.message}; {message}", self.backtrace)
+        trap.__cause__ = self.__cause__
+        return trap
+
     def quoting(self, words: str) -> Trap:
         """Return the same with what the guest said shortly before, marked as its words; "" for nothing."""
         if not words or self.cause not in _SPOKEN:
@@ -72,10 +78,9 @@ def classify(error: EngineError) -> Trap:
     if colon and number.isdigit():
         root = rest.strip()
     cause = _CAUSES.get(root, ExitCause.TRAP)
-    if _SHIM_FULL.search(error.text):
-        return Trap(
-            ExitCause.QUOTA, "the lists of numbers in one call are more than the memory limit lets pass", error.text
-        )
+    if found := _SHIM_FULL.search(error.text):
+        what = "the values of calls in flight" if found[1] else "the lists of numbers in one call"
+        return Trap(ExitCause.QUOTA, f"{what} are more than the memory limit lets pass", error.text)
     if _TWO_BORROWS in error.text:
         message = "the engine cannot run a host function that takes two borrowed handles in an asynchronous component"
         return Trap(ExitCause.HOST_ERROR, message, error.text)

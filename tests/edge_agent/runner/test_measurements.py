@@ -15,10 +15,10 @@ def report(numbers, now=0.0, probes=None, living=()):
 def test_calls_are_counted_and_timed_from_their_turn_to_their_end():
     numbers = Measurements()
     for began, took in ((0.0, 0.000_010), (1.0, 0.000_010), (2.0, 0.000_015)):
-        numbers.begin(began)
-        numbers.end(began + took, returned=True)
-    numbers.begin(3.0)
-    numbers.end(3.000_012, returned=False)
+        numbers.begin()
+        numbers.end(began, began + took, returned=True)
+    numbers.begin()
+    numbers.end(3.0, 3.000_012, returned=False)
     told = report(numbers, 4.0)
     assert (numbers.calls, told.returned) == (4, 3)
     assert told.p50_us <= 12 <= told.p99_us
@@ -27,18 +27,21 @@ def test_calls_are_counted_and_timed_from_their_turn_to_their_end():
 
 def test_the_end_of_what_is_no_call_counts_for_nothing():
     numbers = Measurements()
-    numbers.end(1.0, returned=True)
+    numbers.end(None, 1.0, returned=True)
+    numbers.begin()
+    numbers.take_back()
+    assert numbers.calls == 0
     assert report(numbers) == Measures(queue=1, queue_limit=4)
 
 
 def test_there_is_nothing_to_tell_without_a_change_and_not_too_often():
     numbers = Measurements()
     assert numbers.wait_s(4.0) is None
-    numbers.begin(4.0)
+    numbers.begin()
     assert numbers.wait_s(4.0) == 0
     report(numbers, 5.0)
     assert numbers.wait_s(6.0) is None
-    numbers.begin(5.25)
+    numbers.begin()
     assert numbers.wait_s(5.25) == REPORT_S - 0.25
     assert numbers.wait_s(9.0) == 0
 
@@ -59,8 +62,8 @@ def test_memory_has_a_peak_and_a_new_instance_has_returned_nothing():
     numbers = Measurements()
     for size in (3, 9, 0):
         numbers.note_memory(size)
-    numbers.begin(0.0)
-    numbers.end(0.1, returned=True)
+    numbers.begin()
+    numbers.end(0.0, 0.1, returned=True)
     assert (report(numbers).peak_bytes, report(numbers).returned) == (9, 1)
     numbers.renew()
     assert report(numbers).returned == 0

@@ -10,6 +10,7 @@ import pytest
 from edge_agent.runner import memory_file
 from edge_agent.runner.connection import Connection
 from edge_agent.runner.engine import Engine
+from edge_agent.runner.jobs import Job
 from edge_agent.runner.messages import AgentStarted, StartAgent
 from edge_agent.runner.process import Runner
 from fleet.errors import Code
@@ -24,7 +25,7 @@ ANSWER_S = 20
 AT_ONCE_S = 0.001
 
 
-class Work:
+class Work(Job):
     """A job that runs until it is told to end, and remembers what became of it."""
 
     deadline_ms = None

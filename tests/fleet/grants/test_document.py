@@ -46,7 +46,7 @@ def test_every_field_is_read():
     assert (grant.not_before, grant.not_after) == (datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
     assert grant.lease == Lease(30 * 86_400_000, OnLapse.DROP, ("wasi:nn/graph",))
     assert grant.risk is Risk.HIGH
-    assert grant.limits == Limits(32 << 20, 500, 0, 1 << 20, 2, 1 << 20, 32 << 10, 500, 2_000_000_000)
+    assert grant.limits == Limits(32 << 20, 500, 0, 1 << 20, 2, 1 << 20, 32 << 10, 500, 2_000_000_000, 7)
     assert grant.reason == "OPS-4411 line-3 roll-out"
     assert grant.authority.allows("wasi:nn/graph", model="anomaly", device="cpu")
     assert grant.authority.allows("wasi:nn/graph", model=DIGEST, device="cpu")

@@ -39,7 +39,7 @@ _MEMORY = f"""
   (memory (export "memory") 1 {MEMORY_PAGES})
   (global $top (mut i32) (i32.const {_HEAP}))
   (global $chain (export "chain") (mut i32) (i32.const 0))
-  (func (export "allocate") (param $old i32) (param $old-size i32) (param $align i32) (param $size i32)
+  (func $allocate (export "allocate") (param $old i32) (param $old-size i32) (param $align i32) (param $size i32)
     (result i32) (local $class i32) (local $list i32) (local $at i32) (local $end i64) (local $room i64)
     (if (i32.gt_u (local.get $size) (i32.const {_MAX_BLOCK - 8})) (then unreachable))
     (local.set $class (i32.sub (i32.const 32) (i32.clz
@@ -116,8 +116,8 @@ def dispatcher_code(exports: Sequence[tuple[FuncType, str]], host: str, *, wakes
         lowered += _lowered(number, kind, identifier, host)
     imports = [f'(import "calls" "{name}" (func ${name} {kind}))' for name, kind in given.items()]
     return [
-        f"(core module $memory-code {_MEMORY})",
-        "(core instance $memory (instantiate $memory-code))",
+        f"(core module $shim-calls-memory {_MEMORY})",
+        "(core instance $memory (instantiate $shim-calls-memory))",
         *lowered,
         "(core module $code",
         '(import "memory" "memory" (memory 1))',

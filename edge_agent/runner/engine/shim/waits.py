@@ -111,8 +111,8 @@ class WaitingImports:
         imports = {name: kind for name, (_, kind) in _BUILTINS.items()} | {"forget": "(param i32) (result i32)"}
         imports |= self._imports
         return [
-            f"(core module $wait-memory-code {memory_module()})",
-            "(core instance $wait-memory (instantiate $wait-memory-code))",
+            f"(core module $shim-waits-memory {memory_module()})",
+            "(core instance $wait-memory (instantiate $shim-waits-memory))",
             "(type $pause (future))",
             *(f"(core func ${name} (canon {builtin}))" for name, (builtin, _) in _BUILTINS.items()),
             f'(core func $forget (canon lower (func ${self._host} "forget")))',
