@@ -140,7 +140,7 @@ class Link:
                     and not await is_vouched_for(address, tls.ca_certificates)
                 )
                 raise
-            self._failures = 0
+            self._failures, self._refused = 0, False
             return ended
 
     def _renew_at(self, tls: TlsIdentity) -> datetime:

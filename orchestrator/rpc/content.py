@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from fleet.trust import Target
     from orchestrator.releases import Releases
     from orchestrator.rpc.interceptor import Context
+
+_LOG = logging.getLogger(__name__)
 
 MAX_DIGESTS = 4_096
 """Digests in one question."""
@@ -81,7 +84,10 @@ class ContentDoor(Door):
             operator.name,
             partial(check_files, operator),
         )
-        await self._run(self._services.node_authorities.look)  # before nodes hear of it and ask for certificates
+        try:  # before nodes hear of it and ask for certificates
+            await self._run(self._services.node_authorities.look)
+        except (FleetError, OSError) as error:
+            _LOG.warning("the node authorities stay as they were for now: %s", error)  # it is published all the same
         self._services.sessions.signal_release()
         await self._run(self._tell_emergencies, published.added, principal_operator().name)
         return control_pb2.PublishReply(

@@ -293,6 +293,17 @@ async def publish(fleet: FleetFixture, operator: Operator, *authorities: bytes) 
     await operator.push()
 
 
+async def test_what_is_wrong_with_the_files_keeps_no_release_from_being_published(tmp_path: Path) -> None:
+    fleet = FleetFixture(tmp_path)
+    async with serving(fleet, ShiftedClock()) as coordinator:
+        operator = Operator(fleet, coordinator)
+        (tmp_path / "keys/node-ca.pem").write_bytes(b"something else")
+        fleet.release()
+        assert (await operator.push()).added
+        assert coordinator.services.node_authorities.issuer() == fleet.node_ca
+        await operator.channel.close()
+
+
 async def _drain(node: NodeClient) -> None:
     while await node.stream.read() is not aio.EOF:
         pass

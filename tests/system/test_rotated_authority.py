@@ -45,10 +45,14 @@ class Site:
         await agent.join(Settings(self.folder / name), str(self.coordinator.enrolment), token, root, {})
 
     @asynccontextmanager
-    async def running(self, name: str) -> AsyncIterator[None]:
-        """Switch a node on."""
+    async def running(self, name: str, spread_ms: int = 50) -> AsyncIterator[None]:
+        """Switch a node on, which renews within `spread_ms` when it hears that it should."""
         settings = Settings(
-            self.folder / name, allow_dev_profile=True, coalesce_ms=10, reconnect_initial_ms=20, reconnect_cap_ms=50
+            self.folder / name,
+            allow_dev_profile=True,
+            coalesce_ms=10,
+            reconnect_initial_ms=20,
+            reconnect_cap_ms=spread_ms,
         )
         identity = IdentityStore(LocalDisk(), settings.data_dir).load()
         assert identity is not None
@@ -107,6 +111,24 @@ async def test_nodes_follow_a_rotation_and_one_that_was_away_comes_back(tmp_path
         certificate = IdentityStore(LocalDisk(), tmp_path / "away").tls()
         assert certificate is not None
         assert is_issued_by(load_certificate(certificate.certificate), load_certificates(second)[0])
+
+
+async def test_a_node_whose_certificate_is_refused_renews_without_being_asked(tmp_path: Path) -> None:
+    """It would move within the hour; the old authority is withdrawn at once, and the open session with it."""
+    fleet = FleetFixture(tmp_path / "coordinator")
+    async with serving(fleet, ShiftedClock()) as coordinator:
+        site = Site(fleet, coordinator, tmp_path)
+        authorities = coordinator.services.node_authorities
+        first = fleet.node_ca.certificate
+        site.publish(first)
+        await site.join("late")
+        async with site.running("late", spread_ms=3_600_000):
+            await until(lambda: site.authority("late") == fingerprint(load_certificate(first)), "it is online")
+            authorities.prepare("alice")
+            second = authorities.list()[-1].pem
+            site.publish(first + second)
+            site.publish(second)
+            await until(lambda: site.authority("late") == fingerprint(load_certificate(second)), "it is back")
 
 
 async def test_a_silent_or_strange_port_says_nothing_about_authorities() -> None:
