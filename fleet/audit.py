@@ -20,7 +20,7 @@ from fleet.certificates import WITNESS_TYPE, decode_witness, open_witness
 from fleet.errors import Code, FleetError
 from fleet.history import History, Rows, receipt_of
 from fleet.keys import P256PublicKey, read_public_key
-from fleet.leaves import ENROLLED, PUBLISHED, RECEIVED, EventLeaf, SignedLeaf
+from fleet.leaves import ENROLLED, PUBLISHED, RECEIVED, EventLeaf, SignedLeaf, read_leaf
 from fleet.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from fleet.signing import verify_envelope
 from fleet.times import to_ms
@@ -153,7 +153,11 @@ class LogCheck:
         index = self.size
         try:
             leaf = self.history.apply(index, data)  # 1
-            at_ms = self._check_signed(leaf) if isinstance(leaf, SignedLeaf) else self._learn(leaf)  # 2 to 6
+            if isinstance(leaf, SignedLeaf):
+                self._check_signed(leaf)  # 2, 4, 5
+            else:
+                self._learn(leaf)  # 3, 6
+            at_ms = time_of(leaf) or 0
         except FleetError as error:
             raise FleetError(Code.AUDIT_INVALID, f"{error.code}: {error.private}", leaf=index) from error
         self._tree.append(leaf_hash(data))
@@ -215,35 +219,30 @@ class LogCheck:
                 self.agreed[one.holder] = max(size, self.agreed.get(one.holder, 0))
         return tuple(lost)
 
-    def _check_signed(self, leaf: SignedLeaf) -> int:
-        """Check an envelope and return the time that its signer gave it; 0 where it has none."""
+    def _check_signed(self, leaf: SignedLeaf) -> None:
         match leaf.payload_type:
             case t if t == ASSIGNMENT_TYPE:
                 newest = self.publications.newest
                 keys = self.anchors.director_keys if newest is None else newest.trust.director_keys
                 verify_envelope(leaf.envelope, ASSIGNMENT_TYPE, keys)
-                assignment = decode_assignment(leaf.payload)
-                if assignment.fleet != self.anchors.fleet:
+                if decode_assignment(leaf.payload).fleet != self.anchors.fleet:
                     raise FleetError(Code.ASSIGNMENT_WRONG_NODE, "an assignment of another fleet")
                 self.checked["assignments"] += 1
-                return to_ms(assignment.issued)
             case t if t == ACTION_TYPE:
+                self._check_action(leaf)
                 self.checked["actions"] += 1
-                return self._check_action(leaf)
             case t if t == WITNESS_TYPE:
                 claimed = decode_witness(leaf.payload)
                 key = self._key(claimed.node, claimed.epoch)
                 open_witness(leaf.envelope, fleet=self.anchors.fleet, node=claimed.node, epoch=claimed.epoch, key=key)
                 self.witnesses[claimed.key] = claimed.node
                 self.checked["witness keys"] += 1
-                return 0
             case t if t == RECEIPT_TYPE:
                 raise FleetError(Code.AUDIT_INVALID, "a receipt that does not say when it came")
             case other:
                 raise FleetError(Code.AUDIT_INVALID, f"nothing is known of {other}")
 
-    def _learn(self, leaf: EventLeaf) -> int:
-        """Take in which keys an event shows, and return when it was."""
+    def _learn(self, leaf: EventLeaf) -> None:
         if leaf.kind == ENROLLED:
             key = read_public_key(_unhex(leaf.text("public_key")))
             if key.key_id != leaf.text("bound_key"):
@@ -260,9 +259,8 @@ class LogCheck:
             self._shown[f"sha256:{certificate.fingerprint(hashes.SHA256()).hex()}"] = certificate
         elif leaf.kind == PUBLISHED and self.publications.take(leaf):  # 6
             self.checked["publications"] += 1
-        return leaf.at_ms
 
-    def _check_action(self, leaf: SignedLeaf) -> int:
+    def _check_action(self, leaf: SignedLeaf) -> None:
         claimed = decode_action(leaf.payload)
         certificate = self._shown.get(claimed.certificate)
         if certificate is None:
@@ -279,13 +277,58 @@ class LogCheck:
             certificate=claimed.certificate,
             key=P256PublicKey(public.public_bytes(serialization.Encoding.DER, form)),
         )
-        return to_ms(claimed.at)
 
     def _key(self, node: str, epoch: int) -> VerifyingKey:
         key = self._bound.get((node, epoch))
         if key is None:
             raise FleetError(Code.AUDIT_INVALID, f"the log does not show epoch {epoch} of {node}")
         return key
+
+
+@dataclass(slots=True)
+class Beginning:
+    """Finds how a log began up to a moment: its leaves that claim no later time, before the first that does.
+
+    Feed it with every leaf in order. Leaves that claim no time do not count where the first later one follows them:
+    they may have come with it.
+
+    Attributes:
+        until_ms: the moment.
+        size: leaves of that beginning.
+        root: its root.
+        whole: the tree of all leaves so far.
+    """
+
+    until_ms: int
+    size: int = 0
+    root: bytes = EMPTY_ROOT
+    whole: Frontier = field(default_factory=Frontier)
+    _ended: bool = False
+
+    def add(self, data: bytes) -> None:
+        """Take the next leaf in.
+
+        Raises:
+            FleetError: AUDIT_INVALID and what else `fleet.leaves.read_leaf` and the leaf's own form raise.
+        """
+        self.whole.append(leaf_hash(data))
+        at_ms = time_of(read_leaf(data))
+        self._ended = self._ended or (at_ms is not None and at_ms > self.until_ms)
+        if at_ms is not None and not self._ended:
+            self.size, self.root = self.whole.size, self.whole.root()
+
+
+def time_of(leaf: EventLeaf | SignedLeaf) -> int | None:
+    """Return the time that a leaf claims, by its signer's or the coordinator's clock; None where it claims none."""
+    if isinstance(leaf, EventLeaf):
+        return leaf.at_ms
+    match leaf.payload_type:
+        case t if t == ASSIGNMENT_TYPE:
+            return to_ms(decode_assignment(leaf.payload).issued)
+        case t if t == ACTION_TYPE:
+            return to_ms(decode_action(leaf.payload).at)
+        case _:
+            return None
 
 
 def kept_of(origin: str, closed: Sequence[ClosedLog]) -> int | None:

@@ -149,7 +149,7 @@ class Session:
         self._desired: DesiredState | None = None
         self._has_desired = asyncio.Event()
         self._refreshing = Refreshing(
-            lambda: self._node.refresh(self._remote),
+            lambda: self._checkpoints.after(self._node.refresh(self._remote)),
             lambda error: self._node.journal.error(self._clock.now(), "trust:release:refused", error),
             settings.trust_refresh_ms / 1000,
             clock,
@@ -301,7 +301,7 @@ class Session:
                 continue
             await self._checkpoints.settled()
             try:
-                await self._node.accept(desired, self._remote)
+                await self._checkpoints.after(self._node.accept(desired, self._remote))
                 failures = 0
             except FleetError as error:
                 self._node.journal.error(self._clock.now(), "assignment:desired:refused", error)

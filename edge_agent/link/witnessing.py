@@ -65,6 +65,7 @@ class Checkpoints:
         self._arrived = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
+        self._refused = False
 
     def take(self, offer: pb.CheckpointOffer) -> None:
         """Note a checkpoint; returns at once. Before a release is adopted there is no key to check it with."""
@@ -77,11 +78,23 @@ class Checkpoints:
         """Wait until every checkpoint that came so far is answered."""
         await self._settled.wait()
 
+    async def after(self, work: Awaitable[None]) -> None:
+        """Do something after which the node may hold a newer release.
+
+        A checkpoint that was refused may be good by that release: the log has another key, or goes on under another
+        name. So the coordinator is told again where the node is, and shows its newest.
+        """
+        try:
+            await work
+        finally:
+            if self._refused:
+                self._refused = False
+                await self._announce()
+
     async def run(self) -> None:
         """Say that the node is a witness as soon as it can be one, then answer until cancelled."""
         await self._node.trusted.wait()
-        certificate = await asyncio.to_thread(self._node.witness_certificate)
-        await self._write(pb.NodeMessage(witness=pb.Witness(certificate=certificate, seen_size=self._node.seen())))
+        await self._announce()
         while True:
             await self._arrived.wait()
             self._arrived.clear()
@@ -89,11 +102,16 @@ class Checkpoints:
                 await self._answer(self._waiting.popleft())
             self._settled.set()
 
+    async def _announce(self) -> None:
+        certificate = await asyncio.to_thread(self._node.witness_certificate)
+        await self._write(pb.NodeMessage(witness=pb.Witness(certificate=certificate, seen_size=self._node.seen())))
+
     async def _answer(self, offer: pb.CheckpointOffer) -> None:
         try:
             answer = await self._node.cosign(_offered(offer))
         except FleetError as error:
             self._refuse("audit:checkpoint:refused", error)
+            self._refused = True
             return
         cosigned = pb.Cosigned(
             size=answer.size,

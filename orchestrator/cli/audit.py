@@ -8,7 +8,6 @@ whole first; the functions that answer are the same (`fleet.answers`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from fleet import answers
 from fleet.answers import CONFIRMED, Moment
 from fleet.checkpoint import open_checkpoint
 from fleet.targets import bundle_of
-from fleet.times import MAX_MS, to_ms
+from fleet.times import MAX_MS
 from fleet.v1 import control_pb2 as pb
 from orchestrator.audit_export import open_export
 from orchestrator.cli.audit_check import believed_export, check, from_export, rows_of
@@ -26,6 +25,7 @@ from orchestrator.cli.audit_log import export, trust_directory, verify
 from orchestrator.cli.audit_witness import policy, witness, witnesses
 from orchestrator.cli.render import Column, Row, exact, grant_name, short_digest, when
 from orchestrator.cli.session import AGENT_NAME, NODE_NAME
+from orchestrator.cli.times import TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,24 +87,6 @@ APPROVER_COLUMNS = (
     Column("LEAF", "leaf", right=True),
 )
 
-
-class _Time(click.ParamType[int]):
-    """An RFC 3339 time as milliseconds since 1970; without a zone it is UTC."""
-
-    name = "time"
-
-    def convert(self, value: int | str, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the time, or fail as wrong usage."""
-        if isinstance(value, int):
-            return value
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail("expected an RFC 3339 time, for example 2026-11-22T13:00:00Z", param, ctx)
-        return to_ms(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
-
-
-TIME = _Time()
 
 _OFFLINE = click.option(
     "--offline",

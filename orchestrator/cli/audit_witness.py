@@ -17,27 +17,37 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.checkpoint import MAX_NOTE, KeyKind, VerifierKey, format_vkey, open_checkpoint, parse_vkey
-from fleet.documents import dump_json
+from fleet.documents import dump_json, load_json
 from fleet.errors import Code, FleetError
+from fleet.logs import origin_of
 from fleet.release import AddDocument
-from fleet.sighting import MAX_BYTES, Sighting, advance, decode_sighting, encode_sighting
+from fleet.sighting import MAX_BYTES, Sighting, advance, decode_sighting, encode_sighting, follow
 from fleet.signing import KEY_BYTES, SigningKey
 from fleet.targets import WITNESS_POLICY_PATH
 from fleet.v1 import control_pb2 as pb
 from fleet.witnesses import MAX_POLICY, NO_WITNESSES, add_lines, cosign, parse_policy
 from orchestrator.cli.audit_log import trust_directory
 from orchestrator.cli.render import Column, Row, exact, when
-from orchestrator.cli.trust import TrustDirectory
+from orchestrator.cli.trust import TrustDirectory, synchronise
 from orchestrator.cli.trust_change import OFFLINE, YES, perform
 from orchestrator.files import read_named
 
 if TYPE_CHECKING:
     from fleet.release import Operation
-    from fleet.trust import Release
+    from fleet.trust import FleetTrust, Release
+    from orchestrator.cli.client import Client
     from orchestrator.cli.session import Session
 
 KEY, NAME, SEEN, NOTE, EVIDENCE = "witness.pem", "witness.vkey", "seen.json", "cosigned.note", "evidence.json"
 """Files of a witness's folder."""
+
+CLOSED_EVIDENCE = "evidence.closed.json"
+"""Where the evidence goes once its log is closed."""
+
+MAX_EVIDENCE = 4 * MAX_NOTE
+
+OUTDATED = frozenset({Code.PROOF_INVALID, Code.LOG_FORKED})
+"""What a checkpoint fails with when this machine's release is older than the log's key, or than the end of the log."""
 
 WITNESS_COLUMNS = (
     Column("WITNESS", "name"),
@@ -93,16 +103,22 @@ class _Folder:
         self.files.write(KEY, key.to_pem(), 0o600)
         return vkey
 
-    def seen(self) -> Sighting:
-        """Return what was seen.
+    def seen(self, trust: FleetTrust) -> Sighting:
+        """Return what was seen, of the log that a release names: where that ended the one that was seen, of the next.
 
         Raises:
-            FleetError: STATE_CORRUPT; LOG_FORKED while there is evidence.
+            FleetError: STATE_CORRUPT; LOG_FORKED while there is evidence against a log that is not closed.
         """
         path = self.files.path
         if (path / EVIDENCE).exists():
-            raise FleetError(Code.LOG_FORKED, "this witness holds evidence against the log", place=str(path / EVIDENCE))
-        return decode_sighting(read_named(path / SEEN, MAX_BYTES)) if (path / SEEN).exists() else Sighting()
+            value = load_json(read_named(path / EVIDENCE, MAX_EVIDENCE), Code.STATE_CORRUPT, EVIDENCE, MAX_EVIDENCE)
+            shown = value.get("shown") if isinstance(value, dict) else None
+            if str(shown).partition("\n")[0] not in {log.origin for log in trust.closed_logs}:
+                where = str(path / EVIDENCE)
+                raise FleetError(Code.LOG_FORKED, "this witness holds evidence against the log", place=where)
+            (path / EVIDENCE).rename(path / CLOSED_EVIDENCE)
+        known = decode_sighting(read_named(path / SEEN, MAX_BYTES)) if (path / SEEN).exists() else Sighting()
+        return follow(known, origin_of(trust.log_vkeys), trust.closed_logs)
 
     def remember(self, seen: Sighting) -> None:
         """Write what was seen, durably."""
@@ -155,20 +171,20 @@ def witness(session: Session, /, state: Path | None, name: str | None, every_s: 
 
 def _cosign_once(session: Session, folder: _Folder) -> None:
     vkey, key = folder.key()
-    seen = folder.seen()
-    log_vkeys = trust_directory(session).fleet_trust(session.now()).log_vkeys
+    directory = trust_directory(session)
+    trust = directory.fleet_trust(session.now())
     with session.connect() as client:
-        offer = client.call(client.stub.AuditOffer, pb.AuditOfferRequest(old_size=seen.size))
         try:
-            later = advance(seen, offer.note, log_vkeys, offer.consistency)
+            seen, offer = _offered(client, folder, trust)
         except FleetError as error:
-            if error.code is Code.LOG_FORKED:
-                folder.accuse(error, seen, offer.note, session.now_ms())
-            raise
-        folder.remember(later)  # durably, before it is signed
+            if error.code not in OUTDATED:
+                raise
+            synchronise(directory, client, session.now())  # the log has another key, or goes on under another name
+            trust = directory.fleet_trust(session.now())
+            seen, offer = _offered(client, folder, trust, now_ms=session.now_ms())
+        size = open_checkpoint(offer.note, trust.log_vkeys).size
         line = cosign(offer.note, vkey.name, key, session.now_ms() // 1000)
         folder.files.write(NOTE, add_lines(offer.note, [line]))
-        size = open_checkpoint(offer.note, log_vkeys).size
         try:
             met = client.call(client.stub.AuditCosign, pb.AuditCosignRequest(size=size, line=line)).met
         except FleetError as error:
@@ -181,6 +197,32 @@ def _cosign_once(session: Session, folder: _Folder) -> None:
     else:
         quorum = ", and the quorum is met" if met else ""
         session.output.text(f"{when(session.now_ms())}  cosigned {size} leaves, up from {seen.size}{quorum}")
+
+
+def _offered(
+    client: Client, folder: _Folder, trust: FleetTrust, now_ms: int | None = None
+) -> tuple[Sighting, pb.AuditOfferReply]:
+    """Take the coordinator's newest checkpoint in; returns what was seen before, and the checkpoint.
+
+    Args:
+        client: connection to the coordinator.
+        folder: the witness's.
+        trust: which log is believed.
+        now_ms: for the evidence against the log where it forked; None: `trust` may be outdated, so none is kept.
+
+    Raises:
+        FleetError: PROOF_INVALID, LOG_FORKED, STATE_CORRUPT.
+    """
+    seen = folder.seen(trust)
+    offer = client.call(client.stub.AuditOffer, pb.AuditOfferRequest(old_size=seen.size))
+    try:
+        later = advance(seen, offer.note, trust.log_vkeys, offer.consistency)
+    except FleetError as error:
+        if error.code is Code.LOG_FORKED and now_ms is not None:
+            folder.accuse(error, seen, offer.note, now_ms)
+        raise
+    folder.remember(later)  # durably, before it is signed
+    return seen, offer
 
 
 @click.command()

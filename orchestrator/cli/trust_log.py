@@ -1,6 +1,7 @@
 """`fleetctl trust restart-log`: a new audit log in the place of one that lost its end.
 
-Owns: what the targets role signs then (`fleet.logs`): how far the old log goes on in the new one. Nodes and witnesses
+Owns: what the targets role signs then (`fleet.logs`): how far the old log goes on in the new one, which is what was in
+it when the backup was made: since then it may have gone another way than the one that others saw. Nodes and witnesses
 that saw more of the old log go over by that statement; without it each of them would have to be asked by hand.
 """
 
@@ -8,19 +9,22 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fleet.checkpoint import format_vkey, open_checkpoint
+from fleet.audit import Beginning
+from fleet.checkpoint import claimed, format_vkey, open_checkpoint
 from fleet.errors import Code, FleetError
 from fleet.logs import ClosedLog, next_origin
 from fleet.release import AddDocument
 from fleet.signing import KEY_BYTES, SigningKey
 from fleet.targets import TRUST_PATH
 from fleet.trust import encode_fleet_trust, parse_fleet_trust
-from fleet.v1 import control_pb2 as pb
+from orchestrator.cli.audit_check import from_coordinator
+from orchestrator.cli.times import TIME
 from orchestrator.cli.trust import TrustDirectory
 from orchestrator.cli.trust_change import FILE, YES, perform
 from orchestrator.cli.trust_fleet import named_logs
@@ -39,15 +43,23 @@ NAME = "log.name"
 @click.option(
     "--key", "public", type=FILE, metavar="PUBLIC-KEY", help="The new log's key, made where the coordinator is."
 )
+@click.option(
+    "--backup",
+    "backup_ms",
+    type=TIME,
+    required=True,
+    metavar="TIME",
+    help="When the backup was made; a little earlier does no harm, later does.",
+)
 @YES
 @click.pass_obj
-def restart_log(session: Session, public: Path | None, yes: bool) -> None:  # noqa: FBT001 - click passes options by value
+def restart_log(session: Session, public: Path | None, backup_ms: int, yes: bool) -> None:  # noqa: FBT001 - click passes options by value
     """Begin a new audit log where the present one lost its end.
 
     For a coordinator that came back from a backup: nodes and witnesses that saw more of its log refuse it, as they
     would refuse an attacker. The holders of the targets keys sign how far the old log goes on; whoever saw more goes
-    over to the new log by that, and still refuses one that changed what came before. Leaves that came after the backup
-    are lost; `fleetctl audit verify` says how many.
+    over to the new log by that, and still refuses one that changed what came before the backup. Leaves that came after
+    it are lost; `fleetctl audit verify` says how many.
 
     Look for a newer copy of the database first: nothing is lost then, and no new log is needed.
     """
@@ -62,14 +74,19 @@ def restart_log(session: Session, public: Path | None, yes: bool) -> None:  # no
     made = None if public is not None else SigningKey.from_seed(secrets.token_bytes(KEY_BYTES))
     key = made.public if made is not None else read_public(public or Path()).public
     with session.connect() as client:
-        note = client.call(client.stub.AuditCheckpoint, pb.AuditCheckpointRequest()).checkpoint
+        log = from_coordinator(client)
+        beginning, now = Beginning(backup_ms), claimed(log.note)
+        for leaf in islice(log.leaves, now.size):
+            beginning.add(leaf)
+    if (beginning.whole.size, beginning.whole.root()) != (now.size, now.root):
+        raise FleetError(Code.AUDIT_INVALID, "the leaves do not give the signed root", size=now.size)
     origins: list[str] = []
 
     def operations(release: Release) -> tuple[Operation, ...]:
         target = release.target(TRUST_PATH)
         trust = parse_fleet_trust(target.check(directory.document(TRUST_PATH)))
-        ended = open_checkpoint(note, trust.log_vkeys)
-        closed = (*trust.closed_logs, ClosedLog(trust.log_vkeys, ended.size, ended.root))
+        open_checkpoint(log.note, trust.log_vkeys)
+        closed = (*trust.closed_logs, ClosedLog(trust.log_vkeys, beginning.size, beginning.root))
         origins.append(next_origin(trust.fleet, closed))
         new: FleetTrust = replace(trust, log_vkeys=(format_vkey(origins[0], key),), closed_logs=closed)
         changed = AddDocument(TRUST_PATH, encode_fleet_trust(new), replaces=target.digest)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fleet.action import Action, sign_action
 from fleet.assignment import Receipt, sign_receipt
-from fleet.audit import Anchors, FindingKind, HeldCheckpoint, LogCheck, dated_later, kept_of
+from fleet.audit import Anchors, Beginning, FindingKind, HeldCheckpoint, LogCheck, dated_later, kept_of
 from fleet.certificates import (
     MAX_ENVELOPE,
     WITNESS_TYPE,
@@ -297,6 +297,30 @@ def test_a_witness_had_seen_a_leaf_before_its_own_time(*, seconds: int, early: b
     at_s = ms(7) // 1000 + seconds
     witness = VerifierKey("w", key("w").public, KeyKind.COSIGNER)
     assert dated_later(running.marks[3], Cosignature(witness, at_s, "")) is early
+
+
+def test_a_log_began_with_what_no_later_time_follows() -> None:
+    """Leaves without a time count only where an earlier one follows: with a later one, they may have come with it."""
+    fleet = AuditedFleet()
+    fleet.enrol("n1", 0)
+    fleet.witness("n1")
+    fleet.order(2, "n1")
+    show(fleet, shown := certificate())
+    act(fleet, shown)  # both at the start
+    fleet.witness("n1")
+    fleet.order(7, "n1")
+    fleet.enrol("n2", 1)
+
+    def begun(minutes: float) -> Beginning:
+        found = Beginning(ms(minutes))
+        for leaf in fleet.leaves:
+            found.add(leaf)
+        assert found.whole.root() == fleet.checkpoint().root
+        return found
+
+    for minutes, size in ((-1, 0), (0, 1), (1.9, 1), (2, 5), (6.9, 5), (7, 8), (99, 8)):
+        found = begun(minutes)
+        assert (found.size, found.root) == (size, fleet.checkpoint(size).root)
 
 
 def test_the_checks_of_a_witness_certificate_in_their_order() -> None:

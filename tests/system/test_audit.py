@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fleet.errors import Code
@@ -76,6 +77,7 @@ def test_witnesses_a_quorum_an_export_and_a_log_that_lost_its_end(fleet: RealFle
     # The coordinator comes back from a copy of an hour ago: what the nodes saw since is not in its log.
     fleet.down()
     shutil.copytree(fleet.home / "coordinator", tmp_path / "copy")
+    made = datetime.now(UTC)
     fleet.up()
     deploy(fleet, 2)
     held = write(tmp_path / "held", witness(fleet, "n1").stdout)
@@ -91,6 +93,21 @@ def test_witnesses_a_quorum_an_export_and_a_log_that_lost_its_end(fleet: RealFle
     deploy(fleet, 3, "--no-wait")
     wait_for("n1 refuses new orders", lambda: "assignment:desired:refused" in kinds(fleet, "n1"))
     assert {a["phase"] for a in fleet.agents("climate")} == {"running"}  # and what runs goes on
+
+    # The holders of the targets keys sign how far that log goes on; nobody has to go to any node.
+    fleet.ctl("trust", "restart-log", "--backup", made.isoformat(), "--yes")
+    fleet.down()
+    fleet.up()
+    fleet.wait_online("n1", "n2")
+    for node in ("n1", "n2"):
+        wait_for(f"{node} goes over", lambda node=node: witness(fleet, node).stdout.startswith("test/audit/2\n"))
+    wait_for("what was refused is taken in", lambda: fleet.ask("audit", "drift") == [])
+    assert not (fleet.directory("n1") / "witness" / "evidence.json").exists()
+    assert json.loads((fleet.directory("n1") / "witness" / "evidence.closed.json").read_bytes())["shown"]
+    fleet.ctl("audit", "witness")
+    report = fleet.ask("audit", "verify", "--held", str(held))
+    assert {(one["kind"], one["holder"]) for one in report["findings"]} >= {("lost", str(held))}
+    assert report["held_by"]["security.example/w1"] > 0
 
 
 def write(path: Path, text: str) -> Path:

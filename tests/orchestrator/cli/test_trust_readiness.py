@@ -42,6 +42,23 @@ def test_a_node_is_ready_when_it_knows_the_successor_and_runs_by_it(fields: dict
     assert all(lacks in one.lacks for one in found)
 
 
+@pytest.mark.parametrize(
+    ("fields", "lacks"),
+    [
+        ({"log_keys": ["demo/audit+old", "demo/audit+new"]}, ""),
+        ({"log_keys": ["demo/audit+old"]}, "demo/audit+old proved"),  # 2
+        ({"log_keys": []}, "nothing yet proved"),
+        ({"log_keys": ["demo/audit+new"], "observed_generation": 6}, "order 7"),  # 3
+        ({"director_key": "", "desired_generation": 0, "observed_generation": 0}, ""),
+        ({"log_keys": ["demo/audit+new"], "director_key": GONE}, ""),
+    ],
+)
+def test_an_order_is_proven_by_a_key_of_the_log_that_stays(fields: dict[str, object], lacks: str) -> None:
+    found = nodes_behind([node(**fields)], Needed(NEW, log_keys=frozenset({"demo/audit+new"})))
+    assert [one.node for one in found] == (["n1"] if lacks else [])
+    assert all(lacks in one.lacks for one in found)
+
+
 def test_orders_count_only_where_the_key_signs_them() -> None:
     assert nodes_behind([node(director_key=GONE, observed_generation=1)], Needed(NEW)) == ()
 
