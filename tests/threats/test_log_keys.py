@@ -46,7 +46,7 @@ def node() -> Iterator[WholeNode]:
     node.close()
 
 
-def test_36_a_node_takes_no_order_that_a_withdrawn_key_proves(node: WholeNode) -> None:
+def test_37_a_node_takes_no_order_that_a_withdrawn_key_proves(node: WholeNode) -> None:
     """Even one that the director signed, and that is in the true log."""
     running = node.running()
     assert node.accept(node.world.assign(generation=2)) is Code.PROOF_INVALID
@@ -60,7 +60,7 @@ def proof(node: WholeNode) -> tuple[bytes, ...]:
     return consistency_proof(node.world.log.read, 1, node.world.log.size)
 
 
-def test_36_no_witness_cosigns_what_a_withdrawn_key_signed(node: WholeNode) -> None:
+def test_37_no_witness_cosigns_what_a_withdrawn_key_signed(node: WholeNode) -> None:
     """And it is no evidence against the log: anybody may have made it."""
     log = node.world.log
     log.append(b"of the thief")
@@ -72,7 +72,7 @@ def test_36_no_witness_cosigns_what_a_withdrawn_key_signed(node: WholeNode) -> N
     assert code_of(advance, Sighting(), note, outside, ()) is Code.PROOF_INVALID
 
 
-def test_36_no_log_or_export_verifies_under_a_withdrawn_key() -> None:
+def test_37_no_log_or_export_verifies_under_a_withdrawn_key() -> None:
     fleet = AuditedFleet()
     fleet.enrol("n1")
     trust = replace(fleet_trust(), log_vkeys=(format_vkey(ORIGIN, PRESENT.public),))

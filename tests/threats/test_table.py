@@ -16,7 +16,7 @@ from fleet.errors import Code
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "threats.md"
-ATTACKS = 36
+ATTACKS = 37
 CODES = {str(code) for code in Code}
 
 
