@@ -71,6 +71,13 @@ def test_how_a_newer_version_takes_over_is_read(text: str, policy: SwapPolicy | 
     assert parse_application(with_agent(text).encode()).agents[0].swap == policy
 
 
+def test_an_emergency_grant_is_asked_for_by_its_revision():
+    (agent,) = parse_application(with_agent("break_glass: 3").encode()).agents
+    assert (agent.grant_revision, agent.break_glass) == (3, True)
+    (ordinary,) = parse_application(with_agent("grant: 3").encode()).agents
+    assert (ordinary.grant_revision, ordinary.break_glass) == (3, False)
+
+
 def test_little_is_needed():
     assert parse_application(MINIMAL.encode()) == Application(
         "climate", (ApplicationAgent("context", "context-agent@0.1.0", Placement()),)
@@ -110,6 +117,8 @@ def test_a_manifest_without_agents_removes_the_application_and_says_so_explicitl
         (MINIMAL.replace(", bundle: context-agent@0.1.0", ""), "agents[0].bundle"),
         (with_agent("grant: 0"), "agents[0].grant"),
         (with_agent("grant: newest"), "agents[0].grant"),
+        (with_agent("break_glass: true"), "agents[0].break_glass"),
+        (with_agent("break_glass: 1, grant: 1"), "agents[0].break_glass"),
         (with_agent("limits: {}"), "agents[0].limits"),
         (with_agent("placement: oslo"), "agents[0].placement"),
         (with_agent("placement: {count: 0}"), "agents[0].placement.count"),
