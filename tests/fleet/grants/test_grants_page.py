@@ -1,13 +1,14 @@
 """docs/grants.md says what a grant can name, and its documents are documents."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from fleet.documents import dump_json, load_yaml
 from fleet.errors import Code
-from fleet.grants import BASELINE, VOCABULARY, Risk, parse_ceilings, parse_grant, request_digest
+from fleet.grants import BASELINE, VOCABULARY, Risk, parse_break_glass, parse_ceilings, parse_grant, request_digest
 from fleet.grants.vocabulary import LINK
 from fleet.manifest import parse_application
 from orchestrator.cli.grant import grant
@@ -48,7 +49,8 @@ def test_the_grant_of_the_page_is_one():
 
 
 def test_the_other_documents_of_the_page_are_documents():
-    _, narrow, ceilings = blocks("yaml")
+    _, narrow, emergencies, ceilings = blocks("yaml")
+    assert parse_break_glass(emergencies.encode(), "docs/grants.md").max_validity == timedelta(hours=4)
     whole = load_yaml(narrow.encode(), Code.MANIFEST_INVALID, "docs/grants.md")
     document = {"schema": "fleet.application/v1", "application": "vision", **whole}
     (agent,) = parse_application(dump_json(document)).agents
@@ -65,6 +67,6 @@ def test_the_guardrail_of_the_page_is_one():
     assert load_guardrails(f"{default_text()}\n{own}".encode()).ids[-1] == "cameras-stay-inside"
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"^fleetctl grant (\w+)", PAGE, re.MULTILINE))))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"^fleetctl grant ([\w-]+)", PAGE, re.MULTILINE))))
 def test_every_command_of_the_page_exists(command):
     assert command in grant.commands
