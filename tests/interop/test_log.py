@@ -61,6 +61,17 @@ def test_every_proof_of_a_log_verifies(size: int) -> None:
     assert said == f"verified: size {size}, 1 signatures, {size} inclusion proofs, {size} consistency proofs"
 
 
+def test_a_checkpoint_by_two_keys_verifies_under_each_of_them_and_no_other() -> None:
+    """While the log's key changes, who knows either key takes its checkpoints."""
+    document = statements(3)
+    whole = root(MemoryLog(*(f"leaf {number}".encode() for number in range(3))).read, 3)
+    document["checkpoint"] = sign_checkpoint(LOG, 3, whole, key("log-2"), key("log")).decode()
+    for name, accepted in (("log", True), ("log-2", True), ("log-3", False)):
+        taken, said = run_go({**document, "vkey": format_vkey(LOG, key(name).public)})
+        assert taken is accepted, said
+        assert said.startswith("verified: size 3, 1 signatures" if accepted else "refused: checkpoint"), said
+
+
 def test_what_was_tampered_with_is_refused() -> None:
     honest = statements(7)
 
