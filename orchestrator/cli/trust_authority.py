@@ -94,7 +94,7 @@ def rotate_node_authority(session: Session, *, finish: bool, force: bool, offlin
 @click.command("node-ca")
 @click.pass_obj
 def node_ca(session: Session) -> None:
-    """Show the node authority and how far its rotation is.
+    """Show the node authority and its rotation.
 
     NODES counts those that opened their newest session with a certificate of it.
     """

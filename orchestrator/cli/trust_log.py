@@ -54,7 +54,7 @@ NAME = "log.name"
 @YES
 @click.pass_obj
 def restart_log(session: Session, public: Path | None, backup_ms: int, yes: bool) -> None:  # noqa: FBT001 - click passes options by value
-    """Begin a new audit log where the present one lost its end.
+    """Begin a new audit log after a loss.
 
     For a coordinator that came back from a backup: nodes and witnesses that saw more of its log refuse it, as they
     would refuse an attacker. The holders of the targets keys sign how far the old log goes on; whoever saw more goes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from fleet.errors import Code, FleetError
 from fleet.x509 import (
+    fingerprint,
     is_issued_by,
     load_certificate,
     load_certificates,
@@ -143,6 +145,10 @@ def test_an_authority_vouches_by_its_name_and_its_signature() -> None:
 def test_a_fault_of_the_program_is_not_taken_for_a_bad_certificate() -> None:
     with pytest.raises(KeyError), reading():
         raise KeyError("a fault")
+
+
+def test_a_fingerprint_is_of_the_certificate_in_der() -> None:
+    assert fingerprint(GOOD) == hashlib.sha256(GOOD.public_bytes(serialization.Encoding.DER)).hexdigest()
 
 
 @given(st.lists(st.tuples(st.integers(0, len(DER) - 1), st.integers(0, 255)), min_size=1, max_size=3))
