@@ -15,7 +15,16 @@ difference        what a staged change changes, in words
 
 from __future__ import annotations
 
-from fleet.release.changes import AddDocument, ChangeKeys, EnterProduction, Operation, RemoveDocument, Renew, draft
+from fleet.release.changes import (
+    AddDocument,
+    ChangeKeys,
+    EnterProduction,
+    Operation,
+    RemoveDocument,
+    RemoveRole,
+    Renew,
+    draft,
+)
 from fleet.release.difference import Difference, Sign, differences
 from fleet.release.inspection import RoleState, online_keys, role_states
 from fleet.release.keys import (
@@ -74,6 +83,7 @@ __all__ = [
     "NamedKey",
     "Operation",
     "RemoveDocument",
+    "RemoveRole",
     "Renew",
     "Requirement",
     "RoleKeys",

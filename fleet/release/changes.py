@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from tuf.api.metadata import Metadata, Role, Root, Targets
+from tuf.api.metadata import Metadata, Role, Root, Snapshot, Targets
 
 from fleet.errors import Code, FleetError
 from fleet.release.keys import LIFETIMES, MAX_ROLE_KEYS, ROOT_ROLE, TOP_LEVEL_ROLES
 from fleet.release.metadata_files import Files, latest, tuf_key, whole_seconds, write
 from fleet.release.publishing import delegate, responsible, target_file
-from fleet.targets import TARGETS_ROLE, paths_of
+from fleet.targets import POLICY_ROLE, TARGETS_ROLE, paths_of
 from fleet.trust import PROFILE_FIELD, profile_of
 
 if TYPE_CHECKING:
@@ -78,11 +78,18 @@ class Renew:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveRole:
+    """Withdraw a role of a team, with everything that it lists; the policy role stays."""
+
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
 class EnterProduction:
     """Take the development mark off the root; there is no way back."""
 
 
-Operation = AddDocument | RemoveDocument | ChangeKeys | Renew | EnterProduction
+Operation = AddDocument | RemoveDocument | ChangeKeys | Renew | RemoveRole | EnterProduction
 
 
 def draft(files: Mapping[str, bytes], operations: Sequence[Operation], now: datetime) -> Files:
@@ -108,6 +115,8 @@ def draft(files: Mapping[str, bytes], operations: Sequence[Operation], now: date
                 made.change_keys(operation)
             case Renew(role):
                 made.touch(role)
+            case RemoveRole(role):
+                made.remove_role(role)
             case _:  # EnterProduction: nothing else is left
                 if made.root().unrecognized_fields.pop(PROFILE_FIELD, None) is None:
                     raise FleetError(Code.ALREADY_EXISTS, "the release has the production profile already")
@@ -183,8 +192,20 @@ class _Draft:
             raise FleetError(Code.TRUST_INVALID, f"{change.role} is not a role of a fleet", role=change.role)
         if change.role not in delegations.roles:
             delegate(parent, change.role, change.threshold or 1)
-            self._targets[change.role] = Metadata(Targets())
+            # A role of this name that was withdrawn counts on: nodes refuse a version that is older (TUF 5.5.5).
+            earlier = latest(self._files, Snapshot, Snapshot.type).signed.meta.get(f"{change.role}.json")
+            self._targets[change.role] = Metadata(Targets(version=1 if earlier is None else earlier.version + 1))
         return delegations.roles[change.role]
+
+    def remove_role(self, role: str) -> None:
+        delegations = self.targets(TARGETS_ROLE).delegations
+        roles = {} if delegations is None else delegations.roles or {}
+        if role == POLICY_ROLE or role not in roles:
+            raise FleetError(Code.NOT_FOUND, f"{role} is not a role of a team", role=role)
+        for key_id in list(roles[role].keyids):
+            self.targets(TARGETS_ROLE).revoke_key(key_id, role)
+        del roles[role]
+        self._targets.pop(role, None)
 
     def finish(self, now: datetime) -> Files:
         root = self._root.signed if self._root is not None else latest(self._files, Root, ROOT_ROLE).signed

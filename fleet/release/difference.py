@@ -16,6 +16,7 @@ from tuf.api.metadata import Root, Targets
 
 from fleet.errors import FleetError
 from fleet.grants import diff_grants, parse_grant
+from fleet.grants.document import format_instant
 from fleet.release.keys import ROOT_ROLE, TOP_LEVEL_ROLES
 from fleet.release.metadata_files import file_order, latest, load, named_keys, role_of_file
 from fleet.targets import TRUST_PATH
@@ -89,7 +90,14 @@ def _delegations(staged: StagedChange, role: str, data: bytes) -> Iterator[Diffe
         return
     old = latest(staged.base.files, Targets, role).signed
     before = old.delegations.roles or {} if old.delegations is not None else {}
-    for name, after in (new.delegations.roles or {}).items():
+    remaining = new.delegations.roles or {}
+    for name, gone in before.items():
+        if name not in remaining:
+            listed = sum(target.role == name for target in staged.base.documents.values())
+            yield Difference(
+                role, Sign.REMOVED, f"role {name} for {', '.join(gone.paths or ())}, with {listed} documents"
+            )
+    for name, after in remaining.items():
         known = before.get(name)
         if known is None:
             yield Difference(role, Sign.ADDED, f"role {name} for {', '.join(after.paths or ())}")
@@ -162,6 +170,8 @@ def _grant(path: str, context: Mapping[str, bytes], data: bytes) -> Iterator[tup
     yield Sign.CHANGED, f"bundle {new.bundle.name} {new.bundle.versions.text}"
     yield Sign.CHANGED, f"nodes {labels}"
     yield Sign.CHANGED, f"valid {new.not_before:%Y-%m-%d} to {new.not_after:%Y-%m-%d}"
+    if new.break_glass:
+        yield Sign.ADDED, f"BREAK-GLASS until {format_instant(new.not_after)}, signed by one person: {new.reason}"
 
 
 def _trust(old: FleetTrust | None, new: FleetTrust) -> Iterator[tuple[Sign, str]]:

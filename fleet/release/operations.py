@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.documents import Reader
 from fleet.errors import Code, FleetError
 from fleet.names import is_digest, is_name
-from fleet.release.changes import AddDocument, ChangeKeys, EnterProduction, RemoveDocument, Renew
+from fleet.release.changes import AddDocument, ChangeKeys, EnterProduction, RemoveDocument, RemoveRole, Renew
 from fleet.release.keys import MAX_ROLE_KEYS, NamedKey
 from fleet.signing import PublicKey, decode_base64, encode_base64
 from fleet.targets import role_of
@@ -45,6 +45,8 @@ def encode_operation(operation: Operation) -> dict[str, Any]:
             }
         case Renew(role):
             return {"operation": "renew", "role": role}
+        case RemoveRole(role):
+            return {"operation": "remove-role", "role": role}
         case _:  # EnterProduction: nothing else is left
             return {"operation": "enter-production"}
 
@@ -60,6 +62,7 @@ def parse_operation(value: Value, place: str) -> Operation:
         "remove-document": lambda reader: RemoveDocument(_path(reader)),
         "change-keys": _change_keys,
         "renew": lambda reader: Renew(reader.text("role")),
+        "remove-role": lambda reader: RemoveRole(reader.text("role")),
         "enter-production": lambda _: EnterProduction(),
     }
     with Reader(value, Code.STAGED_INVALID, place) as reader:

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from tuf.api.metadata import MetaFile
+
     from fleet.release.keys import RoleKeys
     from fleet.release.metadata_files import AnyMetadata
 
@@ -151,12 +153,14 @@ def publish(files: Mapping[str, bytes], keys: RoleKeys, now: datetime) -> Files:
     lifetimes = keys.lifetimes or LIFETIMES[profile_of(root)]
     result = {name: data for name, data in files.items() if name.endswith(f".{ROOT_ROLE}.json")}
     snapshot = Snapshot(version=_next_snapshot(files, root), expires=whole_seconds(now + lifetimes.snapshot), meta={})
-    for role in target_roles(files):
+    for role in _listed_roles(files):
         version = max(versions(files, role))
         name = f"{version}.{role}.json"
         load(files[name], Targets)
         result[name] = files[name]
         snapshot.meta[f"{role}.json"] = meta_file(version, files[name])
+    for name, meta in _withdrawn(files, root).items():
+        snapshot.meta.setdefault(name, meta)
     _put(result, Metadata(snapshot), keys, Snapshot.type)
     counts = verifies(files, TIMESTAMP_FILE, Timestamp, root)
     timestamp = Timestamp(
@@ -201,6 +205,19 @@ def _next_snapshot(files: Mapping[str, bytes], root: Root) -> int:
         files, f"{present}.{Snapshot.type}.json", Snapshot, root
     )
     return present + 1 if counts else 1
+
+
+def _listed_roles(files: Mapping[str, bytes]) -> list[str]:
+    """Targets roles of the release; files of a role that was withdrawn are dropped."""
+    delegations = latest(files, Targets, TARGETS_ROLE).signed.delegations
+    known = {TARGETS_ROLE, *(() if delegations is None else delegations.roles or ())}
+    return [role for role in target_roles(files) if role in known]
+
+
+def _withdrawn(files: Mapping[str, bytes], root: Root) -> Mapping[str, MetaFile]:
+    """What the present snapshot says of all roles: one that names fewer is refused (TUF 5.5.5) while its key counts."""
+    present = f"{max(versions(files, Snapshot.type), default=0)}.{Snapshot.type}.json"
+    return load(files[present], Snapshot).signed.meta if verifies(files, present, Snapshot, root) else {}
 
 
 def _name_root_keys(root: Root, keys: RoleKeys) -> None:

@@ -23,7 +23,15 @@ from fleet.release import (
     stage,
 )
 from fleet.release import publish as sign_release
-from orchestrator.cli import trust_authority, trust_keys, trust_log, trust_media, trust_production, trust_revoke
+from orchestrator.cli import (
+    trust_authority,
+    trust_keys,
+    trust_log,
+    trust_media,
+    trust_production,
+    trust_revoke,
+    trust_teams,
+)
 from orchestrator.cli.render import Column, Row
 from orchestrator.cli.trust import TrustDirectory, publish, publisher_keys, read_staged, synchronise
 from orchestrator.cli.trust_change import (
@@ -273,6 +281,7 @@ for command in (
     trust_keys.add_approver,
     trust_keys.remove_key,
     trust_keys.add_team,
+    trust_teams.remove_team,
     trust_revoke.revoke,
     trust_log.restart_log,
     trust_production.promote,

@@ -18,6 +18,7 @@ from fleet.release import (
     NamedKey,
     Operation,
     RemoveDocument,
+    RemoveRole,
     Renew,
     completed,
     differences,
@@ -141,6 +142,7 @@ OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
     st.builds(RemoveDocument, st.just(GRANT)),
     st.builds(ChangeKeys, TEXT, KEYS, st.lists(PUBLIC, max_size=3).map(tuple), st.none() | st.integers(1, 16)),
     st.builds(Renew, TEXT),
+    st.builds(RemoveRole, TEXT),
     st.just(EnterProduction()),
 )
 

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from fleet.errors import ExitCode
-from fleet.model import ObservedState
+from fleet.errors import ExitCode, FleetError
+from fleet.model import ObservedAgent, ObservedState, Phase
 from fleet.oci import digest_of
 from fleet.release import NamedKey, format_named_key
 from fleet.signing import SigningKey
 from fleet.targets import TRUST_PATH
 from fleet.trust import parse_fleet_trust
+from fleet.v1 import control_pb2 as pb
 from orchestrator.cli.trust import TrustDirectory
+from orchestrator.cli.trust_teams import check_nothing_runs
 from orchestrator.director import Director
 from orchestrator.store import nodes as node_rows
 from tests.fakes.publisher import key
@@ -274,3 +276,39 @@ def test_keys_that_cannot_be_are_refused_before_anything_is_made(
     assert told in served.ctl(*words, expect=ExitCode.ERROR if "no role" in told else ExitCode.USAGE)
     assert not carried.exists()
     assert served.directory.staged() == ()
+
+
+def test_a_team_leaves_once_nothing_of_it_is_left(served: ServedHome) -> None:
+    for name in ("kim", "lee"):
+        (served.directory.path / "keys" / f"{name}.pem").write_bytes(key(name).to_pem())
+    served.ctl(
+        "trust", "add-team", "vision", "--code", public(served, "kim"), "--grants", public(served, "lee"), "--yes"
+    )
+    draft = str(served.home.parent / "grant.yaml")
+    served.ctl("bundle", "push", "components/context-agent", "--team", "vision")
+    bundle = "vision/context-agent@0.1.0"
+    served.ctl("grant", "propose", "climate/context", "--bundle", bundle, "--team", "vision", "--file", draft)
+    served.ctl("grant", "approve", draft, "--team", "vision", "--yes")
+    shown = served.ctl("trust", "remove-team", "vision", "--yes", expect=ExitCode.ERROR)
+    assert "PLAN_INVALID" in shown
+    assert "fleetctl grant revoke climate/context --team vision" in shown
+    served.ctl("grant", "revoke", "climate/context", "--team", "vision", "--reason", "over", "--yes")
+    services, now = served.coordinator.services, datetime.now(UTC)
+    (listed,) = served.ask("bundle", "list")
+    joined(services, ["n1"])
+    agent = ObservedAgent("climate/context", Phase.RUNNING, bundle_digest=listed["digest"])
+    services.nodes.record("n1", ObservedState(1, "", now, (agent,)))
+    shown = served.ctl("trust", "remove-team", "vision", "--yes", expect=ExitCode.REFUSED)
+    assert "nodes run climate/context of vision" in shown
+    order = pb.AgentOnNode(bundle="context-agent@0.1.0", desired=True)  # of a node that has not reported it yet
+    order.agent.name = "climate/context"
+    release = served.directory.release(now)
+    with pytest.raises(FleetError, match="climate/context of vision"):
+        check_nothing_runs("vision", release, [order])
+    services.nodes.record("n1", ObservedState(2, "", now))
+    assert served.ask("trust", "remove-team", "vision", "--yes")["published"]
+    assert served.ask("bundle", "list") == []
+    assert not any("vision" in row["role"] for row in served.ask("trust", "status"))
+    served.ctl("trust", "refresh")
+    for team in ("vision", "default"):
+        assert "no team" in served.ctl("trust", "remove-team", team, "--yes", expect=ExitCode.ERROR)
