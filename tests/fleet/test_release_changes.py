@@ -34,7 +34,7 @@ from fleet.release import (
     stage,
 )
 from fleet.signing import SigningKey
-from fleet.targets import TRUST_PATH, bundle_path, grant_path
+from fleet.targets import BREAK_GLASS_ROLE, BREAK_GLASS_TEAM, TRUST_PATH, bundle_path, grant_path
 from fleet.trust import Profile, Release, encode_fleet_trust, open_release
 from tests.fakes.documents import GRANT as GRANT_TEXT
 from tests.fakes.publisher import NOW, Publisher, fleet_trust, key, role_keys
@@ -299,6 +299,9 @@ def test_other_lines_are_no_public_key(text: str) -> None:
     assert code_of(parse_named_key, text, "ann.pub") is Code.CONFIG_INVALID
 
 
+EMERGENCY = grant_path("climate/context", 1, BREAK_GLASS_TEAM)
+
+
 def shown(publisher: Publisher, *operations: Operation, context: dict[str, bytes] | None = None) -> list[str]:
     staged = stage(release_of(publisher), operations, "", NOW, context or {})
     return [f"{d.role} {d.sign} {d.text}" for d in differences(staged)]
@@ -340,6 +343,17 @@ def test_the_difference_of_a_grant_is_its_authority() -> None:
     assert "grants-default ~   climate/context, revision 2, compared with no authority at all:" in alone
     broken = shown(publisher, AddDocument(path, b"schema: x"))
     assert any("this document is not valid" in line for line in broken)
+
+
+def test_the_difference_of_an_emergency_grant_says_why_and_for_how_long() -> None:
+    text = GRANT_TEXT.replace("revision: 7", "revision: 1").replace(
+        "{name: context-agent", "{name: context-agent, role: code-a"
+    )
+    text = text.replace("2027-01-01T00", "2026-01-01T04") + "break_glass: true\n"
+    lines = shown(Publisher(), ChangeKeys(BREAK_GLASS_ROLE, add=(named("ann"),)), AddDocument(EMERGENCY, text.encode()))
+    assert lines[-1] == (
+        f"{BREAK_GLASS_ROLE} +   BREAK-GLASS until 2026-01-01T04:00:00Z, signed by one person: OPS-4411 line-3 roll-out"
+    )
 
 
 def test_the_difference_of_documents_is_their_content() -> None:
