@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from bench import overlaps
 from edge_agent.runner.engine import Engine, HostFunction, HostInterface, Instance, Limits, Trap
 from edge_agent.runner.engine.malloc import keep_large_blocks
 from edge_agent.runner.engine.slots import slots
@@ -200,6 +201,14 @@ def leaks(calls: int) -> Iterable[Leak]:
     yield _leak("a resource of the host: own, borrow, drop", calls, lambda: agent.instance.call("use", 7))
     yield _leak("a resource of the guest: own, borrow, drop", calls, lambda: _own(agent, 7))
     agent.instance.close()
+
+    overlapping = overlaps.agent()
+    outcomes = [str(call.outcome).partition(":")[0] for call in overlaps.burst(overlapping)]
+    if outcomes != ["a" * 50] * 4 + ["b" * 50] * 3 + ["DEADLINE_EXCEEDED"]:
+        raise SystemExit(f"the calls in flight ended otherwise: {outcomes}")
+    shape = "eight calls in flight, one of them cancelled"
+    yield _leak(shape, max(1, calls // 8), partial(overlaps.burst, overlapping))
+    overlapping.close()
 
     def start() -> None:
         short = Agent(lambda interfaces: Instance(component, interfaces, Limits()))

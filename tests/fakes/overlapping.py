@@ -86,6 +86,7 @@ def overlapping(kind: WitType, *, stubborn: bool = False, ask: bool = True) -> b
         f"""(func (export "asked") {"".join(f"(param {p}) " for p in ask_params)}(result i32) (local $b i32)
    (local.set $b (call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.const {24 + size})))
    (call $keep (local.get $b))
+   (global.set $open (i32.add (global.get $open) (i32.const 1)))
    (i32.store (local.get $b) (i32.const 1))
    (call $wait (local.get $b) (call $ask {" ".join(f"(local.get {at})" for at in range(len(ask_params)))}
      (i32.add (local.get $b) (i32.const 16)))))"""
@@ -97,7 +98,7 @@ def overlapping(kind: WitType, *, stubborn: bool = False, ask: bool = True) -> b
         if stubborn
         else "(call $join (i32.load offset=8 (call $mine)) (i32.const 0))"
         " (drop (call $cancel (i32.load offset=8 (call $mine)))) (call $drop (i32.load offset=8 (call $mine)))"
-        " (call $set-drop (i32.load offset=4 (call $mine))) (call $give-up) (i32.const 0)"
+        " (call $set-drop (i32.load offset=4 (call $mine))) (call $give-up) (call $close) (i32.const 0)"
     )
     names = [*_BUILTINS, "wait-for", "return", *(["ask"] if asks else [])]
     return wasm(f"""(component
@@ -114,6 +115,7 @@ def overlapping(kind: WitType, *, stubborn: bool = False, ask: bool = True) -> b
  (core module $m
   (import "a" "memory" (memory 1))
   (import "a" "realloc" (func $realloc (param i32 i32 i32 i32) (result i32)))
+  (import "a" "reset" (func $reset))
   (import "" "wait-for" (func $wait-for (param i64) (result i32)))
   {
         f'(import "" "ask" (func $ask {"".join(f"(param {p}) " for p in ask_params)}(param i32) (result i32)))'
@@ -122,6 +124,7 @@ def overlapping(kind: WitType, *, stubborn: bool = False, ask: bool = True) -> b
     }
   (import "" "return" (func $return {"".join(f"(param {p}) " for p in returned)}))
   {" ".join(f'(import "" "{name}" (func ${name} {sig}))' for name, (_, sig) in _BUILTINS.items())}
+  (global $open (mut i32) (i32.const 0))
   (func $wait (param $b i32) (param $state i32) (result i32)
    (if (i32.eq (local.get $state) (i32.const 2)) (then (call $answer) (return (i32.const 0))))
    (i32.store offset=4 (local.get $b) (call $set-new))
@@ -129,12 +132,16 @@ def overlapping(kind: WitType, *, stubborn: bool = False, ask: bool = True) -> b
    (call $join (i32.load offset=8 (local.get $b)) (i32.load offset=4 (local.get $b)))
    (call $wait-again))
   (func $wait-again (result i32) (i32.or (i32.shl (i32.load offset=4 (call $mine)) (i32.const 4)) (i32.const 2)))
-  (func $answer (if (i32.load (call $mine)) (then (call $said)) (else (call $same))))
+  (func $answer (if (i32.load (call $mine)) (then (call $said)) (else (call $same))) (call $close))
+  (func $close
+   (global.set $open (i32.sub (global.get $open) (i32.const 1)))
+   (if (i32.eqz (global.get $open)) (then (call $reset))))
   (func $same {" ".join(loader.locals)} {" ".join(loader.lines)} (call $return {" ".join(again)}))
   (func $said {" ".join(result_loader.locals)} {" ".join(result_loader.lines)} (call $return {" ".join(result)}))
   (func (export "later") {"".join(f"(param {p}) " for p in later_params)}(result i32) (local $b i32)
    (local.set $b (call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.const {24 + 8 * len(later_params)})))
    (call $keep (local.get $b))
+   (global.set $open (i32.add (global.get $open) (i32.const 1)))
    (i32.store (local.get $b) (i32.const 0))
    {" ".join(kept)}
    (call $wait (local.get $b) (call $wait-for {ns})))

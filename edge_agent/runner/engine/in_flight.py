@@ -91,11 +91,10 @@ class Calls(Protocol):
 class _Flight:
     """A call between its start and its end."""
 
-    __slots__ = ("call", "cancelled", "end", "plan")
+    __slots__ = ("call", "cancelled", "end")
 
-    def __init__(self, call: GuestCall, plan: ExportPlan, end: float) -> None:
+    def __init__(self, call: GuestCall, end: float) -> None:
         self.call = call
-        self.plan = plan
         self.end = end
         self.cancelled = False
 
@@ -132,6 +131,10 @@ class InFlight:
         self._stirred = True
         """Whether anything happened since the dispatcher's last turn."""
         self._asleep = False
+        self._looked = False
+        """Whether nothing was ready or late in this turn."""
+        self._first = math.inf
+        """When the first of the calls must be over."""
         self.cancelling = False
         """Whether the guest was asked to end a call and has not."""
         self.functions = self._functions(concurrent)
@@ -150,12 +153,12 @@ class InFlight:
     def begin(self, calls: Calls) -> None:
         """Take calls from here until `end`."""
         self._calls = calls
-        self._steps, self._stirred, self._asleep = 0, True, False
+        self._steps, self._stirred, self._asleep, self._looked = 0, True, False, False
 
     def end(self) -> tuple[GuestCall, ...]:
         """Take no more; returns the calls that nothing will come of."""
         left = self.flying
-        self._calls, self._flights, self.cancelling = None, {}, False
+        self._calls, self._flights, self._first, self.cancelling = None, {}, math.inf, False
         return left
 
     def stepped(self) -> None:
@@ -163,7 +166,7 @@ class InFlight:
         self._steps += 1
         if self._asleep and self._calls is not None:
             self._asleep = False
-            seconds = min([self._first_end() - self._slot.clock(), *map(_left, self._waits.values())])
+            seconds = min([self._first - self._slot.clock(), *map(_left, self._waits.values())])
             if seconds > 0:
                 self._calls.wait(seconds)
             self._arm(self._slot.clock() + CANCEL_SECONDS)
@@ -188,13 +191,15 @@ class InFlight:
         if self._calls is None:
             raise RuntimeError("the dispatcher runs without calls")
         now = self._slot.clock()
-        if (found := self._ready() or self._overdue(now) or self._taken(now)) is not None:
+        found = None if self._looked else self._ready() or self._overdue(now)
+        self._looked = found is None
+        if found is not None or (found := self._taken(now)) is not None:
             self._stirred = True
             return found
         if not self._flights:
             return NEXT_END
         self._asleep = not self._stirred and self._steps == 1
-        self._steps, self._stirred = 0, False
+        self._steps, self._stirred, self._looked = 0, False, False
         self._arm(-math.inf)
         return NEXT_NOTHING
 
@@ -207,10 +212,13 @@ class InFlight:
         return None
 
     def _overdue(self, now: float) -> int | None:
+        if self._first > now:
+            return None
         for row, flight in self._flights.items():
             if flight.end <= now and not flight.cancelled:
                 flight.cancelled = self.cancelling = True
                 flight.end = now + CANCEL_SECONDS
+                self._find_first()
                 self._arm(-math.inf)
                 return NEXT_CANCEL | row << 32
         return None
@@ -226,7 +234,9 @@ class InFlight:
                 call.failed(error)
                 continue
             row = next(row for row in range(MAX_CALLS) if row not in self._flights)
-            self._flights[row] = _Flight(call, plan, now + call.seconds)
+            end = now + call.seconds
+            self._flights[row] = _Flight(call, end)
+            self._first = min(self._first, end)
             self._arm(-math.inf)
             return self._numbers[call.function] | row << 32
         return None
@@ -262,6 +272,8 @@ class InFlight:
         self._stirred = True
         if flight.cancelled:
             self.cancelling = False
+        if flight.end <= self._first:
+            self._find_first()
         self._arm(-math.inf)
         return flight.call
 
@@ -299,8 +311,8 @@ class InFlight:
 
     # --- time ---
 
-    def _first_end(self) -> float:
-        return min((flight.end for flight in self._flights.values()), default=math.inf)
+    def _find_first(self) -> None:
+        self._first = min((flight.end for flight in self._flights.values()), default=math.inf)
 
     def _arm(self, least: float) -> None:
         """Set when the engine ends the guest whatever it does.
@@ -308,7 +320,7 @@ class InFlight:
         Args:
             least: not before this monotonic second.
         """
-        end = self._first_end()
+        end = self._first
         # With others in flight, what runs may not be what is late: let it come to where the dispatcher has its turn.
         alone = len(self._flights) <= 1
         self._slot.deadline = max(least, end if alone else end + CANCEL_SECONDS)
