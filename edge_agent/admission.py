@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from edge_agent.fusion import Fusion, Part, Wire
 from edge_agent.listing import check_grant, check_part
 from edge_agent.runtime import AgentStart, ModelFile
+from edge_agent.secret_store import STORE
 from fleet.bundle import MAX_COMPONENT, open_bundle
 from fleet.component import read_component
 from fleet.errors import Code, FleetError
@@ -310,20 +311,26 @@ def _volumes(agent: str, authority: Authority, declared: Mapping[str, VolumeFold
 
 
 def _secrets(agent: str, parts: Sequence[_Part], context: NodeContext) -> Mapping[str, str]:
-    """Secrets of the whole, by name: the part that each was sealed for and may hold it, and its version."""
+    """Secrets of the whole, by name: the part that each was sealed for and may hold it, and its version.
+
+    Parts that are fused ask through one import, and nobody can tell which of them does. Where another part may ask for
+    a secret of the same name, it would be given this one, so they are not fused.
+    """
     secrets: dict[str, str] = {}
-    for part in parts:
+    asking = [part for part in parts if STORE in part.imports]
+    for part in asking:
         owner = part.component.agent
         for name, version in context.secrets(owner, part.authority).items():
-            source = f"{owner}#{version}"
-            if secrets.setdefault(name, source) != source:
-                raise FleetError(
-                    Code.LINK_INVALID,
-                    f"two parts of {agent} have different secrets named {name}",
-                    agent=agent,
-                    secret=name,
-                    remedy="Set one of them under another name, or link the agents with `isolation: store`.",
-                )
+            for other in asking:
+                if other is not part and other.authority.allows(STORE, name=name):
+                    raise FleetError(
+                        Code.LINK_INVALID,
+                        f"fused into {agent}, {other.component.agent} could ask for the secret {name} of {owner}",
+                        agent=agent,
+                        secret=name,
+                        remedy="Link the agents with `isolation: store`, or let only one of their grants name it.",
+                    )
+            secrets[name] = f"{owner}#{version}"
     return secrets
 
 

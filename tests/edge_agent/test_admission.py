@@ -502,3 +502,44 @@ async def test_a_newer_version_is_another_start(make: Make) -> None:
     assert (await case.admit()).start == before
     case.secrets = {NAME: {"api-token": 2}}
     assert (await case.admit()).start != before
+
+
+SECRETS = "fleet:secrets/store@0.1.0"
+OURS = "{'fleet:secrets/store': [{names: [api-*]}]}"
+
+
+async def test_fused_parts_do_not_reach_each_others_secrets(make: Make) -> None:
+    """They ask through one import: a name that one may ask for must not be a secret of another."""
+    case = make(SECRETS, caps=OURS)
+    case.secrets = {TWO: {"api-token": 2}}
+    add_part(case, caps=OURS)  # may hold its secret, and does not import what asks for it: the other part would
+    assert (await case.admit()).start.secrets == {}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "secrets"),
+    [
+        pytest.param("api-token", {TWO: {"api-token": 2}}, id="of-the-part"),
+        pytest.param("api-*", {NAME: {"api-token": 1}}, id="of-the-first"),
+        pytest.param("api-token", {NAME: {"api-token": 1}, TWO: {"api-token": 2}}, id="of-both"),
+    ],
+)
+async def test_a_secret_that_another_part_could_ask_for_is_not_fused(
+    make: Make, theirs: str, secrets: dict[str, dict[str, int]]
+) -> None:
+    case = make(SECRETS, caps=OURS)
+    case.secrets = secrets
+    add_part(case, SECRETS, caps=f"{{'fleet:secrets/store': [{{names: ['{theirs}']}}]}}")
+    error = await refusal(case)
+    assert error.code is Code.LINK_INVALID
+    assert "isolation: store" in error.remedy
+
+
+async def test_secrets_that_no_other_part_may_name_are_given(make: Make) -> None:
+    case = make(SECRETS, caps=OURS)
+    case.secrets = {NAME: {"api-token": 1}, TWO: {"db-key": 2}}
+    add_part(case, SECRETS, caps="{'fleet:secrets/store': [{names: [db-key]}]}")
+    admitted = (await case.admit()).start
+    assert admitted.secrets == {"api-token": f"{NAME}#1", "db-key": f"{TWO}#2"}
+    whole = Authority.decode(admitted.authority)  # one import for both: neither may name what only one of them may
+    assert not any(whole.allows("fleet:secrets/store", name=name) for name in ("api-token", "db-key"))

@@ -9,16 +9,18 @@ from __future__ import annotations
 import base64
 import json
 import os
+import random
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 import trustme
@@ -33,12 +35,17 @@ from fleet.errors import CATALOG, Code, ExitCode
 from fleet.oci import INDEX_TYPE, digest_of
 from orchestrator.cli.layout import Layout
 from orchestrator.cli.main import main
+from orchestrator.cli.reference import Reference
+from orchestrator.cli.registry import Registry
+from orchestrator.cli.sources import Access
+from orchestrator.cli.upload import Content
+from tests.fakes.ports import free_port
 from tests.fakes.registry import LOGIN, PASSWORD, USER, Exchange, running
 from tests.fakes.wait import wait_until
 from tests.interop.programs import CRANE, ORAS, REGISTRY, go_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 pytestmark = pytest.mark.slow
 
@@ -80,18 +87,16 @@ def refused(code: Code, *arguments: str | Path) -> None:
     assert main(["-q", *map(str, arguments)]) == CATALOG[code].exit_code
 
 
-def run(package: str, *arguments: str | Path) -> str:
-    done = subprocess.run([go_program(package), *arguments], capture_output=True, text=True, check=False, timeout=60)
+def run(package: str, *arguments: str | Path, binary: bool = False) -> str:
+    done = subprocess.run([go_program(package), *arguments], capture_output=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return "" if binary else done.stdout.decode()
 
 
 @contextmanager
 def serving(folder: Path, **settings: Any) -> Iterator[str]:
     """The registry of the CNCF, as a process; yields its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     http = {"addr": f"127.0.0.1:{port}", **settings.pop("http", {})}
     storage = {"filesystem": {"rootdirectory": str(folder / "storage")}}
     document = {"version": "0.1", "log": {"level": "error"}, "storage": storage, "http": http, **settings}
@@ -218,6 +223,91 @@ def test_a_delta_beside_a_bundle_changes_nothing(built: Path, registry: str) -> 
     run(ORAS, "copy", "--recursive", "--from-plain-http", place, "--to-oci-layout", "theirs:0.1.0")
     assert len(content(Path("theirs"))) > len(content(built))
     ok("bundle", "inspect", "theirs")
+
+
+# Large blobs
+
+
+class _Line:
+    """A line to a registry that breaks once, in the middle of what is sent over it; it only hands bytes on."""
+
+    def __init__(self, target: str, breaks_after: int) -> None:
+        host, _, port = target.partition(":")
+        self._target = host, int(port)
+        self._left = breaks_after
+        self._lock = threading.Lock()
+        self.broken = 0
+        self._ends = [socket.create_server(("127.0.0.1", 0))]
+        self.address = f"127.0.0.1:{self._ends[0].getsockname()[1]}"
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _cut(self._ends)
+        for thread in self._threads:
+            thread.join()
+        for end in self._ends:
+            end.close()
+
+    def _start(self, what: Callable[..., None], *arguments: object) -> None:
+        self._threads.append(threading.Thread(target=what, args=arguments))
+        self._threads[-1].start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._ends[0].accept()
+                far = socket.create_connection(self._target)
+                self._ends += [near, far]
+                self._start(self._pump, near, far, True)
+                self._start(self._pump, far, near, False)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                with self._lock:
+                    breaks = counted and not self.broken and len(data) > self._left
+                    self._left -= len(data) if counted else 0
+                    self.broken += breaks
+                if breaks:
+                    break
+                sink.sendall(data)
+        _cut((source, sink))
+
+
+def _cut(ends: Iterable[socket.socket]) -> None:
+    for end in ends:
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("breaks_after", [50_000, 700_000, 1_400_000])
+def test_a_large_blob_goes_in_pieces_over_a_line_that_breaks(registry: str, breaks_after: int) -> None:
+    """What has arrived and where to go on is the registry's to say; the digest of all of it too."""
+    data = random.Random(7).randbytes(1_500_000)
+    with _Line(registry, breaks_after) as line:
+        with Registry(Reference(line.address, "large", "1"), Access(plain=True), chunk=300_000) as client:
+            assert client.push_blob(Content.of(data))
+            assert not client.push_blob(Content.of(data))
+        assert line.broken == 1
+    with Registry(Reference(registry, "large", "1"), Access(plain=True)) as client:
+        assert client.blob(digest_of(data), len(data)) == data
+    run(CRANE, "blob", "--insecure", f"{registry}/large@{digest_of(data)}", binary=True)
+
+
+def test_a_piece_out_of_place_is_what_the_registry_says_it_is(registry: str) -> None:
+    """416, and where to go on: as distribution-spec 1.1 has it, and as `tests/fakes/registry.py` answers."""
+    with Registry(Reference(registry, "large", "1"), Access(plain=True)) as client:
+        octets = {"Content-Type": "application/octet-stream"}
+        begun = client.step("POST", f"http://{registry}/v2/large/blobs/uploads/", b"", {})
+        sent = client.step("PATCH", begun.place, bytes(1000), {**octets, "Content-Range": "0-999"})
+        assert (sent.status, sent.headers["Range"]) == (202, "0-999")
+        assert client.step("PATCH", sent.place, bytes(10), {**octets, "Content-Range": "5-14"}).status == 416
+        asked = client.step("GET", sent.place, b"", {})
+        assert (asked.status, asked.headers["Range"]) == (204, "0-999")
 
 
 # Logging in
