@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from fleet.errors import Code
-from fleet.grants import parse_grant, request_digest
+from fleet.grants import (
+    OnLapse,
+    draft_break_glass,
+    parse_break_glass,
+    parse_grant,
+    render_grant,
+    request_digest,
+)
 from fleet.release import (
     AddDocument,
     ChangeKeys,
@@ -18,7 +25,14 @@ from fleet.release import (
     sign_staged,
     stage,
 )
-from fleet.targets import GUARDRAILS_PATH, bundle_path, grant_path
+from fleet.targets import (
+    BREAK_GLASS_PATH,
+    BREAK_GLASS_ROLE,
+    BREAK_GLASS_TEAM,
+    GUARDRAILS_PATH,
+    bundle_path,
+    grant_path,
+)
 from fleet.trust import Profile, Release, Target, open_release
 from orchestrator.guardrails import circumstances_of, default_text, people
 from orchestrator.policies import check_grants, check_staged
@@ -123,3 +137,28 @@ def test_a_release_needs_as_many_approvals_as_the_risk_of_what_it_adds(publisher
     error = refusal(lambda: check_grants(fewer, before.documents, read, "publisher"))
     assert (error.code, error.detail["guardrail"]) == (Code.GUARDRAIL_REFUSED, "approvals-high")
     check_grants(after, after.documents, read, "publisher")  # nothing is new
+
+
+def emergency(publisher: Publisher, *, carries: bool = True) -> StagedChange:
+    """A staged emergency grant that its signer proposed, in a fleet whose policy allows its authority for an hour."""
+    bounds = b"schema: fleet.break-glass/v1\nmax_validity: 1h\ncaps: {wasi:logging/logging: []}\n"
+    publisher.keys = replace(publisher.keys, keys={**publisher.keys.keys, BREAK_GLASS_ROLE: (key("kate"),)})
+    publisher = Publisher(Profile.PRODUCTION, keys=publisher.keys)
+    publisher.add(BREAK_GLASS_PATH, bounds)
+    publisher.publish()
+    draft = parse_grant(text(), PATH)
+    bundle = replace(draft.bundle, role="code-default")
+    made = draft_break_glass(draft, parse_break_glass(bounds), bundle, NOW, "pump 3 floods")
+    document = render_grant(replace(made, revision=1, lease=replace(made.lease, drop=(), on_lapse=OnLapse.STOP)))
+    path = grant_path("climate/context", 1, BREAK_GLASS_TEAM)
+    context = {BREAK_GLASS_PATH: bounds} if carries else {}
+    return stage(current(publisher), (AddDocument(path, document),), "emergency", NOW, context)
+
+
+def test_one_person_breaks_the_glass_in_production_within_the_policy(publisher: Publisher) -> None:
+    change = emergency(publisher)
+    check_staged(change, [key("kate").public.key_id])
+    assert [requirement.threshold for requirement in change.requirements] == [1]
+    assert sign_staged(change, [key("kate")]).complete
+    without = emergency(publisher, carries=False)
+    assert refusal(lambda: check_staged(without, [key("kate").public.key_id])).code is Code.NOT_FOUND
