@@ -14,6 +14,7 @@ ends the agent, as does guest code that runs on and lets nobody else have a turn
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_agent.runner.engine.leaves import Mismatch
@@ -30,7 +31,7 @@ from edge_agent.runner.engine.slots import QuotaError
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from edge_agent.capabilities.base import Later
     from edge_agent.runner.engine.component import ExportPlan
@@ -326,6 +327,12 @@ class InFlight:
         self._slot.deadline = max(least, end if alone else end + CANCEL_SECONDS)
         if self._calls is not None:
             self._calls.until(end)
+
+
+def listed(calls: Iterable[GuestCall]) -> str:
+    """Names of the functions that are called, and how often."""
+    counts = Counter(call.function for call in calls)
+    return ", ".join(name if count == 1 else f"{name} ({count})" for name, count in counts.items())
 
 
 def _left(waiting: tuple[int, Later]) -> float:

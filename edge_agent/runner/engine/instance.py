@@ -20,7 +20,7 @@ from edge_agent.runner.engine.arena import address_of
 from edge_agent.runner.engine.bound import BoundFunction
 from edge_agent.runner.engine.epochs import CHECK_SECONDS, CHECK_TICKS, on_epoch, ticks_until
 from edge_agent.runner.engine.errors import check, take_error
-from edge_agent.runner.engine.in_flight import InFlight
+from edge_agent.runner.engine.in_flight import InFlight, listed
 from edge_agent.runner.engine.leaves import Mismatch
 from edge_agent.runner.engine.linker import find_laters, resolve
 from edge_agent.runner.engine.shim.calls import CALLS
@@ -224,8 +224,7 @@ class Instance:
         left = in_flight.end()
         trap = self._end(failed)
         if isinstance(trap, Trap) and len(left) > 1:
-            names = ", ".join(call.function for call in left)
-            trap = self._trap = trap.also(f"{len(left)} calls were in flight: {names}")
+            trap = self._trap = trap.also(f"{len(left)} calls were in flight: {listed(left)}")
         for call in left:
             call.failed(trap if isinstance(trap, Trap) else Trap(ExitCause.HOST_ERROR, "the host was interrupted"))
         return trap

@@ -25,7 +25,7 @@ from fleet.errors import Code, FleetError
 from fleet.grants import BASELINE, VOCABULARY
 from fleet.wit_text import parse_signature
 from fleet.wit_types import Ok
-from tests.edge_agent.engine import test_asynchronous
+from tests.edge_agent.engine import test_asynchronous, test_in_flight
 from tests.fakes.asynchronous import NUMBERS, PIPE, answerer, importer, receiver, sender, waiter
 from tests.fakes.components import ticking, wasm
 
@@ -167,10 +167,13 @@ def imports_outside_interfaces():
 @row(
     "Functions",
     "Several imports waited for at once",
-    "one after the other",
-    "All of them are answered, but while the host works on one call of an agent, nothing else of this agent runs.",
+    "yes, of clocks and of other agents",
+    "Waits for a clock, and for another agent (`links:`, `isolation: store`), go on beside each other and beside "
+    "everything else of the agent, unless their values hold lists of numbers or resources. Every other function of the "
+    "host is answered before anything else of the agent runs.",
 )
 def imports_at_once():
+    test_in_flight.test_an_answer_comes_when_the_host_says_so()
     running, most = [0], [0]
 
     def slow(number):
@@ -189,11 +192,30 @@ def imports_at_once():
 @row(
     "Functions",
     "Several calls in flight in one agent",
-    "no",
-    "The C API lends the whole store to a call until it ends, and has no second way in. Calls wait in the agent's "
-    "queue.",
+    "yes, of asynchronous exports",
+    "The C API lends the whole store to one call: that of a generated component, which calls the agent's asynchronous "
+    "exports, as many at a time as the grant's `calls_in_flight` says. A call that waits holds up no other. Alone run "
+    "calls of functions that are not asynchronous or have resources, streams or futures in their types, messages, "
+    "changes to buckets, and all calls of an agent with `fuel_per_call`.",
 )
 def calls_at_once():
+    test_in_flight.test_a_call_that_waits_does_not_hold_up_another()
+    guest = instance_of(importer(), numbers())
+    assert set(guest.concurrent) == {"sum", "named"}
+    guest.close()
+    guest = instance_of(waiter())
+    assert "plain" not in guest.concurrent
+    guest.close()
+    test_in_flight.test_instructions_are_counted_for_one_call_at_a_time()
+
+
+@row(
+    "Functions",
+    "A second way into an agent that runs",
+    "no",
+    "Neither another thread nor a host function can call an agent outside of what the generated component does.",
+)
+def no_second_way():
     refusals = []
 
     def slow(number):
@@ -215,12 +237,36 @@ def calls_at_once():
 
 @row(
     "Functions",
+    "A call that ends alone at its deadline",
+    "as the guest takes it",
+    "It is cancelled (`subtask.cancel`). When the guest ends it within half a second the agent lives on and the caller "
+    "gets DEADLINE_EXCEEDED; else the agent ends with all calls in flight, as when its code runs on without waiting. "
+    "Guests of componentize-py 0.25.1 abort when they are cancelled.",
+)
+def cancelled_alone():
+    test_in_flight.test_a_call_at_its_deadline_is_cancelled_alone()
+    test_in_flight.test_one_that_takes_no_cancellation_ends_the_agent_with_all()
+
+
+@row(
+    "Functions",
+    "The end of an agent with several calls in flight",
+    "yes",
+    "All callers get the same cause, and the message of the end names the calls. The record of such a run has every "
+    "call, those in flight last, and says that their order cannot be repeated: a replay repeats the last one alone.",
+)
+def ends_of_all():
+    test_in_flight.test_a_trap_ends_all_with_the_same_cause()
+
+
+@row(
+    "Functions",
     "Asynchronous calls of several agents at once",
     "yes",
     "Each agent has its thread and its store.",
 )
 def agents_at_once():
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=60)
     component = ENGINE.load(ENGINE.compile(importer()))
 
     def slow(number):
@@ -309,7 +355,8 @@ def _served(*names: str) -> bool:
     "Interfaces",
     "`wasi:clocks@0.3.0` `monotonic-clock`",
     "yes",
-    "`wait-until` and `wait-for` end with the call's deadline. They hold up everything else of the agent.",
+    "`wait-until` and `wait-for` hold up nothing else of the agent in asynchronous exports, and all of it in others. "
+    "They end with the call's deadline.",
 )
 def monotonic_clock():
     assert _served("wasi:clocks/monotonic-clock", "wasi:clocks/types")

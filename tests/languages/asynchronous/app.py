@@ -4,6 +4,7 @@ import asyncio
 
 from componentize_py_types import Err
 from wit_world import exports
+from wit_world.exports import tasks
 from wit_world.imports import monotonic_clock, source
 
 
@@ -25,6 +26,20 @@ class Tasks(exports.Tasks):
         before = monotonic_clock.now()
         await monotonic_clock.wait_for(ms * 1_000_000)
         return (monotonic_clock.now() - before) // 1_000_000
+
+    async def later_text(self, text: str, ms: int) -> str:
+        await monotonic_clock.wait_for(ms * 1_000_000)
+        return text
+
+    async def later_bytes(self, data: bytes, ms: int) -> bytes:
+        await monotonic_clock.wait_for(ms * 1_000_000)
+        return data
+
+    async def later_reading(self, data: tasks.Reading, ms: int) -> tasks.Reading:
+        await monotonic_clock.wait_for(ms * 1_000_000)
+        if not data.label:
+            raise Err("no label")
+        return data
 
     async def fail(self) -> None:
         raise RuntimeError("this is how it fails")
