@@ -68,7 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings(options.config)
         directory = TrustDirectory(settings.context.trust)
-        publisher = Publisher(directory, settings.inbox, lambda: connect(settings.context, now), now, settings.name)
+        context = settings.context
+        publisher = Publisher(directory, settings.inbox, lambda: connect(context, now), now, settings.name, context.ca)
         publisher.check_keys()
         if options.once:
             look(publisher)  # the first look only sees what is there

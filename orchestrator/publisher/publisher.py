@@ -18,7 +18,8 @@ from fleet.release import BEFORE_EXPIRY, ONLINE_ROLES, completed, role_states
 from fleet.release import publish as sign_release
 from fleet.revocations import parse_revocations
 from fleet.targets import POLICY_ROLE, REVOCATIONS_PATH, TRUST_PATH
-from fleet.trust import open_fleet_trust, open_release
+from fleet.trust import open_fleet_trust, open_release, parse_fleet_trust
+from fleet.x509 import fingerprint, load_certificates
 from orchestrator.cli.trust import (
     TrustDirectory,
     fetch_document,
@@ -27,6 +28,7 @@ from orchestrator.cli.trust import (
     read_staged,
     synchronise,
 )
+from orchestrator.files import read_named
 from orchestrator.policies import check_grants, check_policies
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from fleet.release import RoleKeys, StagedChange
     from fleet.trust import Release, Target
     from orchestrator.cli.client import Client
+
+MAX_CERTIFICATES = 256 * 1024
+"""Bytes of the file with the node authorities."""
 
 PUBLISHED, REFUSED = "published", "refused"
 """Folders in the inbox where files go."""
@@ -76,6 +81,7 @@ class Publisher:
         connect: opens a connection to the coordinator.
         now: the clock.
         name: who publishes, for guardrails.
+        ca: file with the node authorities that the coordinator is checked against; follows what is published.
     """
 
     def __init__(
@@ -85,7 +91,9 @@ class Publisher:
         connect: Callable[[], AbstractContextManager[Client]],
         now: Callable[[], datetime],
         name: str,
+        ca: Path,
     ) -> None:
+        self._ca = ca
         self._directory = directory
         self._inbox = inbox
         self._connect = connect
@@ -164,14 +172,30 @@ class Publisher:
             release = synchronise(self._directory, client, BEFORE_EXPIRY)
             staged = read_staged(self._directory, file)  # 1
             if _is_published(staged, release):  # the answer to an earlier attempt was lost
+                self._follow(staged)
                 return self._put(file, PUBLISHED, Outcome(Fate.PUBLISHED, file.name))
             files = self._checked(client, staged, release)
             publish(self._directory, client, files, staged.documents, self._now())
+            self._follow(staged)
         except FleetError as error:
             if error.row.retryable and error.code is not Code.GENERATION_CONFLICT:
                 return Outcome(Fate.WAITING, file.name, error)
             return self._put(file, REFUSED, Outcome(Fate.REFUSED, file.name, error))
         return self._put(file, PUBLISHED, Outcome(Fate.PUBLISHED, file.name))
+
+    def _follow(self, staged: StagedChange) -> None:
+        """Check the coordinator by the node authorities that are listed from now on (see `trust rotate node-ca`).
+
+        A list without any of those that are known here is not about this coordinator, and is not followed.
+        """
+        if TRUST_PATH not in staged.documents:
+            return
+        pem = parse_fleet_trust(staged.documents[TRUST_PATH]).node_ca_pem
+        listed, known = (
+            set(map(fingerprint, load_certificates(data))) for data in (pem, read_named(self._ca, MAX_CERTIFICATES))
+        )
+        if listed != known and not listed.isdisjoint(known):
+            TrustDirectory(self._ca.parent).write(self._ca.name, pem)
 
     def _checked(self, client: Client, staged: StagedChange, release: Release) -> Mapping[str, bytes]:
         merged = completed(staged, release)  # 2

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,11 +26,12 @@ from fleet.release import (
     stage,
 )
 from fleet.revocations import Kind, Revocation, Revocations, encode_revocations
-from fleet.targets import GUARDRAILS_PATH, REVOCATIONS_PATH
-from fleet.trust import Release
+from fleet.targets import GUARDRAILS_PATH, REVOCATIONS_PATH, TRUST_PATH
+from fleet.trust import Release, encode_fleet_trust
 from orchestrator.cli.client import Client, connect
 from orchestrator.cli.context import Context
 from orchestrator.cli.trust import TrustDirectory
+from orchestrator.pki import new_authority
 from orchestrator.principals import Role
 from orchestrator.publisher import program
 from orchestrator.publisher.publisher import Fate, Outcome, Publisher
@@ -110,7 +111,9 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         directory.write("node-ca.crt", fleet.node_ca.certificate)
         directory.write("publisher.toml", format_settings(str(coordinator.session)).encode())
         context = load_settings(folder / "publisher.toml").context
-        publisher = Publisher(directory, folder / "inbox", lambda: connect(context, clock), clock, "publisher")
+        publisher = Publisher(
+            directory, folder / "inbox", lambda: connect(context, clock), clock, "publisher", context.ca
+        )
         await asyncio.to_thread(publisher.tick)  # the release of this fixture is due at once: sign it again
         yield Desk(fleet, coordinator, clock, folder, publisher, context)
 
@@ -132,6 +135,29 @@ async def test_changes_that_do_not_meet_are_both_published(desk: Desk) -> None:
     desk.put("a", APPROVER, signers=("targets",), base=base)
     desk.put("b", empty, signers=("policy",), base=base)
     assert [outcome.fate for outcome in await desk.look()] == [Fate.PUBLISHED, Fate.PUBLISHED]
+
+
+async def test_it_follows_a_rotation_of_the_node_authority(desk: Desk) -> None:
+    """It publishes both stages, and reaches its coordinator afterwards; a list of strangers it does not follow."""
+    services = desk.coordinator.services
+    services.node_authorities.prepare("alice")
+    first, second = (authority.pem for authority in services.node_authorities.list())
+    stranger = new_authority("strangers", desk.clock()).certificate
+    for number, listed in enumerate((first + second, second)):
+        desk.put(f"stage-{number}", fleet_document(desk, listed), signers=("targets",))
+        assert [outcome.fate for outcome in await desk.look()] == [Fate.PUBLISHED]
+        assert desk.context.ca.read_bytes() == listed == services.node_authorities.bundle()
+    desk.put("wrong", fleet_document(desk, stranger), signers=("targets",))
+    assert [outcome.fate for outcome in await desk.look()] == [Fate.PUBLISHED]
+    assert desk.context.ca.read_bytes() == second
+    desk.put("bob", APPROVER, signers=("targets",))
+    assert [outcome.fate for outcome in await desk.look()] == [Fate.PUBLISHED]
+
+
+def fleet_document(desk: Desk, authorities: bytes) -> AddDocument:
+    """The fleet's own document with other node authorities."""
+    changed = encode_fleet_trust(replace(desk.fleet.trust, node_ca_pem=authorities))
+    return AddDocument(TRUST_PATH, changed, replaces=desk.release().target(TRUST_PATH).digest)
 
 
 async def test_what_a_node_would_refuse_is_refused_before_it_leaves(desk: Desk) -> None:
@@ -227,7 +253,7 @@ async def _settled(publisher: Publisher) -> tuple[Outcome, ...]:
 
 
 def _publisher(desk: Desk, door: Callable[[], AbstractContextManager[Client]]) -> Publisher:
-    return Publisher(TrustDirectory(desk.folder), desk.inbox, door, desk.clock, "publisher")
+    return Publisher(TrustDirectory(desk.folder), desk.inbox, door, desk.clock, "publisher", desk.context.ca)
 
 
 async def test_new_keys_of_the_publisher_have_to_be_there_first(desk: Desk) -> None:
