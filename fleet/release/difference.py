@@ -19,7 +19,8 @@ from fleet.grants import diff_grants, parse_grant
 from fleet.grants.document import format_instant
 from fleet.release.keys import ROOT_ROLE, TOP_LEVEL_ROLES
 from fleet.release.metadata_files import file_order, latest, load, named_keys, role_of_file
-from fleet.targets import TRUST_PATH
+from fleet.revocations import Revocations, parse_revocations
+from fleet.targets import REVOCATIONS_PATH, TRUST_PATH
 from fleet.trust import parse_fleet_trust, profile_of
 from fleet.x509 import load_certificates
 
@@ -148,6 +149,8 @@ def _content(path: str, context: Mapping[str, bytes], new: bytes) -> Iterator[tu
         elif path == TRUST_PATH:
             old = parse_fleet_trust(context[path]) if path in context else None
             yield from _trust(old, parse_fleet_trust(new))
+        elif path == REVOCATIONS_PATH:
+            yield from _revocations(context.get(path), new)
         elif path.startswith("policy/"):
             yield from _lines(context.get(path, b""), new)
     except FleetError as error:
@@ -199,6 +202,16 @@ def _fields(trust: FleetTrust) -> set[str]:
             for certificate in load_certificates(trust.node_ca_pem)
         ),
     }
+
+
+def _revocations(old: bytes | None, new: bytes) -> Iterator[tuple[Sign, str]]:
+    """Say what is revoked from now on, and what is not any more: no node takes a list that lost an entry."""
+    before = Revocations() if old is None else parse_revocations(old)
+    after = parse_revocations(new)
+    for one, other, sign in ((before, after, Sign.REMOVED), (after, before, Sign.ADDED)):
+        for key, entry in sorted(one.entries.items()):
+            if other.entries.get(key) != entry:
+                yield sign, f"{entry.kind} {entry.subject}: {entry.reason}"
 
 
 def _lines(old: bytes, new: bytes) -> Iterator[tuple[Sign, str]]:

@@ -87,13 +87,14 @@ class Bounds:
 @TEAM
 @click.pass_obj
 def explain(session: Session, /, agent: str, interface: str | None, request: tuple[str, ...], **how: object) -> int:
-    """Say whether a call is allowed, which document says so, and why.
+    """Say whether a call is allowed, by which document, and why.
 
     Without INTERFACE, list everything that is allowed. Without --node, what a node's ceiling, its labels and the order
     for it take away is left out.
 
-    Example: fleetctl grant explain climate/context wasi:keyvalue/store bucket=context op=set --node n1
-    """
+    \b
+    fleetctl grant explain climate/context wasi:keyvalue/store bucket=context op=set --node n1
+    """  # noqa: D301 - \b is click's mark for keeping line breaks
     if interface is not None and find_specs(interface) is None:
         near = get_close_matches(interface, VOCABULARY, 1)
         hint = f"Did you mean {near[0]}?" if near else "docs/grants.md lists the interfaces that need a grant."

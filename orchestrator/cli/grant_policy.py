@@ -51,7 +51,8 @@ def ceilings(session: Session, /, file: Path | None, **how: bool) -> None:
 def guardrails(session: Session, /, file: Path | None, **how: bool) -> None:
     """Show the guardrails in force, or sign new ones.
 
-    Guardrails say which grants may be approved, and by whom: Cedar policies over the schema that docs/grants.md shows.
+    Guardrails say which grants may be approved, and by whom: Cedar policies over orchestrator/guardrails.cedarschema.
+    docs/grants.md lists those that hold where a fleet has none of its own.
     """
     if file is None:
         _show(session, GUARDRAILS_PATH, default_text())

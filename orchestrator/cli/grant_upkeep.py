@@ -16,7 +16,16 @@ from fleet.leaves import RECEIVED, EventLeaf, read_leaf
 from fleet.quantities import format_duration, parse_duration
 from fleet.release import BEFORE_EXPIRY, AddDocument, RemoveDocument
 from fleet.revocations import Kind, Revocation, Revocations, encode_revocations, parse_revocations
-from fleet.targets import POLICY_ROLE, REVOCATIONS_PATH, grant_path, revision_of_grant, team_of_grant
+from fleet.targets import (
+    BREAK_GLASS_TEAM,
+    POLICY_ROLE,
+    REVOCATIONS_PATH,
+    agent_of_grant,
+    grant_path,
+    is_break_glass,
+    revision_of_grant,
+    team_of_grant,
+)
 from fleet.times import to_ms
 from fleet.v1 import control_pb2 as pb
 from orchestrator.cli.granted import Approved
@@ -276,5 +285,12 @@ def revoke(session: Session, /, agent: str, revision: int, reason: str, team: st
         data = encode_revocations(known.extended(Revocation(Kind.GRANT, t.digest, reason, now) for t in targets))
         return (*withdrawn, AddDocument(REVOCATIONS_PATH, data, replaces="" if listed is None else listed.digest))
 
+    emergencies = {
+        t.path for t in known.targets("grants/") if is_break_glass(t.path) and agent_of_grant(t.path) == agent
+    }
+    if emergencies and whose != BREAK_GLASS_TEAM:
+        session.output.note(
+            f"{agent} keeps {len(emergencies)} emergency grant(s): --team {BREAK_GLASS_TEAM} revokes them."
+        )
     which = f"revision {revision}" if revision else "every grant"
     perform(session, operations, f"revoke {which} of {agent}, team {whose}", offline=how["offline"], yes=how["yes"])

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 from fleet.documents import MAX_DOCUMENT
 from fleet.errors import Code, FleetError
 from fleet.grants import Grant, check_break_glass, parse_grant, propose_command
-from fleet.targets import BREAK_GLASS_TEAM, code_role, grant_path, grants_role, revision_of_grant, team_of_grant
+from fleet.oci import digest_of
+from fleet.revocations import Kind, parse_revocations
+from fleet.targets import (
+    BREAK_GLASS_TEAM,
+    REVOCATIONS_PATH,
+    code_role,
+    grant_path,
+    grants_role,
+    revision_of_grant,
+    team_of_grant,
+)
 from fleet.x509 import load_certificate, uris_of
 from orchestrator.cli.render import Column, Row
 from orchestrator.cli.teams import choose_team
@@ -167,11 +177,15 @@ class Approved:
         return fleet_guardrails(self.release, self.read).refusals(document.grant, about)
 
     def check_bounds(self, document: Document) -> None:
-        """Refuse an emergency grant that every node would refuse.
+        """Refuse a grant that every node would refuse: these very bytes are revoked, or an emergency is out of bounds.
 
         Raises:
-            FleetError: GRANT_NOT_APPLICABLE as `fleet.grants.check_break_glass`.
+            FleetError: REVOKED; GRANT_NOT_APPLICABLE as `fleet.grants.check_break_glass`.
         """
+        listed = self.release.documents.get(REVOCATIONS_PATH)
+        if listed is not None:
+            revocations = parse_revocations(self.read(listed))
+            revocations.check(Kind.GRANT, digest_of(document.data), document.grant.agent)
         check_break_glass(document.grant, grants_role(document.team), fleet_break_glass(self.release, self.read))
 
     def check(self, document: Document) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tuf.api.metadata import Metadata, Targets
 
 from fleet.errors import Code, FleetError
+from fleet.oci import digest_of
 from fleet.release import (
     AddDocument,
     ChangeKeys,
@@ -33,12 +34,14 @@ from fleet.release import (
     sign_staged,
     stage,
 )
+from fleet.revocations import Kind, Revocation, Revocations, encode_revocations
 from fleet.signing import SigningKey
-from fleet.targets import BREAK_GLASS_ROLE, BREAK_GLASS_TEAM, TRUST_PATH, bundle_path, grant_path
+from fleet.targets import BREAK_GLASS_ROLE, BREAK_GLASS_TEAM, REVOCATIONS_PATH, TRUST_PATH, bundle_path, grant_path
 from fleet.trust import Profile, Release, encode_fleet_trust, open_release
 from tests.fakes.documents import GRANT as GRANT_TEXT
 from tests.fakes.publisher import NOW, Publisher, fleet_trust, key, role_keys
 from tests.fakes.refusals import code_of
+from tests.fakes.teams import team_keys
 
 BUNDLE = bundle_path("context-agent", "1.0.0")
 GRANT = grant_path("climate/context", 1)
@@ -354,6 +357,25 @@ def test_the_difference_of_an_emergency_grant_says_why_and_for_how_long() -> Non
     assert lines[-1] == (
         f"{BREAK_GLASS_ROLE} +   BREAK-GLASS until 2026-01-01T04:00:00Z, signed by one person: OPS-4411 line-3 roll-out"
     )
+
+
+def test_the_difference_of_revocations_is_what_they_name() -> None:
+    def entry(digit: str) -> Revocation:
+        return Revocation(Kind.GRANT, f"sha256:{digit * 64}", f"reason {digit}", NOW)
+
+    publisher = Publisher(keys=team_keys())
+    old, new = (encode_revocations(Revocations().extended([entry("a"), entry(other)])) for other in "bc")
+    publisher.add(REVOCATIONS_PATH, old)
+    publisher.publish()
+    lines = shown(
+        publisher, AddDocument(REVOCATIONS_PATH, new, replaces=digest_of(old)), context={REVOCATIONS_PATH: old}
+    )
+    assert lines[1:] == [
+        f"policy -   grant sha256:{'b' * 64}: reason b",
+        f"policy +   grant sha256:{'c' * 64}: reason c",
+    ]
+    first = shown(Publisher(keys=team_keys()), AddDocument(REVOCATIONS_PATH, new))
+    assert len(first) == 3
 
 
 def test_the_difference_of_documents_is_their_content() -> None:

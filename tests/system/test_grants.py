@@ -201,3 +201,6 @@ def test_somebody_breaks_the_glass(fleet: RealFleet) -> None:
     assert fleet.agents()[0]["refusal"]["code"] == "GRANT_NOT_APPLICABLE"
     fleet.ctl("grant", "revoke", AGENT, "--team", "breakglass", "--reason", "it is over", "--yes")
     assert fleet.ask("grant", "list") == []
+    fleet.ctl("grant", "break-glass", str(policy), "--yes")
+    again = fleet.ctl("grant", "approve", str(draft), "--yes", expect=ExitCode.REFUSED)
+    assert "was revoked: it is over" in again.stderr
