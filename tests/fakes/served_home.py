@@ -14,12 +14,16 @@ from orchestrator.cli.main import main
 from orchestrator.cli.trust import TrustDirectory
 from orchestrator.config import load_settings
 from orchestrator.server import start
-from tests.fakes.fleet_fixture import CALL_S, ShiftedClock
+from tests.fakes.fleet_fixture import ShiftedClock
 
 if TYPE_CHECKING:
     import pytest
 
     from orchestrator.server import Coordinator
+
+
+START_S = 120.0
+"""Bound for starting and stopping, on a machine that is busy with other tests."""
 
 
 @dataclass
@@ -72,7 +76,7 @@ class ServedHome:
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
-        assert self._started.wait(CALL_S)
+        assert self._started.wait(START_S)
         assert self._fault is None, self._fault
         self.monkeypatch.setenv("FLEET_ADDRESS", str(self.coordinator.session))
 
@@ -84,7 +88,7 @@ class ServedHome:
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(CALL_S)
+        self._thread.join(START_S)
 
     def ctl(self, *arguments: str, expect: int = 0) -> str:
         """Run fleetctl; returns stdout and stderr."""
