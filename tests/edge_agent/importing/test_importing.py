@@ -3,91 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edge_agent import medium as module
-from edge_agent.adoption import Stores
-from edge_agent.blobs import Blobs
-from edge_agent.config import Settings
-from edge_agent.data_dir import lock_data_dir, prepare_data_dir
-from edge_agent.disk import LocalDisk, replace_file
 from edge_agent.importing import (
-    MAX_MESSAGE,
-    SOCKET,
     Imported,
-    ImportServer,
-    decode_reply,
-    encode_fault,
-    encode_result,
-    import_folder,
     take_in,
 )
-from edge_agent.journal import Journal
-from edge_agent.ledger import Ledger
 from edge_agent.medium import MAX_DESIRED, Medium
-from edge_agent.trust_store import TrustStore
-from edge_agent.witness import Witness
 from fleet.errors import Code, FleetError
 from fleet.metadata import MAX_FILES, MAX_METADATA
 from fleet.model import DesiredState
 from fleet.oci import digest_of
 from fleet.trust import MAX_TARGET, Profile
-from tests.fakes.clock import VirtualClock
-from tests.fakes.fleet import FleetWorld, bundle, grant
+from tests.fakes.carried import encode, put, write_out
+from tests.fakes.fleet import FleetWorld
 from tests.fakes.publisher import NOW, Publisher
-from tests.fakes.wait import until
-from tests.fakes.whole_node import IDENTITY, WholeNode
-
-
-def write_out(world: FleetWorld, folder: Path, desired: DesiredState | None = None) -> Path:
-    """Write a folder as `fleetctl trust export` does."""
-    for name, data in world.publisher.files.items():
-        put(folder / "metadata" / name, data)
-    for data in world.blobs.values():
-        put(folder / "blobs" / "sha256" / digest_of(data).removeprefix("sha256:"), data)
-    put(folder / "documents" / "trust" / "fleet.json", world.publisher.document)
-    if desired is not None:
-        put(folder / "desired" / "node-1.json", encode(desired))
-    return folder
-
-
-def put(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
-def encode(desired: DesiredState, **changes: object) -> bytes:
-    texts = {
-        "schema": "fleet.desired/v1",
-        "assignment": base64.b64encode(desired.envelope).decode(),
-        "proof": base64.b64encode(desired.proof).decode(),
-        "base": desired.base,
-        "consistency": [base64.b64encode(item).decode() for item in desired.consistency],
-    }
-    return json.dumps({**texts, **changes}).encode()
-
-
-@pytest.fixture
-def world() -> FleetWorld:
-    return FleetWorld()
-
-
-@pytest.fixture
-def folder(world: FleetWorld, tmp_path: Path) -> Path:
-    return write_out(world, tmp_path / "usb", world.assign(world.agent()))
-
-
-@pytest.fixture
-def node(world: FleetWorld) -> Iterator[WholeNode]:
-    node = WholeNode(world)
-    yield node
-    node.close()
+from tests.fakes.whole_node import WholeNode
 
 
 def taken(node: WholeNode, folder: Path) -> Imported | Code:
@@ -345,95 +282,3 @@ def test_known_roots_are_not_read_again_and_nothing_else_passes_for_one(world: F
     names = asyncio.run(Medium(folder).fetch_trust(1)).keys()
     assert "1.root.json" not in names
     assert {"x.root.json", "timestamp.json"} <= names
-
-
-# The command
-
-
-async def test_an_import_goes_through_the_node_that_runs(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    asked: list[str] = []
-
-    class Told:
-        """Tells what it was asked for; what adoption does with it is tested above."""
-
-        async def refresh(self, remote: object) -> None:
-            asked.append("refresh")
-
-        async def accept(self, desired: object, remote: object) -> None:
-            raise FleetError(Code.ASSIGNMENT_EXPIRED, "too late", place="here", remedy="Sign it again.")
-
-    clock = VirtualClock(NOW)
-    server = asyncio.create_task(ImportServer(tmp_path, Told(), stores_of(tmp_path), "node-1").run())
-    usb = tmp_path / "usb"
-    await until((tmp_path / SOCKET).exists, "the socket")
-    assert await import_folder(Settings(tmp_path), IDENTITY, usb, clock) == Imported(0, 0, ordered=False)
-    assert asked == ["refresh"]
-    put(usb / "desired" / "node-1.json", encode(DesiredState(b"a", b"b")))
-    with pytest.raises(FleetError) as caught:
-        await import_folder(Settings(tmp_path), IDENTITY, usb, clock)
-    assert (caught.value.code, caught.value.private) == (Code.ASSIGNMENT_EXPIRED, "too late")
-    assert (caught.value.detail["place"], caught.value.remedy) == ("here", "Sign it again.")
-    with pytest.raises(FleetError) as caught:
-        await import_folder(Settings(tmp_path), IDENTITY, Path("relative"), clock)
-    assert caught.value.code is Code.MESSAGE_INVALID
-    for request in (b"\n", b"{}\n", b"x" * (MAX_MESSAGE + 1) + b"\n", b'{"import": 1}\n'):
-        reader, writer = await asyncio.open_unix_connection(str(tmp_path / SOCKET))
-        writer.write(request)
-        with pytest.raises(FleetError) as caught:
-            decode_reply(await reader.readline())
-        assert caught.value.code is Code.MESSAGE_INVALID
-        writer.close()
-    server.cancel()
-    await asyncio.gather(server, return_exceptions=True)
-    assert not (tmp_path / SOCKET).exists()
-
-
-def stores_of(data: Path) -> Stores:
-    """The stores of a data directory."""
-    disk, journal = LocalDisk(), Journal("node-1", 10)
-    trust = TrustStore(disk, data / "trust", allow_dev_profile=True)
-    witness = Witness(disk, data, IDENTITY, lambda: None, journal, VirtualClock(NOW))
-    return Stores(trust, Ledger(disk, data / "ledger"), Blobs(disk, data / "blobs", 10**6), witness)
-
-
-def test_replies_are_read_as_they_were_written() -> None:
-    imported = Imported(3, 4, ordered=True)
-    assert decode_reply(encode_result(imported) + b"\n") == imported
-    assert imported.text == "release 3 is adopted; order 4 is in force"
-    assert Imported(3, 0, ordered=False).text.endswith("there is no order yet; the folder has none for this node")
-    with pytest.raises(FleetError) as caught:
-        decode_reply(b"")
-    assert caught.value.code is Code.UNAVAILABLE
-    unknown = encode_fault(FleetError(Code.REVOKED, "x")).replace(b"REVOKED", b"NEW_CODE") + b"\n"
-    with pytest.raises(FleetError) as caught:
-        decode_reply(unknown)
-    assert caught.value.code is Code.INTERNAL
-
-
-async def test_without_a_running_node_an_import_goes_to_its_disk(world: FleetWorld, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    prepare_data_dir(data)
-    replace_file(LocalDisk(), data / "trust" / "root.json", world.publisher.root)
-    agent = world.release(bundle("one", "1.0.0"), "one", grant("app/one", "one"), "app/one")
-    usb = write_out(world, tmp_path / "usb", world.assign(agent))
-    clock = VirtualClock(NOW)
-    (data / SOCKET).touch()  # as after a process that was killed
-    with pytest.raises(FleetError) as caught:
-        await import_folder(Settings(data), IDENTITY, usb, clock)
-    assert caught.value.code is Code.DEV_PROFILE_REFUSED
-    settings = Settings(data, allow_dev_profile=True)
-    assert await import_folder(settings, IDENTITY, usb, clock) == Imported(2, 1, ordered=True)
-    stores = stores_of(data)
-    stores.trust.load()
-    entry = stores.ledger.load()
-    assert entry is not None
-    assert entry.generation == 1
-    assert stores.blobs.has(agent.bundle.digest)
-
-
-async def test_two_do_not_write_to_one_disk(world: FleetWorld, tmp_path: Path) -> None:
-    prepare_data_dir(tmp_path)
-    with lock_data_dir(tmp_path), pytest.raises(FleetError) as caught:
-        await import_folder(Settings(tmp_path), IDENTITY, tmp_path, VirtualClock(NOW))
-    assert caught.value.code is Code.ALREADY_EXISTS
