@@ -19,7 +19,7 @@ from orchestrator.store import audit as rows
 from orchestrator.store import witnesses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -73,15 +73,17 @@ class AuditLog:
 
     def proves(self, connection: Connection, leaf: int) -> bool:
         """Whether a leaf was first proven by this log under its newest key, or not yet at all."""
-        provers = self.provers(connection, leaf)
-        return not provers or key_name(self.vkey) in provers
+        provers = self.provers(connection, [leaf]).get(leaf)
+        return provers is None or key_name(self.vkey) in provers
 
-    def provers(self, connection: Connection, leaf: int) -> frozenset[str]:
-        """Return the names of the keys (`key_name`) under which a leaf was first proven; none: it was not yet."""
-        found = witnesses.list_checkpoints(connection, above=leaf, limit=1)
-        return frozenset(
-            f"{line.name}+{line.key_hash.hex()}" for row in found for line in split_note(row.note).signatures
-        )
+    def provers(self, connection: Connection, leaves: Collection[int]) -> Mapping[int, frozenset[str]]:
+        """Return the names of the keys (`key_name`) under which leaves were first proven; none for those not yet."""
+        notes = witnesses.first_above(connection, leaves)
+        signers = {
+            note: frozenset(f"{line.name}+{line.key_hash.hex()}" for line in split_note(note).signatures)
+            for note in set(notes.values())
+        }
+        return {leaf: signers[note] for leaf, note in notes.items()}
 
     def proof(self, connection: Connection, index: int) -> bytes:
         """Return the proof file that a leaf is in the log, with the present checkpoint."""

@@ -29,9 +29,7 @@ from orchestrator.store import nodes as rows
 from orchestrator.store import telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from sqlalchemy import Connection
+    from collections.abc import Callable, Mapping, Sequence
 
     from fleet.grants.ceilings import OwnCeiling
     from fleet.model import AssignedAgent, ObservedState
@@ -275,8 +273,9 @@ class Nodes:
         online = self._inventory.online()
         with self._store.control.read() as connection:
             desired = rows.list_desired(connection)
+            provers = self._log.provers(connection, [row.leaf for row in desired.values()])
             found = rows.list_nodes(connection)
-            return tuple(self._view(connection, row, desired.get(row.name), online) for row in found)
+            return tuple(self._view(row, desired.get(row.name), online, provers) for row in found)
 
     def get(self, name: str) -> NodeView:
         """Return one node.
@@ -288,10 +287,16 @@ class Nodes:
             row = rows.get_node(connection, name)
             if row is None:
                 raise FleetError(Code.NOT_FOUND, f"no node {name!r}", node=name)
-            return self._view(connection, row, rows.get_desired(connection, name), self._inventory.online())
+            desired = rows.get_desired(connection, name)
+            provers = {} if desired is None else self._log.provers(connection, [desired.leaf])
+            return self._view(row, desired, self._inventory.online(), provers)
 
     def _view(
-        self, connection: Connection, row: rows.NodeRow, desired: rows.DesiredRow | None, online: frozenset[str]
+        self,
+        row: rows.NodeRow,
+        desired: rows.DesiredRow | None,
+        online: frozenset[str],
+        provers: Mapping[int, frozenset[str]],
     ) -> NodeView:
         report = self._inventory.report(row.name)
         if row.locked:
@@ -306,7 +311,7 @@ class Nodes:
             state=state,
             desired_generation=0 if desired is None else desired.generation,
             director_key="" if desired is None else signer_of(desired),
-            log_keys=frozenset() if desired is None else self._log.provers(connection, desired.leaf),
+            log_keys=frozenset() if desired is None else provers.get(desired.leaf, frozenset()),
             desired_agents=agents_of(desired),
             observed=None if report is None else report.state,
             last_seen_ms=max(heard, row.last_seen_ms or 0),

@@ -72,6 +72,22 @@ def list_checkpoints(connection: sa.Connection, *, above: int, limit: int) -> tu
     return tuple(CheckpointRow(*row) for row in connection.execute(statement))
 
 
+def first_above(connection: sa.Connection, leaves: Collection[int]) -> Mapping[int, bytes]:
+    """Return for each of these leaves the note of the smallest checkpoint that covers it; none where none does."""
+    found: dict[int, bytes] = {}
+    waiting = sorted(set(leaves), reverse=True)
+    if not waiting:
+        return found
+    statement = sa.select(checkpoint.c.size, checkpoint.c.note).where(checkpoint.c.size > waiting[-1])
+    with connection.execute(statement.order_by(checkpoint.c.size)) as rows:
+        for size, note in rows:
+            while waiting and waiting[-1] < size:
+                found[waiting.pop()] = note
+            if not waiting:
+                break
+    return found
+
+
 def list_newest(connection: sa.Connection, origin: str, *, above: int, limit: int) -> tuple[CheckpointRow, ...]:
     """Return checkpoints of a log of more than `above` leaves, the largest first."""
     chosen = sa.select(checkpoint).where(checkpoint.c.size > above, _is_of(origin))
