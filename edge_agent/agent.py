@@ -46,7 +46,7 @@ from edge_agent.timekeeper import Timekeeper
 from edge_agent.traffic import Inputs
 from edge_agent.triggers import HostTelemetry
 from edge_agent.trust_store import MAX_ROOT, TrustStore
-from edge_agent.vault import CACHE
+from edge_agent.vault import CACHE, WITNESS
 from edge_agent.whoami import describe
 from edge_agent.witness import Witness
 from fleet.errors import Code, ExitCode, FleetError
@@ -125,6 +125,8 @@ class Node:
         )
         self.supervisor = Supervisor(parts)
         self.witness = Witness(disk, data, identity, self._fleet_trust, self.journal, clock)
+        if keys.in_chip:
+            self.witness.seed = partial(keys.vault.key, WITNESS)
         stores = Stores(self._trust, Ledger(disk, data / "ledger"), self._blobs, self.witness)
         self.adoption = Adoption(
             identity,

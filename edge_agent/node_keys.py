@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NodeKeys:
-    """The node's identity with its bound key, and the vault of the keys that it makes for itself."""
+    """The node's identity with its bound key, and the vault of the keys that it makes for itself.
+
+    Attributes:
+        in_chip: whether a security chip keeps them.
+    """
 
     identity: IdentityStore
     vault: Vault
+    in_chip: bool = False
 
 
 def open_keys(settings: Settings) -> NodeKeys:
@@ -54,4 +59,4 @@ def open_keys(settings: Settings) -> NodeKeys:
             place=str(folder / "bound.pem"),
             remedy="Join it again in an empty data directory, with `tpm` set.",
         )
-    return NodeKeys(store, chip)
+    return NodeKeys(store, chip, in_chip=True)

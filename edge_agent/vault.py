@@ -25,6 +25,9 @@ CACHE = "cache"
 SEALING = "sealing"
 """Name of the X25519 key that secrets are sealed for."""
 
+WITNESS = "witness"
+"""Name of the seed of the Ed25519 key that cosigns checkpoints, where a chip keeps the node's keys."""
+
 _log = logging.getLogger(__name__)
 
 

@@ -117,6 +117,9 @@ class Witness:
         self._seen = Sighting()
         self._evidence: Evidence | None = None
         self._fault: FleetError | None = None
+        self.seed: Callable[[], bytes] | None = None
+        """Returns the seed of the key that cosigns, where a chip keeps it. A node with the key in a file goes on with
+        that one: policy names witnesses by key."""
 
     @property
     def seen(self) -> int:
@@ -147,7 +150,8 @@ class Witness:
         """Return the node's word for its witness key, signed by the bound key.
 
         Raises:
-            FleetError: STORAGE_FULL when the key is made just now; CONFIG_INVALID for a file that holds something else.
+            FleetError: STORAGE_FULL when the key is made just now; CONFIG_INVALID for a file that holds something else;
+                KEY_UNAVAILABLE without the chip that keeps it.
         """
         identity = self._identity
         name = witness_name(identity.fleet, identity.node)
@@ -266,6 +270,8 @@ class Witness:
 
     def _key(self) -> SigningKey:
         if self._disk.size(self._key_path) is None:
+            if self.seed is not None:
+                return SigningKey.from_seed(self.seed())
             key = SigningKey(Ed25519PrivateKey.generate())
             replace_file(self._disk, self._key_path, key.to_pem())
             return key

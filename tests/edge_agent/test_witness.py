@@ -22,6 +22,7 @@ from fleet.errors import CATALOG, Code, FleetError
 from fleet.logs import ClosedLog
 from fleet.merkle import consistency_proof, root
 from fleet.model import DesiredState
+from fleet.signing import SigningKey
 from fleet.trust import FleetTrust
 from fleet.witnesses import open_cosignature
 from tests.fakes.clock import VirtualClock
@@ -228,6 +229,23 @@ async def test_a_successor_of_the_logs_key_changes_nothing_of_what_was_seen(benc
     assert bench.witness.evidence is None  # anybody may have the retired key: that is no evidence against the log
     signed = Offered(note(log, 7, "log-2"), 5, consistency_proof(log.read, 5, 7))
     assert (await bench.witness.answer(signed)).line
+
+
+def test_a_chip_may_keep_the_key_and_a_key_in_a_file_stays_the_one_that_policy_names() -> None:
+    disk, folder = MemoryDisk(), Path("/node")
+
+    def public(seed: bytes | None) -> bytes:
+        witness = Witness(disk, folder, IDENTITY, fleet_trust, Journal("node-1", 10), VirtualClock(NOW))
+        witness.seed = None if seed is None else lambda: seed
+        said = witness.certificate(key("bound"))
+        bound = key("bound").public
+        who = {"fleet": IDENTITY.fleet, "node": IDENTITY.node, "epoch": IDENTITY.epoch}
+        return open_witness(said, **who, key=bound).key.public.raw
+
+    assert public(bytes(32)) == SigningKey.from_seed(bytes(32)).public.raw
+    assert disk.size(folder / "keys" / "witness.pem") is None, "nothing of it is on disk"
+    in_file = public(None)
+    assert public(bytes(32)) == in_file
 
 
 def test_what_was_seen_is_durable_before_it_is_signed() -> None:

@@ -41,6 +41,9 @@ def test_a_disk_without_its_chip_is_no_node(
     fleet.join("n1")
     folder = fleet.directory("n1")
     assert {path.suffix for path in (folder / "keys").glob("bound.*")} == {".tpm"}
+    wait_for("the node cosigns", lambda: fleet.ask("audit", "witnesses")["witnesses"] != [])
+    in_files = {path.name for path in (folder / "keys").iterdir() if path.suffix != ".tpm"}
+    assert in_files == {"tls.pem", "ca.pem", "tpm.lock"}, "a thief has the TLS key, until its certificate ends"
     publish(fleet)
     set_secret(fleet, NEWER)
     wait_for("the agent has its secret", lambda: knows(fleet, NEWER))
@@ -64,12 +67,12 @@ def test_a_disk_without_its_chip_is_no_node(
     # The disk in another machine: it cannot renew, and opens neither the secrets nor the cache.
     stolen = fleet.home / "stolen"
     shutil.copytree(folder, stolen, ignore=shutil.ignore_patterns("run"))
-    for name in ("sealing", "cache"):
+    for name in ("sealing", "cache", "witness"):
         assert files_with(stolen, mine.vault.key(name)) == []
     assert files_with(stolen, NEWER.encode()) == []
     thief = open_keys(Settings(stolen, tpm=other_chip.tcti))
     assert _code_of_renewal(thief.identity) is Code.KEY_UNAVAILABLE
-    for name in ("sealing", "cache"):
+    for name in ("sealing", "cache", "witness"):
         assert code_of(thief.vault.key, name) is Code.KEY_UNAVAILABLE
     assert code_of(open_keys, Settings(stolen)) is Code.CONFIG_INVALID
 
