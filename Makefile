@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE # where it is set, each of the hundreds of proc
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-stop demo-check test system sensors tpm simulation model hunt check format lint types imports protos protos-check components components-check \
-        languages threats interop conformance tuf-conformance fuzz fuzz-parsers soak coverage hammer bench sbom lock clean
+        languages threats interop wkg conformance tuf-conformance fuzz fuzz-parsers soak coverage hammer bench sbom lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -108,6 +108,9 @@ threats: setup ## every test that docs/threats.md names: the attacks and what th
 
 interop: setup ## what this project writes, read by the tools of others (needs Node.js, Go and openssl, and their registries)
 	@$(BIN)/pytest tests/interop -m slow
+
+wkg: setup ## bundles among the Bytecode Alliance's client (needs `wkg` and Go)
+	@$(BIN)/pytest tests/wkg -m slow
 
 conformance: setup ## the backend tests of the `onnx` package, called as an agent does
 	@$(BIN)/pytest tests/conformance -m slow
