@@ -10,6 +10,9 @@ signed. Nothing is remembered in between, so a restart goes on where it stopped:
     present, successor   both                    both          successor          present, until every node has moved
     present, successor   successor               successor     successor          successor, which becomes the present
 
+A release that does not verify (somebody edited the database) says nothing: then all that are held count, the present
+one signs, and nothing is withdrawn.
+
 A node has moved when it opened a session with a certificate of the successor: it then knows both authorities. One whose
 certificate has expired need not move, since it renews by its bound key before it comes back.
 """
@@ -118,7 +121,7 @@ class NodeAuthorities:
         """Return the present authority and its successor, if there is one."""
         with self._turn:
             present, successor = self._held()
-            listed, issuer = self._listed_prints(), self._standing.issuer.fingerprint
+            listed, issuer = self._listed_prints() or frozenset(), self._standing.issuer.fingerprint
             shown = self._shown()
             return tuple(
                 NodeAuthority(
@@ -168,14 +171,22 @@ class NodeAuthorities:
     def _judge(self) -> _Standing:
         present, successor = self._held()
         listed = self._listed_prints()
+        if listed is None:
+            both = (present,) if successor is None else (present, successor)
+            return _Standing(both, present if present.key or successor is None else successor)
         if successor is None or (successor.fingerprint not in listed and present.key):
             return _Standing((present,), present)
         if present.fingerprint in listed:
             return _Standing((present, successor), successor)
         return _Standing((successor,), successor)
 
-    def _listed_prints(self) -> frozenset[str]:
-        pem = self._listed()
+    def _listed_prints(self) -> frozenset[str] | None:
+        """Return what the release lists; None where what is stored does not verify, and so says nothing."""
+        try:
+            pem = self._listed()
+        except FleetError as error:
+            _LOG.warning("the release does not say which node authorities there are: %s", error)
+            return None
         return frozenset(map(fingerprint, load_certificates(pem))) if pem else frozenset()
 
     def _held(self) -> tuple[NodeAuthority, NodeAuthority | None]:

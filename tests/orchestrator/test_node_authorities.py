@@ -58,6 +58,11 @@ class Bench:
         self.listed = self.listed or self.first
         self.start()
 
+    def listing(self) -> bytes:
+        if self.listed == b"forged":
+            raise FleetError(Code.TRUST_INVALID, "does not verify")
+        return self.listed
+
     def start(self) -> None:
         """Start the coordinator, or start it again."""
         registrar = Registrar(
@@ -70,7 +75,7 @@ class Bench:
             journal=self.events.append,
             expel=lambda caller, _: self.expelled.append(caller),
         )
-        self.authorities = NodeAuthorities(self.files, registrar, lambda: self.listed)
+        self.authorities = NodeAuthorities(self.files, registrar, self.listing)
 
     @property
     def second(self) -> bytes:
@@ -202,6 +207,22 @@ def test_once_the_release_lists_the_successor_alone_the_old_one_is_gone(bench: B
     bench.start()
     bench.authorities.look()
     assert (bench.authorities.issuer().certificate, bench.expelled) == (second, ["node/old"])
+
+
+def test_a_release_that_does_not_verify_withdraws_nothing(bench: Bench) -> None:
+    bench.listed = b"forged"
+    bench.start()
+    assert bench.authorities.issuer() == bench.fleet.node_ca
+    bench.listed = bench.first
+    second = bench.overlap()
+    bench.listed = b"forged"
+    bench.start()
+    assert bench.authorities.bundle() == bench.first + second
+    assert bench.authorities.issuer().certificate == bench.first
+    assert not any(one.listed for one in bench.authorities.list())
+    bench.files.next_node_authority_key.rename(bench.files.node_authority_key)  # as in the middle of a promotion
+    bench.start()
+    assert bench.authorities.issuer().certificate == second
 
 
 def test_a_second_rotation_follows_the_first(bench: Bench) -> None:
