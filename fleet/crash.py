@@ -94,12 +94,14 @@ class Recording:
         calls: what followed, oldest first; the guest ended in the last one, or in `start` when there is none.
         lost: how many calls between `start` and `calls` are not here any more.
         overlapping: several calls ran at a time, so that their order cannot be repeated.
+        in_flight: how many of the last calls had not ended when the guest did.
     """
 
     start: GuestCall
     calls: tuple[GuestCall, ...] = ()
     lost: int = 0
     overlapping: bool = False
+    in_flight: int = 1
 
     @property
     def last(self) -> GuestCall:
@@ -258,7 +260,7 @@ def decode_report(data: bytes, name: str) -> CrashReport:
 
 def encode_recording(recording: Recording) -> bytes:
     """Write a recording alone, as a runner hands it to its supervisor."""
-    return dump_json(asdict(recording))
+    return dump_json(_plain_recording(recording))
 
 
 def decode_recording(data: bytes) -> Recording:
@@ -292,6 +294,15 @@ def _plain(report: CrashReport) -> dict[str, object]:
     value: dict[str, object] = {"schema": SCHEMA, **asdict(report)}
     if report.recording is None:
         del value["recording"]
+    else:
+        value["recording"] = _plain_recording(report.recording)
+    return value
+
+
+def _plain_recording(recording: Recording) -> dict[str, object]:
+    value = asdict(recording)
+    if recording.in_flight == 1:
+        del value["in_flight"]  # so that reports of before there were several keep their identity
     return value
 
 
@@ -332,6 +343,7 @@ def _recording(reader: Reader) -> Recording:
         calls=_list(reader, "calls", MAX_CALLS, _guest_call),
         lost=_natural(reader, "lost"),
         overlapping=reader.flag("overlapping", default=False),
+        in_flight=reader.integer("in_flight", 1, MAX_CALLS) if reader.has("in_flight") else 1,
     )
 
 

@@ -102,6 +102,7 @@ class Recorder:
         self._start = self._now = _Call("", (), _CALL_WEIGHT)
         self._calls: list[_Call] = []  # lists, here and for entries: an empty deque takes 600 bytes, in every agent
         self._running = 0
+        self._trapped = 0
         self._lost = 0
         self._overlapping = False
         self._tallies: dict[str, list[int]] = {}
@@ -151,6 +152,7 @@ class Recorder:
             trapped: the guest ended in it; it is put last, with all others of which that is said.
         """
         self._running -= 1
+        self._trapped += trapped
         if trapped and call in self._calls:
             self._calls.remove(call)
             self._calls.append(call)
@@ -259,7 +261,10 @@ class Recorder:
 
     def _written(self, exports: Mapping[str, FuncType]) -> Recording:
         calls = tuple(_write_call(call, exports[call.function]) for call in self._calls)
-        return Recording(_write_call(self._start, None), calls, self._lost, self._overlapping)
+        return Recording(_write_call(self._start, None), calls, self._lost, self._overlapping, self._in_flight(calls))
+
+    def _in_flight(self, calls: tuple[GuestCall, ...]) -> int:
+        return max(1, min(self._trapped, len(calls)))
 
 
 class _RecordedLater:

@@ -228,7 +228,10 @@ def _describe(session: Session, report: CrashReport) -> None:
     )
     if recording is not None:
         call = recording.last
-        _section(session, "Call", [_call(call)])
+        if recording.in_flight > 1:
+            _section(session, "Calls in flight", [_call(one) for one in recording.calls[-recording.in_flight :]])
+        else:
+            _section(session, "Call", [_call(call)])
         shown = [
             f"{_cut(host.function)}({', '.join(map(_cut, host.arguments))})"
             f" {'raised ' + host.raised + ': ' if host.raised else '-> ' if host.result else ''}{_cut(host.result)}"

@@ -130,6 +130,14 @@ def test_a_report_that_is_too_large_loses_its_recording_first_then_its_log() -> 
     assert caught.value.code is Code.LIMIT_EXCEEDED
 
 
+def test_several_calls_may_have_been_in_flight() -> None:
+    several = replace(REPORT, recording=Recording(GuestCall(""), (CALL, CALL), overlapping=True, in_flight=2))
+    assert decode_report(encode_report(several), "file") == several
+    alone = Recording(GuestCall(""), (CALL,))
+    assert b"in_flight" not in encode_recording(alone)
+    assert decode_recording(encode_recording(alone)).in_flight == 1
+
+
 @pytest.mark.parametrize(
     ("recording", "complete"),
     [

@@ -123,6 +123,7 @@ async def test_a_trap_ends_all_and_the_report_names_them(host, guest):
     recording = decode_recording(crash.recording.encode())
     assert recording.overlapping
     assert not recording.complete
+    assert recording.in_flight == 4
     assert [(call.function, call.arguments[:1]) for call in recording.calls[-4:]] == [
         *[("later", (f'"w{at}"',)) for at in range(3)],
         ("break", ()),
