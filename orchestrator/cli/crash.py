@@ -101,7 +101,7 @@ def show(session: Session, identifier: str, node: str) -> None:
     if session.output.machine:
         session.output.value(json.loads(encode_report(report)))
     else:
-        _describe(session, report)
+        describe(session, report)
 
 
 @crash.command()
@@ -201,7 +201,8 @@ def _run(report: CrashReport, wasm: bytes) -> dict[str, Value]:
     return outcome
 
 
-def _describe(session: Session, report: CrashReport) -> None:
+def describe(session: Session, report: CrashReport) -> None:
+    """Print a report for people."""
     recording = report.recording
     kept = "nothing was recorded" if recording is None else "the whole life of the instance"
     if recording is not None and not recording.complete:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from fleet.crash import encode_report
 from orchestrator.cli import crash as module
+from orchestrator.cli.context import Overrides
 from orchestrator.cli.main import main
+from orchestrator.cli.render import Format, Output
+from orchestrator.cli.session import Session
 from tests.fakes.agents import Node
 from tests.fakes.crashes import crash
 from tests.fakes.guests import guest
@@ -64,3 +68,13 @@ def test_a_changed_report_and_another_component_are_refused(
     component.write_bytes(guest() + b"\0")
     assert main(saved) == 7
     assert capsys.readouterr().err.count("DIGEST_MISMATCH") == 2
+
+
+def test_all_calls_that_were_in_flight_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = crash(Node(tmp_path / "state"), guest(), CALLS)
+    assert report.recording is not None
+    session = Session(tmp_path, Overrides(), Output(Format.TABLE), lambda: datetime.now(UTC))
+    module.describe(session, report)
+    assert "Call\n  trap()\n" in capsys.readouterr().out
+    module.describe(session, replace(report, recording=replace(report.recording, in_flight=2, overlapping=True)))
+    assert "Calls in flight\n  add(1, 2)\n  trap()\n" in capsys.readouterr().out
