@@ -40,7 +40,7 @@ test: setup ## the default test suite, on up to four processors
 EXAMPLES ?= 300
 
 system: setup ## attacks, random power cuts and operators' stories against fleets of real processes
-	@$(BIN)/pytest tests/system tests/edge_agent/runner -m slow
+	@$(BIN)/pytest tests/system tests/edge_agent/runner -m slow --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 sensors: setup ## sources behind an MQTT broker, against a real Mosquitto (installed from Debian, as root, where it is missing)
 	@$(BIN)/pytest tests/edge_agent/sensors tests/system/test_events.py -m slow

@@ -10,12 +10,12 @@ import atexit
 import json
 import os
 import signal
-import socket
 import time
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.fakes.ports import free_port
 from tests.fakes.programs import Loaded
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 60.0
+WAIT_S = 180.0
 COMMAND_TIMEOUT_S = 600.0
 """Longest that one command may take: builds run in it."""
 
@@ -73,12 +73,6 @@ NEEDS = {
     "ends-agent": LOG,
 }
 """What each sample component imports."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(what: str, condition: Callable[[], bool], timeout_s: float = WAIT_S) -> None:

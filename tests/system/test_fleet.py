@@ -35,7 +35,11 @@ def test_a_coordinator_that_restarts_redeploys_nothing(fleet: RealFleet) -> None
     os.kill(fleet.coordinator_pid(), signal.SIGKILL)
     fleet.up()
     fleet.wait_online("n1", "n2")
-    assert {(a["node"], a["restarts"], a["bundle_digest"], a["grant_digest"]) for a in fleet.agents()} == before
+
+    def reported() -> bool:
+        return {(a["node"], a["restarts"], a["bundle_digest"], a["grant_digest"]) for a in fleet.agents()} == before
+
+    wait_for("both tell what ran all the time", reported)
     assert {n["node"]: n["desired_generation"] for n in fleet.ask("nodes")} == generations
     assert fleet.ctl("call", "climate/context", f"handle-data({READING})").stdout
 

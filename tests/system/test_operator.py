@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from fleet.errors import ExitCode
+from tests.system.harness import wait_for
 
 if TYPE_CHECKING:
     from tests.system.harness import RealFleet
@@ -66,6 +67,7 @@ def test_a_release_that_is_signed_again_changes_nothing_that_runs(fleet: RealFle
     fleet.ctl("node", "down", "n1")  # a node that starts adopts the newest release at once
     fleet.ctl("node", "up", "n1")
     fleet.wait_online("n1")
+    wait_for("the agent runs again", lambda: [row["phase"] for row in fleet.agents("climate")] == ["running"])
     assert fleet.ctl("call", "climate/context", f"handle-data({READING})").stdout
 
 

@@ -73,8 +73,8 @@ def test_every_agent_comes_back_without_coordinator_or_network(fleet: RealFleet)
     assert _summary(directory, "roof") == kept
     fleet.up()
     fleet.wait_online("n1")
-    (after,) = fleet.agents("climate")
     wait_for("it is reported as running", lambda: fleet.agents("climate")[0]["phase"] == "running")
+    (after,) = fleet.agents("climate")
     assert (after["bundle_digest"], after["grant_digest"]) == (before["bundle_digest"], before["grant_digest"])
     (node,) = fleet.ask("nodes")
     assert node["observed_generation"] == 1
