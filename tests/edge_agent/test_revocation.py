@@ -14,6 +14,8 @@ from edge_agent.lifecycle_state import AgentState, Moment
 from fleet.bundle import BuiltBundle
 from fleet.checkpoint import format_vkey
 from fleet.errors import Code
+from fleet.logs import ClosedLog
+from fleet.merkle import root
 from fleet.model import AssignedAgent, Phase, TargetRef
 from fleet.oci import digest_of
 from fleet.revocations import Kind, Revocation, Revocations, encode_revocations
@@ -249,6 +251,28 @@ def test_a_key_of_the_log_that_is_listed_no_more_proves_nothing_new(node: WholeN
     assert node.running() == {"app/one", "app/two"}  # what it proved runs on
     assert node.accept(node.world.assign(one, generation=2)) is Code.PROOF_INVALID
     assert node.running() == {"app/one", "app/two"}
+
+
+def test_what_a_closed_log_proved_runs_on_and_nothing_new_does(node: WholeNode) -> None:
+    """The log goes on under another name: over a power cut, too, before an order of the new one has come."""
+    one, _ = run_two(node)
+    old = node.world.assign(one, generation=2)
+    whole = root(node.world.log.read, node.world.log.size)
+    ended = ClosedLog(fleet_trust().log_vkeys, node.world.log.size, whole)
+    vkeys = (format_vkey(f"{LOG}/2", key("log-2").public),)
+    trust = replace(fleet_trust(), log_vkeys=vkeys, closed_logs=(ended,))
+    node.world.publisher.document = encode_fleet_trust(trust)
+    node.world.publisher.add(TRUST_PATH, node.world.publisher.document)
+    node.world.put(node.world.publisher.document)
+    node.world.publisher.publish()
+    node.refresh()
+    node.restart()
+    assert node.running() == {"app/one", "app/two"}
+    assert node.accept(old) is Code.PROOF_INVALID
+    revoke(node.world, entry(Kind.LOG_KEY, key("log").public.hex))
+    node.refresh()  # it was stolen as well
+    assert node.running() == set()
+    assert "assignment:desired:recalled" in [event.kind for event in node.events()]
 
 
 # Floors of releases

@@ -12,13 +12,9 @@ import subprocess
 import time
 from pathlib import Path
 
-START_S = 20.0
+from tests.fakes.ports import free_port
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+START_S = 60.0
 
 
 def find(name: str = "mosquitto") -> str:

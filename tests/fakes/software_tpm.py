@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
+from tests.fakes.ports import free_port
 from tests.fakes.wait import wait_until
 
 PACKAGES = ("swtpm", "tpm2-tools", "libtss2-tcti-swtpm0")
@@ -34,15 +34,10 @@ def find(name: str) -> str:
 
 def free_pair() -> int:
     """A port whose successor is free too: swtpm takes both, and its driver expects them side by side."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
+    first, second = free_port(), free_port()
+    while second != first + 1:
+        first, second = second, free_port()
+    return first
 
 
 class SoftwareTpm:

@@ -9,7 +9,7 @@ import pytest
 from fleet.checkpoint import KeyKind, format_vkey
 from fleet.documents import dump_json, load_json
 from fleet.errors import Code, FleetError
-from fleet.logs import MAX_CLOSED_LOGS, MAX_LOG_KEYS, ClosedLog, check_logs, next_origin, origin_of
+from fleet.logs import MAX_CLOSED_LOGS, MAX_LOG_KEYS, ClosedLog, check_logs, keys_of, next_origin, origin_of
 from fleet.trust import encode_fleet_trust, parse_fleet_trust
 from tests.fakes.publisher import LOG, fleet_trust, key
 from tests.fakes.refusals import code_of
@@ -26,6 +26,12 @@ def test_the_name_of_a_log_is_in_its_keys() -> None:
     assert origin_of((vkey(1), vkey(2))) == LOG
     assert OLD.origin == "old/log"
     assert [next_origin("demo", [OLD] * count) for count in range(3)] == ["demo/audit", "demo/audit/2", "demo/audit/3"]
+
+
+def test_a_name_leads_to_the_keys_of_its_log() -> None:
+    present = (vkey(1),)
+    assert keys_of("old/log", present, [OLD]) == OLD.vkeys
+    assert keys_of(LOG, present, [OLD]) == keys_of("stranger", present, []) == present
 
 
 @pytest.mark.parametrize(

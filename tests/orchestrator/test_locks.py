@@ -68,7 +68,7 @@ async def test_every_stream_of_a_node_ends_at_once(
     node = await joined(fleet, coordinator, operator)
     begun = time.perf_counter()
     await change(operator, verb)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert await end_of(node) == Code.NODE_LOCKED
     record_property("milliseconds", round((time.perf_counter() - begun) * 1000))
     trust = node.stub.FetchTrust(node_pb2.FetchTrustRequest(), timeout=CALL_S)
@@ -86,7 +86,7 @@ async def test_a_stream_that_does_not_read_ends_as_well(fleet: FleetFixture) -> 
         node = await joined(fleet, coordinator, operator)
         ends = operator.control.ListEvents(control_pb2.ListEventsRequest(follow=True, node="n1"), timeout=CALL_S)
         await change(operator, "Lock")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await ends.read()).kind != "node:session:offline":
                 pass
         ends.cancel()
@@ -169,7 +169,7 @@ async def test_a_start_that_comes_back_after_a_later_one_locks_the_name(
     await second.connect()  # perhaps the node was restarted: nobody is accused yet
     assert (await change(operator, "Unlock")).state == "online"
     assert await code_of(first.connect()) == Code.NODE_LOCKED
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         with suppress(aio.AioRpcError):  # sent away as the older session, or locked out, whichever came first
             await drain(second.stream)
     assert await code_of(second.connect()) == Code.NODE_LOCKED

@@ -129,7 +129,7 @@ async def test_a_restarted_coordinator_resumes_and_pushes_nothing_twice(fleet: F
 
 
 async def test_a_node_that_stops_reading_delays_nobody_and_is_cut_off(fleet: FleetFixture) -> None:
-    async with serving(fleet, write_deadline_ms=300, report_interval_ms=60_000) as coordinator:
+    async with serving(fleet, write_deadline_ms=1_000, report_interval_ms=60_000) as coordinator:
         operator = Operator(fleet, coordinator)
         # Orders of about 50 KiB fill the stalled node's 64 KiB window within two pushes.
         fleet.release()
@@ -143,12 +143,12 @@ async def test_a_node_that_stops_reading_delays_nobody_and_is_cut_off(fleet: Fle
                 "bundle: context@1.0.0", f"bundle: context@1.0.0\n    config:\n      n: '{number}'\n{lines}"
             )
             deployment = await operator.deploy(manifest)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 assert (await healthy.accept()).assignment.generation == 2 * number + 1
             await operator.control.CancelDeployment(control_pb2.CancelDeploymentRequest(id=deployment), timeout=CALL_S)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await healthy.accept()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert await reason_of_end(operator, "n1") == Code.DEADLINE_EXCEEDED
         for node in (stalled, healthy):
             await node.close()

@@ -37,7 +37,7 @@ from orchestrator.store.database import Store
 from tests.fakes.fleet_fixture import error_of, make_csr
 from tests.system.harness import ROOT, RealFleet, wait_for
 
-CALL_S = 10.0
+CALL_S = 60.0
 READING = 'handle-data({source: "roof", value: 20.5, timestamp: 1})'
 HANDLER = [{"event": {"topic": "readings", "function": "handle-data"}}]
 
@@ -418,7 +418,7 @@ def test_a_token_makes_one_node_only(fleet: RealFleet, tmp_path: Path) -> None:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
 

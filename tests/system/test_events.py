@@ -103,7 +103,7 @@ def test_a_node_measures_for_its_agents(fleet: RealFleet, broker: Mosquitto, tmp
 
     def publish(text: str) -> None:
         client = [sys.executable, "-c", PUBLISH, str(broker.port), text]
-        subprocess.run(client, check=True, capture_output=True, timeout=30)
+        subprocess.run(client, check=True, capture_output=True, timeout=120)
 
     publish('{"celsius": 21.5}')
     _received(fleet, "north/gauge", "reading roof 21.500 celsius good")

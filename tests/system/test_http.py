@@ -8,7 +8,8 @@ import urllib.request
 import pytest
 
 from fleet.errors import ExitCode
-from tests.system.harness import RealFleet, free_port, wait_for
+from tests.fakes.ports import free_port
+from tests.system.harness import RealFleet, wait_for
 
 pytestmark = pytest.mark.system
 
@@ -17,7 +18,7 @@ WEB = {"name": "web", "bundle": "http-agent@0.1.0"}
 
 def get(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

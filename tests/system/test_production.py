@@ -46,7 +46,7 @@ class Machine:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         assert done.returncode == expect, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
@@ -88,7 +88,7 @@ class PublisherProcess:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(30) == 0
+            assert self.process.wait(120) == 0
         self.log.close()
 
 
@@ -261,7 +261,7 @@ def test_a_fleet_changes_every_key_and_a_node_without_network_follows(fleet: Rea
     fleet.down()
     fleet.ctl("node", "down", "n1")
     command = [sys.executable, "-m", "edge_agent.agent", "trust", "import", "--data-dir", str(fleet.directory("n1"))]
-    done = subprocess.run([*command, str(usb)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, str(usb)], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     fleet.ctl("node", "up", "n1")
     fleet.up()

@@ -86,7 +86,7 @@ def files_with(folder: Path, needle: bytes) -> list[Path]:
 
 def identity(fleet: RealFleet, node: str) -> str:
     command = [sys.executable, "-m", "edge_agent.agent", "identity", "--data-dir", str(fleet.directory(node))]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
 def check_refusals(fleet: RealFleet) -> None:

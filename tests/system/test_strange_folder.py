@@ -28,7 +28,7 @@ def test_the_programs_load_nothing_from_where_they_are_started(fleet: RealFleet,
             cwd=strange,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         assert done.returncode == 0, done.stderr

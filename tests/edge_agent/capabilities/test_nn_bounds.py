@@ -48,7 +48,7 @@ def test_an_inference_ends_with_its_call(node: Node, tmp_path: Path, cause: Exit
     with pytest.raises(EndAgentError) as ended:
         guest.compute(context, times(guest, ENDLESS))
     assert ended.value.cause is cause
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     other = Guest(node, models)
     ((_, found),) = other.compute(other.context(), times(other, 3)).value
     assert other.dimensions(found) == [SIDE, SIDE], "the shared session works on"
@@ -61,7 +61,7 @@ def test_loading_ends_with_its_call(node: Node, tmp_path: Path) -> None:
     with pytest.raises(EndAgentError) as ended:
         guest.load_by_name("m")
     assert ended.value.cause is ExitCause.DEADLINE
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 def shape(guest: Guest, size: int) -> list[tuple[str, int]]:

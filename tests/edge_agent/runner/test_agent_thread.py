@@ -30,7 +30,7 @@ from tests.fakes.guests import guest
 
 pytestmark = pytest.mark.system
 
-ANSWER_S = 20
+ANSWER_S = 60
 
 
 @pytest.fixture

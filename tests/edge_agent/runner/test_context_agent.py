@@ -53,7 +53,7 @@ async def read(host, value, at, agent="app/context"):
 
 
 async def next_event(host, kind):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not isinstance(event := await host.next_event(), kind):
             pass
         return event

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.system
 
 
 async def crashed(host) -> AgentCrashed:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not isinstance(event := await host.next_event(), AgentCrashed):
             pass
         return event

@@ -55,7 +55,7 @@ async def agent(host, events):
 
 async def said(host, kind):
     """The next event of one kind; log lines and others are passed over."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not isinstance(event := await host.next_event(), kind):
             pass
     return event

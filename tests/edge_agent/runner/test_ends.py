@@ -48,7 +48,7 @@ def do(how, value=0.0):
 
 
 async def event(host, kind=AgentExited):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not isinstance(found := await host.next_event(), kind):
             pass
     return found
@@ -56,7 +56,7 @@ async def event(host, kind=AgentExited):
 
 async def failure(awaitable):
     with pytest.raises(FleetError) as caught:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await awaitable
     return caught.value
 

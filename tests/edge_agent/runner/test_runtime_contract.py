@@ -54,7 +54,7 @@ async def code_of(awaitable):
 
 async def next_event(runtime):
     """What happens next; crash reports, news of health and log lines have tests of their own."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while isinstance(event := await runtime.next_event(), AgentCrashed | AgentHealthChanged | AgentLogged):
             pass
         return event
@@ -181,7 +181,7 @@ class RuntimeContract(ABC):
         assert runtime.stats("app/a").health is Health.UNSERVED
         await runtime.start(start)
         assert runtime.stats("app/a").health in (Health.UNASKED, Health.OK)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await runtime.next_event() == AgentHealthChanged("app/a")
         await case.sicken("app/a")
         event = await next_event(runtime)

@@ -44,7 +44,7 @@ def unsealing(**secrets: str):
 
 
 async def answer(host, agent: str, invocation: str) -> int:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return int((await host.call(agent, invocation)).output)
 
 
@@ -81,7 +81,7 @@ async def test_logs_and_crash_reports_do_not_have_it(host, keeper) -> None:
         await answer(host, "app/one", 'spill("api-token")')
     assert caught.value.code is Code.AGENT_TRAPPED
     events = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not any(isinstance(event, AgentCrashed) for event in events):
             events.append(await host.next_event())
     (crash,) = [event for event in events if isinstance(event, AgentCrashed)]
@@ -97,7 +97,7 @@ async def test_logs_and_crash_reports_do_not_have_it(host, keeper) -> None:
 async def test_a_log_line_is_masked(host, keeper) -> None:
     host.unseal = unsealing(api_token=VALUE)
     await host.start(keeper.start("app/one", capabilities=rules()))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await host.call("app/one", 'write("api-token")')
         while not isinstance(event := await host.next_event(), AgentLogged):
             pass

@@ -20,7 +20,8 @@ from edge_agent.sensors.declarations import Form, MqttSource, Source
 from edge_agent.sensors.run import Sensors
 from edge_agent.sensors.table import SensorTable
 from edge_agent.sensors.values import MAX_PAYLOAD
-from tests.fakes.mosquitto import Mosquitto, find, free_port
+from tests.fakes.mosquitto import Mosquitto, find
+from tests.fakes.ports import free_port
 from tests.fakes.wait import until
 
 pytestmark = pytest.mark.slow

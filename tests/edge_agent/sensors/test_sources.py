@@ -20,7 +20,7 @@ from edge_agent.sensors.streams import MAX_BYTES_PER_SECOND
 from edge_agent.sensors.table import SensorTable
 from tests.fakes.wait import until
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 
 class CountingClock(SystemClock):
