@@ -1,10 +1,7 @@
 """Sources behind an MQTT broker, against a real Mosquitto: `make sensors`."""
 
-import asyncio
-import random
 import ssl
 import subprocess
-from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import aiomqtt
@@ -14,14 +11,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from edge_agent.clock import SystemClock
 from edge_agent.sensors import run
-from edge_agent.sensors.declarations import Form, MqttSource, Source
-from edge_agent.sensors.run import Sensors
-from edge_agent.sensors.table import SensorTable
+from edge_agent.sensors.declarations import Form, MqttSource
 from edge_agent.sensors.values import MAX_PAYLOAD
 from tests.fakes.mosquitto import Mosquitto, find
 from tests.fakes.ports import free_port
+from tests.fakes.sensed import reading
 from tests.fakes.wait import until
 
 pytestmark = pytest.mark.slow
@@ -43,35 +38,9 @@ def broker(tmp_path):
     broker.stop()
 
 
-class Bench:
-    """One topic that is read, and what is known of it."""
-
-    def __init__(self, origin, **parts):
-        self.told = []
-        source = Source("s", "mqtt", origin, **{"rate": 1000, **parts})
-        self.table = SensorTable([source], SystemClock(), lambda *event: self.told.append(event))
-        self.sensors = Sensors([source], self.table, SystemClock(), random.Random(1))
-
-    @property
-    def state(self):
-        return self.table.states("s")[0]
-
-
 def origin(port, **parts):
     settings = {"tls": False, "authorities": "", "credentials": ""}
     return MqttSource("127.0.0.1", port, TOPIC, **{**settings, **parts})
-
-
-@asynccontextmanager
-async def reading(source, **parts):
-    bench = Bench(source, **parts)
-    task = asyncio.create_task(bench.sensors.run())
-    try:
-        yield bench
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def publish(port, *payloads, **client):
@@ -81,31 +50,27 @@ async def publish(port, *payloads, **client):
             await sender.publish(TOPIC, payload, qos=1, retain=True)
 
 
-async def value_is(bench, text):
-    await until(lambda: bench.state.value == text and bench.state.state == "good", f"the value {text}; {bench.told}")
-
-
 async def test_values_arrive_and_junk_is_counted(broker):
     async with reading(origin(broker.port), form=Form(pointer="/celsius")) as bench:
         await publish(broker.port, b'{"celsius": 20.5}')
-        await value_is(bench, "20.5")
+        await bench.value("20.5")
         await publish(broker.port, b"junk", b"", bytes(range(256)), b"[" * 30_000)
         await until(lambda: bench.table.counts("s")[0] == 4, "four pieces of junk")
         await publish(broker.port, b'{"celsius": 21}')
-        await value_is(bench, "21.0")
+        await bench.value("21.0")
     assert [kind for kind, _ in bench.told] == ["node:sensor:malformed"]
 
 
 async def test_a_broker_that_restarts_is_found_again(broker):
     async with reading(origin(broker.port)) as bench:
         await publish(broker.port, b"1")
-        await value_is(bench, "1.0")
+        await bench.value("1.0")
         broker.stop()
         await until(lambda: bench.state.state == "unavailable", "the loss of the broker")
         assert bench.state.value == "1.0"
         broker.start()
         await publish(broker.port, b"2")
-        await value_is(bench, "2.0")
+        await bench.value("2.0")
         assert [kind for kind, _ in bench.told] == ["node:sensor:unavailable", "node:sensor:recovered"]
 
 
@@ -116,7 +81,7 @@ async def test_a_broker_that_is_not_there_yet(tmp_path):
         broker.start()
         try:
             await publish(broker.port, b"3")
-            await value_is(bench, "3.0")
+            await bench.value("3.0")
         finally:
             broker.stop()
 
@@ -124,10 +89,10 @@ async def test_a_broker_that_is_not_there_yet(tmp_path):
 async def test_a_message_that_is_too_large_is_never_sent_here(broker):
     async with reading(origin(broker.port)) as bench:
         await publish(broker.port, b"1")
-        await value_is(bench, "1.0")
+        await bench.value("1.0")
         await publish(broker.port, b"x" * (MAX_PAYLOAD * 4))
         await publish(broker.port, b"2")
-        await value_is(bench, "2.0")
+        await bench.value("2.0")
         assert bench.table.counts("s")[0] == 0
     assert bench.told == []
 
@@ -135,7 +100,7 @@ async def test_a_message_that_is_too_large_is_never_sent_here(broker):
 async def test_a_flood_is_taken_at_the_rate_of_the_source(broker):
     async with reading(origin(broker.port), rate=5) as bench:
         await publish(broker.port, b"1")
-        await value_is(bench, "1.0")
+        await bench.value("1.0")
         heard = []
         bench.table.subscribe("s", heard.append)
         await publish(broker.port, *[b"%d" % number for number in range(2000)])
@@ -165,7 +130,7 @@ async def test_credentials_come_from_a_file_of_the_operator(tmp_path, passwords)
             await until(lambda: "chmod 600" in bench.state.fault, "a refusal of the file")
             file.chmod(0o600)
             await publish(broker.port, b"4", username="node", password="secret")
-            await value_is(bench, "4.0")
+            await bench.value("4.0")
     finally:
         broker.stop()
 
@@ -220,7 +185,7 @@ async def test_a_broker_is_verified(tmp_path):
             context = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
             async with aiomqtt.Client("localhost", broker.port, tls_context=context) as sender:
                 await sender.publish(TOPIC, b"5", retain=True)
-            await value_is(bench, "5.0")
+            await bench.value("5.0")
         stranger = MqttSource("localhost", broker.port, TOPIC, True, "", "")
         async with reading(stranger) as bench:
             await until(lambda: "certificate" in bench.state.fault.lower(), "a refusal of the authority")

@@ -3,72 +3,27 @@
 import asyncio
 import os
 import pty
-import random
 import socket
 import termios
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import psutil
 import pytest
 
-from edge_agent.clock import SystemClock
 from edge_agent.sensors import run
-from edge_agent.sensors.declarations import MEASURES, FileSource, HostSource, Source, StreamSource
-from edge_agent.sensors.run import Sensors
+from edge_agent.sensors.declarations import MEASURES, FileSource, HostSource, StreamSource
 from edge_agent.sensors.streams import MAX_BYTES_PER_SECOND
-from edge_agent.sensors.table import SensorTable
+from tests.fakes.sensed import reading
 from tests.fakes.wait import until
 
 PATIENCE_S = 60
-
-
-class CountingClock(SystemClock):
-    """The system's time; counts how often somebody waited for it."""
-
-    def __init__(self):
-        self.sleeps = 0
-
-    async def sleep(self, seconds):
-        self.sleeps += 1
-        await super().sleep(seconds)
-
-
-class Bench:
-    """One source that is read, and what is known of it."""
-
-    def __init__(self, origin, **parts):
-        kind = {HostSource: "host", FileSource: "file", StreamSource: "stream"}[type(origin)]
-        self.told = []
-        self.source = Source("s", kind, origin, **{"rate": 1000, **parts})
-        self.clock = CountingClock()
-        self.table = SensorTable([self.source], self.clock, lambda *event: self.told.append(event))
-        self.sensors = Sensors([self.source], self.table, self.clock, random.Random(1))
-
-    @property
-    def state(self):
-        return self.table.states("s")[0]
-
-    async def value(self, text):
-        await until(lambda: self.state.value == text and self.state.state == "good", f"the value {text}")
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(run, "FIRST_DELAY_S", 0.02)
     monkeypatch.setattr(run, "LONGEST_DELAY_S", 0.05)
-
-
-@asynccontextmanager
-async def reading(origin, **parts):
-    bench = Bench(origin, **parts)
-    task = asyncio.create_task(bench.sensors.run())
-    try:
-        yield bench
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.mark.parametrize("measure", MEASURES)
