@@ -14,20 +14,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.blobs import MAX_DOCUMENT
 from edge_agent.identity import agent_version
+from edge_agent.orders import open_kept, open_new
 from edge_agent.supervision import NOTHING, Accepted
 from edge_agent.trust_store import documents_of
-from fleet.assignment import ASSIGNMENT_TYPE, open_assignment
 from fleet.bundle import open_bundle
-from fleet.checkpoint import format_vkey, open_checkpoint, parse_proof
 from fleet.errors import Code, FleetError
-from fleet.logs import origin_of
 from fleet.oci import digest_of
-from fleet.revocations import Kind
 from fleet.semver import is_at_least
-from fleet.signing import PublicKey, verify_envelope
 from fleet.targets import TRUST_PATH
 from fleet.trust import MAX_TARGET
-from fleet.witnesses import NO_WITNESSES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -43,7 +38,6 @@ if TYPE_CHECKING:
     from fleet.assignment import VerifiedAssignment
     from fleet.model import AssignedAgent, DesiredState
     from fleet.trust import Release
-    from fleet.witnesses import WitnessPolicy
 
 OUTDATED = frozenset({Code.SIGNATURE_INVALID, Code.PROOF_INVALID, Code.QUORUM_MISSING})
 """What a desired state fails with when its signer, or the witness policy, is newer than the adopted release."""
@@ -184,7 +178,7 @@ class Adoption:
             adopted, entry = self._stores.trust.adopted, self._stores.ledger.entry
             if adopted is None or entry is None:
                 return
-            verified = self._open(entry.desired, adopted, entry.accepted_at)
+            verified = open_kept(entry.desired, adopted, self._identity, entry.accepted_at)
             needed: set[str] = set()
             faults: list[FleetError] = []
             for agent in verified.assignment.agents:
@@ -220,12 +214,12 @@ class Adoption:
     async def _verify(self, desired: DesiredState, remote: Remote) -> VerifiedAssignment:
         adopted = self._stores.trust.adopted or await self._refresh(remote)
         try:
-            return self._open(desired, adopted, self._now(), adopted.witnesses)
+            return open_new(desired, adopted, self._identity, self._now())
         except FleetError as error:
             if error.code not in OUTDATED:
                 raise
         adopted = await self._refresh(remote)
-        return self._open(desired, adopted, self._now(), adopted.witnesses)
+        return open_new(desired, adopted, self._identity, self._now())
 
     async def _listed(
         self, agents: tuple[AssignedAgent, ...], desired: DesiredState, remote: Remote
@@ -235,7 +229,7 @@ class Adoption:
         if adopted is None or not all(_lists(adopted, agent) for agent in agents):
             adopted = await self._refresh(remote)
             # What the older release let pass is not in force yet, and the newer one may have withdrawn the very key.
-            self._open(desired, adopted, self._now(), adopted.witnesses)
+            open_new(desired, adopted, self._identity, self._now())
             self._check_version()
         return tuple(agent for agent in agents if _lists(adopted, agent))
 
@@ -275,7 +269,7 @@ class Adoption:
         if not self._acted or entry is None:
             return
         try:
-            self._open(entry.desired, adopted, entry.accepted_at)
+            open_kept(entry.desired, adopted, self._identity, entry.accepted_at)
         except FleetError as error:
             if error.code is Code.REVOKED:
                 self._acted = False
@@ -317,21 +311,6 @@ class Adoption:
             else:
                 return {blob.digest: blob.size for blob in bundle.blobs}
 
-    def _open(
-        self, desired: DesiredState, adopted: Adopted, now: datetime, witnesses: WitnessPolicy = NO_WITNESSES
-    ) -> VerifiedAssignment:
-        """Verify an order; a new one also by its witnesses, as the policy of its day asks."""
-        adopted.check_log()
-        node, epoch = self._identity.node, self._identity.epoch
-        try:
-            return open_assignment(desired, adopted.fleet, node=node, epoch=epoch, now=now, witnesses=witnesses)
-        except FleetError as error:
-            if error.code is Code.SIGNATURE_INVALID:
-                _check_signer(desired, adopted)
-            if error.code is Code.PROOF_INVALID:
-                _check_prover(desired, adopted)
-            raise
-
     def _act(self, verified: VerifiedAssignment) -> None:
         assignment = verified.assignment
         self._acted = True
@@ -350,7 +329,7 @@ class Adoption:
         if self._acted or adopted is None or entry is None:
             return
         try:
-            verified = self._open(entry.desired, adopted, entry.accepted_at)
+            verified = open_kept(entry.desired, adopted, self._identity, entry.accepted_at)
         except FleetError as error:
             if error.code is not Code.REVOKED:  # the number of a recalled order stays in force
                 self._stores.ledger.discard()
@@ -364,36 +343,3 @@ def _lists(adopted: Adopted, agent: AssignedAgent) -> bool:
     return all(
         ref.path in documents and documents[ref.path].digest == ref.digest for ref in (agent.bundle, agent.grant)
     )
-
-
-def _check_signer(desired: DesiredState, adopted: Adopted) -> None:
-    """Say of an order that no valid director signed whether a revoked one did.
-
-    Raises:
-        FleetError: REVOKED.
-    """
-    for kind, subject in adopted.revocations.entries:
-        if kind is Kind.DIRECTOR_KEY:
-            with suppress(FleetError):
-                verify_envelope(desired.envelope, ASSIGNMENT_TYPE, [PublicKey.from_hex(subject)])
-                break
-    else:
-        return
-    adopted.revocations.check(kind, subject)
-
-
-def _check_prover(desired: DesiredState, adopted: Adopted) -> None:
-    """Say of an order that no valid key of the log proves whether a revoked one did.
-
-    Raises:
-        FleetError: REVOKED.
-    """
-    origin = origin_of(adopted.fleet.log_vkeys)
-    for kind, subject in adopted.revocations.entries:
-        if kind is Kind.LOG_KEY:
-            with suppress(FleetError):
-                open_checkpoint(parse_proof(desired.proof).note, (format_vkey(origin, PublicKey.from_hex(subject)),))
-                break
-    else:
-        return
-    adopted.revocations.check(kind, subject)

@@ -218,7 +218,10 @@ def claimed(note: bytes) -> Checkpoint:
         FleetError: PROOF_INVALID when it is no checkpoint.
     """
     body = split_note(note).body
-    return _checkpoint_body(body, body.partition("\n")[0])
+    origin = body.partition("\n")[0]
+    if _NAME.fullmatch(origin) is None:
+        raise _invalid("no log has such a name")
+    return _checkpoint_body(body, origin)
 
 
 def parse_line(line: str) -> SignatureLine:

@@ -53,6 +53,11 @@ def origin_of(vkeys: Sequence[str]) -> str:
     return parse_vkey(vkeys[0]).name
 
 
+def keys_of(origin: str, vkeys: tuple[str, ...], closed: Sequence[ClosedLog]) -> tuple[str, ...]:
+    """Return the keys of the closed log of this name; those of the present one where none of them has it."""
+    return next((log.vkeys for log in closed if log.origin == origin), vkeys)
+
+
 def check_logs(vkeys: Sequence[str], closed: Sequence[ClosedLog]) -> None:
     """Check what a fleet says of its logs.
 

@@ -287,7 +287,16 @@ def test_a_checkpoint_is_signed_again_by_the_keys_of_today() -> None:
     assert key_name(VKEY) == VKEY.rpartition("+")[0]
 
 
-@pytest.mark.parametrize("note", [b"", b"log\n1\n", b"log\n1\nx\n\n" + WITNESS.encode()])
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"",
+        b"log\n1\n",
+        b"log\n1\nx\n\n" + WITNESS.encode(),
+        NOTE.replace(LOG.encode(), b"a+b"),
+        NOTE.replace(LOG.encode(), b"a b"),
+    ],
+)
 def test_what_is_no_checkpoint_claims_nothing(note: bytes) -> None:
     with pytest.raises(FleetError):
         claimed(note)
