@@ -7,7 +7,6 @@ profile. Each person has a machine of their own: a trust directory with one key,
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sqlite3
@@ -24,7 +23,7 @@ from fleet.release import RoleKeys, add_target, publish
 from fleet.signing import SigningKey
 from fleet.targets import TRUST_PATH, grant_path
 from fleet.trust import open_release, parse_fleet_trust
-from tests.system.harness import ROOT, RealFleet, wait_for
+from tests.system.harness import ROOT, RealFleet, fleetctl, run, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,15 +39,7 @@ class Machine:
         self.trust = folder
 
     def ctl(self, *arguments: str, expect: int = 0, home: Path | None = None) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "orchestrator.cli.main", "--trust", str(self.trust), *arguments],
-            env=os.environ | {"FLEET_HOME": str(home or self.trust / "nowhere")},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
+        done = fleetctl(home or self.trust / "nowhere", "--trust", str(self.trust), *arguments)
         assert done.returncode == expect, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
@@ -260,8 +251,7 @@ def test_a_fleet_changes_every_key_and_a_node_without_network_follows(fleet: Rea
     assert (usb / "desired" / "n1.json").exists()
     fleet.down()
     fleet.ctl("node", "down", "n1")
-    command = [sys.executable, "-m", "edge_agent.agent", "trust", "import", "--data-dir", str(fleet.directory("n1"))]
-    done = subprocess.run([*command, str(usb)], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    done = run("edge_agent.agent", "trust", "import", "--data-dir", str(fleet.directory("n1")), str(usb))
     assert done.returncode == 0, done.stdout + done.stderr
     fleet.ctl("node", "up", "n1")
     fleet.up()
