@@ -77,8 +77,8 @@ def _uses(item: pb.AgentOnNode, digests: set[str], named: set[str]) -> bool:
 def remove_team(session: Session, /, team: str, **how: bool) -> None:
     """Take away a team and what it signed.
 
-    Its roles go, with everything that they list. Refused while a grant of the team is valid, or a node runs something of
-    it. Its name may be used again.
+    Its roles go, with everything that they list. Refused while a grant of the team is valid, or a node runs something
+    of it. Its name may be used again.
     """
     directory = TrustDirectory(session.trust_folder())
     roles = (code_role(team), grants_role(team))
