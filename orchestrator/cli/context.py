@@ -6,7 +6,6 @@ over the environment, which wins over the file. Never opens a connection; privat
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,8 +155,3 @@ def resolve(home: Path, overrides: Overrides) -> Context:
             Code.NOT_FOUND, f"no context named {name!r}; known: {known}", remedy="Choose one with --context NAME."
         )
     return replace(config.contexts[name], **given)
-
-
-def environment_home() -> Path:
-    """Fleet home of this process."""
-    return fleet_home(os.environ)

@@ -38,9 +38,6 @@ TICK_SECONDS = 0.010
 STACK_BYTES = 512 << 10
 """Stack of a guest that has no limit of its own."""
 
-MAX_STACK_BYTES = 2 << 20
-"""The engine ends the process when it is configured with more."""
-
 _log = logging.getLogger(__name__)
 
 _COMPONENT_HEADER = b"\0asm\x0d\x00\x01\x00"
@@ -63,7 +60,8 @@ class Engine:
     Args:
         fuel: count instructions, so that `Limits.fuel_per_call` may be used; costs 5 to 100 % of speed.
         clock: monotonic seconds, for deadlines.
-        stack_bytes: stack of a guest, at most `MAX_STACK_BYTES`; code compiled under one size loads under any.
+        stack_bytes: stack of a guest, at most 2 MiB: the engine ends the process when it is configured with more; code
+            compiled under one size loads under any.
         asynchronous: be the engine for asynchronous components; see above.
     """
 

@@ -275,7 +275,6 @@ resource_any_delete = _declare(_quick, "wasmtime_component_resource_any_delete",
 resource_host_new = _declare(_quick, "wasmtime_component_resource_host_new", c_void_p, c_bool, c_uint32, c_uint32)
 resource_host_rep = _declare(_quick, "wasmtime_component_resource_host_rep", c_uint32, c_void_p)
 resource_host_type = _declare(_quick, "wasmtime_component_resource_host_type", c_uint32, c_void_p)
-resource_host_owned = _declare(_quick, "wasmtime_component_resource_host_owned", c_bool, c_void_p)
 resource_host_to_any = _declare(_quick, "wasmtime_component_resource_host_to_any", c_void_p, *[c_void_p] * 3)
 resource_host_delete = _declare(_quick, "wasmtime_component_resource_host_delete", None, c_void_p)
 
