@@ -17,6 +17,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+RESOLUTION_S = 1e-6
+"""Timers that are due within this run together; after years of virtual time, floats tell no finer times apart."""
+
 LONGEST_WORK_S = 0.004
 """Work that is given to a thread takes up to this long."""
 
@@ -72,6 +75,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._elapsed_s = 0.0
         self._selector = _Jump(self)
         self.set_task_factory(_task)
+        self._clock_resolution = RESOLUTION_S
 
     def time(self) -> float:
         """Seconds since the loop was made."""
