@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent import admission, adoption
+from edge_agent import admission, orders
 from edge_agent.adoption import Adoption
 from edge_agent.witness import Witness
 from fleet import assignment
@@ -311,7 +311,7 @@ def test_orders_for_another_enrolment(fleet: ModelFleet, monkeypatch: pytest.Mon
         signed = decode_base64(_payload(desired.envelope))
         return open_assignment(desired, trust, epoch=decode_assignment(signed).epoch or epoch, **others)
 
-    monkeypatch.setattr(adoption, "open_assignment", any_epoch)
+    monkeypatch.setattr(orders, "open_assignment", any_epoch)
     fleet.join_again("n1", wiped=True)
     fleet.replay("n1", -1, 0)
     with pytest.raises(AssertionError, match="and no director ordered it there"):
