@@ -2,8 +2,8 @@
 
 Owns: `Publications`, which is fed the leaves of publications in their order. Such a leaf names the metadata files of
 its release by digest; verified as of the leaf's own time, they show which keys counted then and who approved what,
-whatever the leaf says and whichever keys were withdrawn since. Where the bytes come from is behind `read`: their digests are
-checked, and they are believed only as far as the pinned root leads.
+whatever the leaf says and whichever keys were withdrawn since. Where the bytes come from is behind `read`: their
+digests are checked, and they are believed only as far as the pinned root leads.
 """
 
 from __future__ import annotations
