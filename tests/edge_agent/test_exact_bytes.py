@@ -17,7 +17,7 @@ from edge_agent.disk import LocalDisk
 from fleet.errors import Code, FleetError
 from fleet.oci import digest_of
 from orchestrator import blobs as coordinator
-from tests.edge_agent.test_admission import Case, Make, make  # noqa: F401 - a fixture
+from tests.edge_agent.admission.conftest import Case, Make, make  # noqa: F401 - a fixture
 from tests.edge_agent.test_adoption import NodeUnderTest
 from tests.fakes.fleet import bundle, component, grant
 from tests.fakes.refusals import code_of, refusal
