@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -201,7 +200,7 @@ PARSERS: dict[str, Parser] = {
         [to_pb_log_line(LogLine(NOW, "n1", "app/one", "info", "context", "text")).SerializeToString()],
     ),
     "crash line": Parser(
-        _message(model_pb2.Crash, from_pb_crash, partial(to_pb_crash, node="n1")),
+        _message(model_pb2.Crash, from_pb_crash, lambda crash: to_pb_crash(crash, crash.node)),
         [to_pb_crash(_CRASH, "n1").SerializeToString()],
     ),
 }
