@@ -163,7 +163,7 @@ async def main():
     certificate = pathlib.Path(sys.argv[2]).read_bytes()
     async with open_enrolment_channel("127.0.0.1:" + sys.argv[1], certificate) as channel:
         try:
-            await channel.unary_unary("/fleet.v1.EnrolmentService/Renew")(b"", timeout=CALL_S)
+            await channel.unary_unary("/fleet.v1.EnrolmentService/Renew")(b"", timeout=60)
         except grpc.aio.AioRpcError as error:
             print(error.code().name)
 
