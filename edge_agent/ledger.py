@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_agent.disk import replace_file
+from fleet.assignment import MAX_ENVELOPE
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.model import DesiredState
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from fleet.assignment import VerifiedAssignment
 
 SCHEMA = "fleet.ledger/v1"
-MAX_FILE = 192 * 1024
-"""Bytes of the ledger: a push of 64 KiB in base64, a proof and the frame around them, with room."""
+MAX_FILE = 2 * MAX_ENVELOPE
+"""Bytes of the ledger: the largest order in base64, a proof and the frame around them, with room."""
 
 MAX_NUMBER = 2**53
 """Largest epoch or generation: what JSON numbers carry exactly (RFC 8259 section 6)."""

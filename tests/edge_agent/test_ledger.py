@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edge_agent.disk import LocalDisk
 from edge_agent.ledger import Ledger
-from fleet.assignment import VerifiedAssignment
+from fleet.assignment import MAX_ENVELOPE, VerifiedAssignment
+from fleet.checkpoint import MAX_NOTE
 from fleet.errors import Code, FleetError
 from fleet.model import Assignment, DesiredState
 from tests.fakes.clock import START
@@ -43,6 +44,15 @@ def test_exactly_the_accepted_bytes_come_back() -> None:
     assert entry is not None
     assert (entry.epoch, entry.generation, entry.accepted_at) == (1, 3, START)
     assert entry.desired == desired(3)
+
+
+def test_the_largest_order_that_verifies_can_be_kept() -> None:
+    disk = MemoryDisk()
+    largest = DesiredState(b"x" * MAX_ENVELOPE, b"p" * MAX_NOTE)
+    assert Ledger(disk, FOLDER).accept(verified(1), largest, START)
+    entry = Ledger(disk, FOLDER).load()
+    assert entry is not None
+    assert entry.desired == largest
 
 
 def test_the_local_disk_keeps_it_private(tmp_path: Path) -> None:
@@ -103,7 +113,7 @@ def test_what_verifies_no_more_is_moved_aside() -> None:
 
 def test_an_oversized_entry_is_refused_before_it_is_written() -> None:
     ledger = Ledger(MemoryDisk(), FOLDER)
-    huge = DesiredState(bytes(200 * 1024), b"")
+    huge = DesiredState(bytes(2 * MAX_ENVELOPE), b"")
     assert code_of(ledger.accept, verified(1), huge, START) is Code.LIMIT_EXCEEDED
     assert ledger.entry is None
 
