@@ -161,7 +161,7 @@ def _encode(entry: Entry) -> bytes:
 
 
 def _decode(data: bytes) -> Entry:
-    with Reader(load_json(data, Code.LEDGER_CORRUPT, FILE), Code.LEDGER_CORRUPT, FILE) as top:
+    with Reader(load_json(data, Code.LEDGER_CORRUPT, FILE, MAX_FILE), Code.LEDGER_CORRUPT, FILE) as top:
         if top.text("schema") != SCHEMA:
             top.fail("schema", f"expected {SCHEMA}")
         return Entry(
