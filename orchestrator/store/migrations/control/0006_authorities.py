@@ -24,6 +24,4 @@ def upgrade() -> None:
         ("sequence", "login counter that was issued last"),
         ("confirmed", "newest one that the key's owner showed"),
     ):
-        op.add_column(
-            "operator", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0", comment=comment)
-        )
+        op.add_column("operator", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0", comment=comment))
