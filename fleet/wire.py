@@ -343,6 +343,20 @@ def _from_pb_vitals(message: model_pb2.Vitals, place: str) -> Vitals:
     )
 
 
+def to_pb_ceiling(own: OwnCeiling) -> model_pb2.NodeCeiling:
+    """Write what a node says of its own ceiling."""
+    return model_pb2.NodeCeiling(digest=own.digest, document=own.document)
+
+
+def from_pb_ceiling(message: model_pb2.NodeCeiling) -> OwnCeiling:
+    """Read it.
+
+    Raises:
+        FleetError: MESSAGE_INVALID (`fleet.grants.hear_ceiling`).
+    """
+    return hear_ceiling(message.digest, message.document)
+
+
 def _to_optional_ms(at: datetime | None) -> int:
     return 0 if at is None else to_ms(at)
 
@@ -380,17 +394,3 @@ def _cut(text: str, limit: int) -> str:
 
 def _fail(place: str, message: str) -> NoReturn:
     raise FleetError(Code.MESSAGE_INVALID, message, place=place)
-
-
-def to_pb_ceiling(own: OwnCeiling) -> model_pb2.NodeCeiling:
-    """Write what a node says of its own ceiling."""
-    return model_pb2.NodeCeiling(digest=own.digest, document=own.document)
-
-
-def from_pb_ceiling(message: model_pb2.NodeCeiling) -> OwnCeiling:
-    """Read it.
-
-    Raises:
-        FleetError: MESSAGE_INVALID (`fleet.grants.hear_ceiling`).
-    """
-    return hear_ceiling(message.digest, message.document)

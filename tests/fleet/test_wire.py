@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fleet.assignment import MAX_AGENTS, MAX_ENVELOPE
 from fleet.checkpoint import MAX_NOTE
 from fleet.errors import Code, FleetError
+from fleet.grants import tell_ceiling
 from fleet.health import Vitals
 from fleet.merkle import MAX_PROOF, MAX_SIZE
 from fleet.model import DesiredState, Event, Exit, ExitCause, LogLine, ObservedAgent, ObservedState, Phase, Refusal
@@ -26,11 +27,13 @@ from fleet.wire import (
     MAX_WORD,
     decode_observed,
     encode_observed,
+    from_pb_ceiling,
     from_pb_desired,
     from_pb_event,
     from_pb_log_line,
     from_pb_observed,
     from_pb_observed_agent,
+    to_pb_ceiling,
     to_pb_desired,
     to_pb_event,
     to_pb_log_line,
@@ -148,6 +151,18 @@ def test_events_round_trip(event: Event) -> None:
 @given(LOG_LINES)
 def test_log_lines_round_trip(line: LogLine) -> None:
     assert from_pb_log_line(over_the_wire(to_pb_log_line(line))) == line
+
+
+@given(st.none() | st.binary(max_size=50))
+def test_what_a_node_says_of_its_ceiling_round_trips(document: bytes | None) -> None:
+    own = tell_ceiling(document)
+    assert from_pb_ceiling(to_pb_ceiling(own)) == own
+
+
+def test_a_ceiling_that_is_not_what_its_digest_names_is_refused() -> None:
+    with pytest.raises(FleetError) as caught:
+        from_pb_ceiling(model_pb2.NodeCeiling(digest="sha256:" + "0" * 64, document=b"limits: {}"))
+    assert (caught.value.code, caught.value.detail["place"]) == (Code.MESSAGE_INVALID, "ceiling")
 
 
 @given(st.binary(min_size=1, max_size=50), st.binary(min_size=1, max_size=50))
