@@ -77,13 +77,22 @@ async def test_what_waits_when_the_new_instance_traps_is_done_by_the_old_one(hos
     assert taken[0].exit.cause is ExitCause.UNREACHABLE
 
 
+async def in_queue_behind_what_runs(host):
+    """A call that waits in a queue of one: what was sent before it has begun, or it would have been refused."""
+    while True:
+        call = asyncio.create_task(host.call("app/a", "count()"))
+        await asyncio.wait([call], timeout=0.5)
+        if not call.done():
+            return call
+        assert call.exception().code is Code.AGENT_BUSY
+
+
 async def test_the_new_instance_begins_when_the_call_that_runs_has_ended(host, tiny, taken):
     """The old instance's loop is cut off at its deadline; only then does the new one take the call that waits."""
-    agent = tiny.start("app/a", small(deadline_ms=1500))
+    agent = tiny.start("app/a", small(deadline_ms=3000, queue=1))
     await host.start(agent)
     loop = asyncio.create_task(host.call("app/a", "loop()"))
-    waiting = asyncio.create_task(host.call("app/a", "count()"))
-    await asyncio.sleep(0)  # both are on their way
+    waiting = await in_queue_behind_what_runs(host)
     await host.replace(agent, Probation(5, 60_000))
     assert not loop.done()
     with pytest.raises(FleetError) as caught:
