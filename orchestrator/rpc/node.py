@@ -25,6 +25,7 @@ from fleet.wire import (
 )
 from orchestrator.nodes import Greeting
 from orchestrator.rpc.auth import principal_node
+from orchestrator.rpc.duplex import hold
 from orchestrator.rpc.limiting import Allowance, Slots
 from orchestrator.rpc.services import MAX_NUMBER
 from orchestrator.sessions import (
@@ -144,7 +145,8 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
                 await self._workers.run(self._secrets.declare, identity.name, identity.epoch, hello.sealing_key)
                 session.takes_secrets = True
             told = (greeting.accepted_generation, greeting.accepted_digest)
-            await self._hold(session, identity, requests, context, told)
+            reading, writing = self._read(session, identity, requests), self._write(session, context, told)
+            await hold(reading, writing, session.writing)
         except FleetError as error:
             reason = str(error.code)
             raise
@@ -176,28 +178,6 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         """Send the trust metadata that the node lacks."""
         files = await self._workers.run(self._releases.files_after, request.known_root_version)
         return node_pb2.TrustMetadata(files=dict(files))
-
-    async def _hold(
-        self,
-        session: NodeSession,
-        identity: NodeIdentity,
-        requests: AsyncIterator[node_pb2.NodeMessage],
-        context: Context,
-        told: tuple[int, str],
-    ) -> None:
-        reader = asyncio.create_task(self._read(session, identity, requests))
-        writer = asyncio.create_task(self._write(session, context, told))
-        try:
-            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
-            async with session.writing:  # gRPC sends no status while a message is on its way; its deadline bounds this
-                writer.cancel()
-        finally:
-            for task in (reader, writer):
-                task.cancel()
-            outcomes = await asyncio.gather(reader, writer, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
 
     async def _read(
         self, session: NodeSession, identity: NodeIdentity, requests: AsyncIterator[node_pb2.NodeMessage]
