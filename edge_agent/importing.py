@@ -20,6 +20,7 @@ from edge_agent.disk import LocalDisk
 from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger
 from edge_agent.medium import Medium
+from edge_agent.socket_address import address_of
 from edge_agent.timekeeper import Timekeeper
 from edge_agent.trust_store import TrustStore
 from edge_agent.witness import Witness
@@ -122,7 +123,8 @@ class ImportServer:
     async def run(self) -> None:
         """Serve; returns only by cancellation."""
         self._path.unlink(missing_ok=True)  # one that a process left behind which ended without its leave
-        server = await asyncio.start_unix_server(self._serve, str(self._path), limit=MAX_MESSAGE)
+        with address_of(self._path) as address:
+            server = await asyncio.start_unix_server(self._serve, address, limit=MAX_MESSAGE)
         try:
             async with server:
                 await server.serve_forever()
@@ -162,7 +164,8 @@ async def import_folder(settings: Settings, identity: Identity, folder: Path, cl
     """
     path = settings.data_dir / SOCKET
     try:
-        reader, writer = await asyncio.open_unix_connection(str(path), limit=MAX_MESSAGE)
+        with address_of(path) as address:
+            reader, writer = await asyncio.open_unix_connection(address, limit=MAX_MESSAGE)
     except (FileNotFoundError, ConnectionRefusedError):
         return await _import_on_disk(settings, identity, folder, clock)
     try:

@@ -11,7 +11,6 @@ import socket
 import struct
 import threading
 from collections import deque
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from edge_agent.runner.messages import Message
@@ -19,8 +18,7 @@ from edge_agent.runner.protocol import FrameBuffer, decode, encode
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
 Received: TypeAlias = tuple[Message, tuple[int, ...]]
 """A message and the descriptors that came with it; the receiver closes them."""
@@ -32,16 +30,6 @@ MAX_DESCRIPTORS = 8
 """Descriptors that may wait for their message."""
 
 _DESCRIPTOR = struct.Struct("i")
-
-
-@contextmanager
-def address_of(path: Path) -> Iterator[str]:
-    """Yield a socket address for `path` that fits into the kernel's 108 bytes, however deep the directory is."""
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)
 
 
 class Inbox:

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from edge_agent.runner.compiler import main as compile_one
 from edge_agent.runner.confinement import confine, die_with_parent, leave, name_process
-from edge_agent.runner.connection import Connection, address_of
+from edge_agent.runner.connection import Connection
 from edge_agent.runner.message_values import Role
 from edge_agent.runner.messages import ChildExited, Fork, Forked, ForkFailed, Hello, Kill
 from edge_agent.runner.process import main as run_agents
+from edge_agent.socket_address import address_of
 from fleet.errors import Code, FleetError
 
 if TYPE_CHECKING:

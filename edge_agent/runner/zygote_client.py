@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_agent.runner.channel import Channel
-from edge_agent.runner.connection import address_of
 from edge_agent.runner.messages import ChildExited, Fork, Forked, ForkFailed, Hello, Kill
+from edge_agent.socket_address import address_of
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
 

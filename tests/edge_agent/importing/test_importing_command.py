@@ -24,6 +24,7 @@ from edge_agent.importing import (
 )
 from edge_agent.journal import Journal
 from edge_agent.ledger import Ledger
+from edge_agent.socket_address import address_of
 from edge_agent.trust_store import TrustStore
 from edge_agent.witness import Witness
 from fleet.errors import Code, FleetError
@@ -38,8 +39,10 @@ from tests.fakes.whole_node import IDENTITY
 # The command
 
 
-async def test_an_import_goes_through_the_node_that_runs(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
+@pytest.mark.parametrize("deep", ["", "d" * 120], ids=["near", "beyond the longest address"])
+async def test_an_import_goes_through_the_node_that_runs(tmp_path: Path, deep: str) -> None:
+    tmp_path /= deep
+    (tmp_path / "run").mkdir(parents=True)
     asked: list[str] = []
 
     class Told:
@@ -66,7 +69,8 @@ async def test_an_import_goes_through_the_node_that_runs(tmp_path: Path) -> None
         await import_folder(Settings(tmp_path), IDENTITY, Path("relative"), clock)
     assert caught.value.code is Code.MESSAGE_INVALID
     for request in (b"\n", b"{}\n", b"x" * (MAX_MESSAGE + 1) + b"\n", b'{"import": 1}\n'):
-        reader, writer = await asyncio.open_unix_connection(str(tmp_path / SOCKET))
+        with address_of(tmp_path / SOCKET) as address:
+            reader, writer = await asyncio.open_unix_connection(address)
         writer.write(request)
         with pytest.raises(FleetError) as caught:
             decode_reply(await reader.readline())
