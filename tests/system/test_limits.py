@@ -34,6 +34,13 @@ def running(fleet: RealFleet) -> dict[str, Any]:
     return fleet.agents("shop")[0]
 
 
+def exit_of(fleet: RealFleet) -> dict[str, Any]:
+    """Wait until the agent runs again after an end that the coordinator has heard of, and describe that end."""
+    wait_for("the end is told", lambda: fleet.agents("shop")[0]["last_exit"] is not None)
+    found: dict[str, Any] = running(fleet)["last_exit"]
+    return found
+
+
 @pytest.mark.parametrize(
     ("policy", "served"),
     [("reject", 2), ("drop-oldest", 2), ("block", 5)],  # beside the call that runs, one may wait
@@ -52,7 +59,7 @@ def test_what_a_full_queue_does_to_callers(fleet: RealFleet, policy: str, served
 def test_a_panic_is_told_in_the_guests_own_words(fleet: RealFleet) -> None:
     run_ends(fleet, {})
     assert "AGENT_TRAPPED" in fleet.ctl("call", "shop/ends", do("panic"), expect=1).stderr
-    exited = running(fleet)["last_exit"]
+    exited = exit_of(fleet)
     assert exited["cause"] == "unreachable"
     assert 'the guest said: "' in exited["message"]
     assert "the valve is stuck" in exited["message"]
@@ -64,11 +71,14 @@ def test_a_runner_past_deadline_and_grace_is_killed_and_its_agent_runs_again(fle
     os.kill(runner, signal.SIGSTOP)
     fleet.ctl("call", "shop/ends", do("calls", 1.0), expect=1)
     wait_for("another runner", lambda: not psutil.pid_exists(runner))
-    exited = running(fleet)["last_exit"]
+    exited = exit_of(fleet)
     assert exited["cause"] == "killed"
     assert "stuck in a call past its deadline" in exited["message"]
-    lost = [event for event in fleet.ask("events") if event["kind"] == "runner:process:lost"]
-    assert [event["detail"]["cause"] for event in lost] == ["killed"]
+
+    def losses() -> list[str]:
+        return [event["detail"]["cause"] for event in fleet.ask("events") if event["kind"] == "runner:process:lost"]
+
+    wait_for("the loss is told", lambda: losses() == ["killed"])
     assert fleet.ctl("call", "shop/ends", do("answer", 3.0)).stdout.strip() == "xxx"
 
 
