@@ -151,8 +151,10 @@ def nodes_of(connection: sa.Connection, vkeys: Collection[str]) -> tuple[str, ..
 
 
 def put_witness(connection: sa.Connection, row: WitnessRow) -> None:
-    """Insert a witness key."""
-    connection.execute(sa.insert(witness).values(vkey=row.vkey, node=row.node, epoch=row.epoch, leaf=row.leaf))
+    """Insert a witness key, or let one that was there before be the newest again."""
+    values = {"node": row.node, "epoch": row.epoch, "leaf": row.leaf}
+    statement = insert(witness).values(vkey=row.vkey, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=[witness.c.vkey], set_=values))
 
 
 def release_stamp(connection: sa.Connection) -> bytes:

@@ -29,6 +29,7 @@ from fleet.witnesses import NO_WITNESSES, cosign, open_witnessed, parse_policy, 
 from orchestrator import projections
 from orchestrator.server import Coordinator
 from orchestrator.store import nodes as node_rows
+from orchestrator.store.witnesses import get_witness
 from orchestrator.witnessing import INTERVAL, PATIENCE
 from tests.fakes.clock import VirtualClock
 from tests.fakes.disk import MemoryDisk
@@ -250,6 +251,28 @@ async def test_a_coordinator_cannot_stand_in_for_a_witness(
     with pytest.raises(Exception, match="QUORUM_MISSING"):
         open_assignment(sent, trust, node="sybil", epoch=1, now=now, witnesses=parse_policy(policy))
     assert open_assignment(sent, trust, node="sybil", epoch=1, now=now, witnesses=NO_WITNESSES)
+
+
+async def test_a_key_that_another_one_replaced_may_come_back(
+    fleet: FleetFixture, coordinator: Coordinator, operator: Operator
+) -> None:
+    """As when a copy of a node, which made a key of its own, has been switched off."""
+    original = await joined(fleet, coordinator, operator, "n1")
+    disk = original.disk
+    original.disk = MemoryDisk()
+    key_path = Path("/node/keys/witness.pem")
+    original.disk.write(key_path, key("w-copy").to_pem(), 0)
+    original.disk.sync(key_path)
+    copied = format_vkey(witness_name(FLEET, "n1"), key("w-copy").public, KeyKind.COSIGNER)
+    for expected in (copied, vkey_of("n1"), copied, vkey_of("n1")):
+        await original.open()
+        await original.answered()
+        with coordinator.services.store.control.read() as connection:
+            found = get_witness(connection, "n1", 1)
+        assert found is not None
+        assert found.vkey == expected
+        original.disk, disk = disk, original.disk
+    await original.client.close()
 
 
 async def test_a_cosignature_of_somebody_else_ends_the_session(
