@@ -34,8 +34,11 @@ def crashed(fleet: RealFleet) -> dict[str, Any]:
 def test_an_agent_that_traps_is_listed_shown_and_traps_again_here(fleet: RealFleet) -> None:
     row = crashed(fleet)
     assert (row["node"], row["agent"], row["cause"], row["replay"]) == ("n1", "zoo/crasher", "unreachable", "exact")
-    kinds = {event["kind"]: event for event in fleet.ask("events")}
-    assert kinds["agent:crash:recorded"]["detail"] == {"id": row["id"]}
+
+    def recorded() -> list[dict[str, str]]:
+        return [event["detail"] for event in fleet.ask("events") if event["kind"] == "agent:crash:recorded"]
+
+    wait_for("the event comes", lambda: recorded() == [{"id": row["id"]}])
 
     report = fleet.ask("crash", "show", row["id"])
     (call,) = report["recording"]["calls"]
