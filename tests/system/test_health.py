@@ -33,7 +33,9 @@ def test_an_agent_that_is_not_well_starts_again_until_it_is_and_its_counters_are
     wait_for("its end", lambda: (now(fleet)["last_exit"] or {}).get("cause") == "unhealthy")
     message = now(fleet)["last_exit"]["message"]
     assert message == 'health answered with an error 3 times in a row: "a reading made it sick"'
-    assert any(event["message"] == f"unhealthy: {message}" for event in fleet.ask("events"))
+    wait_for(
+        "the event comes", lambda: any(event["message"] == f"unhealthy: {message}" for event in fleet.ask("events"))
+    )
     wait_for("a bad answer", lambda: (now(fleet)["ready"], now(fleet)["reason"]) == (False, "a reading made it sick"))
 
     def well() -> bool:
