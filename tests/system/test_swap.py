@@ -131,6 +131,7 @@ def test_a_version_that_traps_in_its_first_calls_gives_way_to_the_older_one(flee
     assert [str(error.code) for error in callers.errors] == ["AGENT_TRAPPED"], "only the call that it trapped in"
     assert sorted(callers.counts) == list(range(1, len(callers.counts) + 1))
     assert fleet.ask("deployments", "climate")[0]["state"] == "rolled-back"
+    wait_for("the event comes", lambda: bool(told(fleet, "agent:swap:rolled-back")))
     (rolled_back,) = told(fleet, "agent:swap:rolled-back")
     assert rolled_back.startswith("unreachable: ")
     wait_for("nothing is refused", lambda: now(fleet)["refusal"] is None)
