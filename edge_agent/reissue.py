@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from fleet.x509 import fingerprint, load_certificates
+from fleet.x509 import fingerprints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,14 +36,11 @@ class Reissue:
 
     def compare(self) -> None:
         """Look at a release that was adopted."""
-        listed, tls = _prints(self._listed()), self._store.tls()
+        pem, tls = self._listed(), self._store.tls()
+        listed = fingerprints(pem) if pem else frozenset()
         if listed == self._compared or tls is None:
             return
         self._compared = listed
-        known = _prints(tls.ca_certificates)
+        known = fingerprints(tls.ca_certificates)
         if listed != known and not listed.isdisjoint(known):
             self.wanted.set()
-
-
-def _prints(pem: bytes) -> frozenset[str]:
-    return frozenset(map(fingerprint, load_certificates(pem))) if pem else frozenset()

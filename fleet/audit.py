@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 
 from fleet.action import ACTION_TYPE, decode_action, open_action
 from fleet.assignment import ASSIGNMENT_TYPE, RECEIPT_TYPE, decode_assignment, open_receipt
@@ -24,7 +24,7 @@ from fleet.leaves import ENROLLED, PUBLISHED, RECEIVED, EventLeaf, SignedLeaf, r
 from fleet.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from fleet.signing import verify_envelope
 from fleet.times import to_ms
-from fleet.x509 import is_issued_by, load_certificate, p256_key_of, uris_of
+from fleet.x509 import certificate_digest, is_issued_by, load_certificate, p256_key_of, uris_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -256,7 +256,7 @@ class LogCheck:
         elif leaf.kind == CERTIFICATE_SHOWN:
             certificate = load_certificate(leaf.text("certificate").encode(), Code.AUDIT_INVALID)
             _check_issued(certificate, self.anchors.operator_authorities)
-            self._shown[f"sha256:{certificate.fingerprint(hashes.SHA256()).hex()}"] = certificate
+            self._shown[certificate_digest(certificate)] = certificate
         elif leaf.kind == PUBLISHED and self.publications.take(leaf):  # 6
             self.checked["publications"] += 1
 

@@ -273,7 +273,7 @@ def parse_fleet_trust(data: bytes) -> FleetTrust:
             director_keys = tuple(PublicKey.from_hex(key) for key in keys)
             sealers = tuple(PublicKey.from_hex(key) for key in secret_keys)
             check_logs(log_vkeys, closed_logs)
-            load_certificates(node_ca, Code.TRUST_INVALID, top.at("node_ca"))
+            load_certificates(node_ca)
         except (FleetError, ValueError) as error:
             raise FleetError(Code.TRUST_INVALID, "a key or certificate is malformed", place=TRUST_PATH) from error
     return FleetTrust(

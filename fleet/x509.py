@@ -127,3 +127,17 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
 def fingerprint(certificate: x509.Certificate) -> str:
     """Return the SHA-256 of a certificate in DER, hexadecimal: what people compare."""
     return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def fingerprints(pem: bytes) -> frozenset[str]:
+    """Return the fingerprints of all PEM certificates, at least one.
+
+    Raises:
+        FleetError: CERTIFICATE_INVALID.
+    """
+    return frozenset(map(fingerprint, load_certificates(pem)))
+
+
+def certificate_digest(certificate: x509.Certificate) -> str:
+    """Return `sha256:...` of a certificate's DER, as signed actions name it."""
+    return f"sha256:{fingerprint(certificate)}"

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fleet.action import WINDOW, Action, check_call, open_action
 from fleet.errors import Code, FleetError
 from fleet.keys import P256PublicKey
 from fleet.times import to_ms
+from fleet.x509 import certificate_digest
 from orchestrator.audit import PREFACE, event_leaf
 from orchestrator.pki import stored_key
 from orchestrator.store import operators as rows
@@ -116,8 +117,3 @@ def announced(statement: Statement, clock: Clock) -> Iterator[None]:
         yield
     finally:
         PREFACE.reset(token)
-
-
-def certificate_digest(certificate: x509.Certificate) -> str:
-    """Digest of a certificate's DER, as actions name it."""
-    return f"sha256:{certificate.fingerprint(hashes.SHA256()).hex()}"

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives import serialization
 from fleet.errors import Code, FleetError
 from fleet.model import Event
 from fleet.times import to_ms
-from fleet.x509 import fingerprint, is_issued_by, load_certificate, load_certificates, reading
+from fleet.x509 import fingerprint, fingerprints, is_issued_by, load_certificate, reading
 from orchestrator.audit import event_leaf
 from orchestrator.files import read_named, rename_durably, replace_durably
 from orchestrator.pki import KeyPair, issue_server, new_authority
@@ -187,7 +187,7 @@ class NodeAuthorities:
         except FleetError as error:
             _LOG.warning("the release does not say which node authorities there are: %s", error)
             return None
-        return frozenset(map(fingerprint, load_certificates(pem))) if pem else frozenset()
+        return fingerprints(pem) if pem else frozenset()
 
     def _held(self) -> tuple[NodeAuthority, NodeAuthority | None]:
         """Read the key files. A power cut may have left the successor's key in the place of the present one's."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives import hashes
 from tuf.api.metadata import Root, Targets
 
 from fleet.errors import FleetError
@@ -22,7 +21,7 @@ from fleet.release.metadata_files import file_order, latest, load, named_keys, r
 from fleet.revocations import Revocations, parse_revocations
 from fleet.targets import REVOCATIONS_PATH, TRUST_PATH
 from fleet.trust import parse_fleet_trust, profile_of
-from fleet.x509 import load_certificates
+from fleet.x509 import fingerprint, load_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -197,10 +196,7 @@ def _fields(trust: FleetTrust) -> set[str]:
             f"the log {log.origin} ended: the next one begins with its first {log.size} leaves, root {log.root.hex()}"
             for log in trust.closed_logs
         ),
-        *(
-            f"node authority {certificate.fingerprint(hashes.SHA256()).hex()[:SHORT]}"
-            for certificate in load_certificates(trust.node_ca_pem)
-        ),
+        *(f"node authority {fingerprint(certificate)[:SHORT]}" for certificate in load_certificates(trust.node_ca_pem)),
     }
 
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives import hashes
-
 from fleet.action import NONCE_BYTES, Action, digest_of_request, sign_action
 from fleet.errors import Code
 from fleet.keys import P256SigningKey
-from fleet.x509 import load_certificate, reading, uris_of
+from fleet.x509 import certificate_digest, load_certificate, reading, uris_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +43,7 @@ class ActionSigner:
         with reading(Code.CONFIG_INVALID, "the context's certificate is not an operator's"):
             (uri,) = uris_of(parsed, Code.CONFIG_INVALID)
             _, _, self._fleet, _, self._operator = uri.split("/")
-        self._digest = f"sha256:{parsed.fingerprint(hashes.SHA256()).hex()}"
+        self._digest = certificate_digest(parsed)
 
     def statement(self, method: str, request: bytes) -> bytes:
         """Sign what is asked for now."""

@@ -10,8 +10,6 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives import hashes
-
 from fleet.checkpoint import format_vkey, key_name, parse_vkey
 from fleet.errors import Code, FleetError
 from fleet.logs import origin_of
@@ -20,7 +18,7 @@ from fleet.signing import KEY_BYTES, SigningKey
 from fleet.targets import TRUST_PATH, WITNESS_POLICY_PATH
 from fleet.trust import encode_fleet_trust, parse_fleet_trust
 from fleet.witnesses import name_logs
-from fleet.x509 import load_certificate
+from fleet.x509 import fingerprint, load_certificate
 from orchestrator.cli.trust import TrustDirectory
 from orchestrator.cli.trust_change import perform
 from orchestrator.cli.trust_readiness import Needed, check_ready
@@ -191,4 +189,4 @@ def _certificates(pem: bytes, added: tuple[Path, ...], removed: tuple[str, ...])
 
 
 def _fingerprint(pem: bytes) -> str:
-    return load_certificate(pem, Code.CONFIG_INVALID).fingerprint(hashes.SHA256()).hex()
+    return fingerprint(load_certificate(pem, Code.CONFIG_INVALID))

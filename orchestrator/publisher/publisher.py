@@ -19,7 +19,7 @@ from fleet.release import publish as sign_release
 from fleet.revocations import parse_revocations
 from fleet.targets import POLICY_ROLE, REVOCATIONS_PATH, TRUST_PATH
 from fleet.trust import open_fleet_trust, open_release, parse_fleet_trust
-from fleet.x509 import fingerprint, load_certificates
+from fleet.x509 import fingerprints
 from orchestrator.cli.trust import (
     TrustDirectory,
     fetch_document,
@@ -191,9 +191,7 @@ class Publisher:
         if TRUST_PATH not in staged.documents:
             return
         pem = parse_fleet_trust(staged.documents[TRUST_PATH]).node_ca_pem
-        listed, known = (
-            set(map(fingerprint, load_certificates(data))) for data in (pem, read_named(self._ca, MAX_CERTIFICATES))
-        )
+        listed, known = fingerprints(pem), fingerprints(read_named(self._ca, MAX_CERTIFICATES))
         if listed != known and not listed.isdisjoint(known):
             TrustDirectory(self._ca.parent).write(self._ca.name, pem)
 

@@ -44,9 +44,8 @@ from fleet.v1 import (
     node_pb2_grpc,
 )
 from fleet.wire import from_pb_desired, to_pb_observed
-from fleet.x509 import load_certificate
+from fleet.x509 import certificate_digest, load_certificate
 from orchestrator import pki, principals
-from orchestrator.actions import certificate_digest
 from orchestrator.config import Settings, load_settings
 from orchestrator.rpc.auth import ACTION_METADATA
 from orchestrator.server import Coordinator, start

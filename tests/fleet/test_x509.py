@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from fleet.errors import Code, FleetError
 from fleet.x509 import (
+    certificate_digest,
     fingerprint,
+    fingerprints,
     is_issued_by,
     load_certificate,
     load_certificates,
@@ -161,3 +163,13 @@ def test_an_edited_certificate_is_read_or_refused(edits: list[tuple[int, int]]) 
         is_issued_by(found, GOOD)
         uris_of(found)
         p256_key_of(found)
+
+
+def test_certificates_are_named_by_the_digest_of_their_der() -> None:
+    assert fingerprint(GOOD) == hashlib.sha256(DER).hexdigest()
+    assert certificate_digest(GOOD) == f"sha256:{fingerprint(GOOD)}"
+    other = certificate(OTHER.public_key())
+    both = PEM + other.public_bytes(serialization.Encoding.PEM)
+    assert fingerprints(both) == {fingerprint(GOOD), fingerprint(other)}
+    with pytest.raises(FleetError):
+        fingerprints(b"")

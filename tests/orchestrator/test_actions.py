@@ -16,8 +16,8 @@ from fleet.errors import Code
 from fleet.keys import P256PublicKey, P256SigningKey
 from fleet.signing import decode_base64
 from fleet.v1 import control_pb2, control_pb2_grpc, node_pb2
+from fleet.x509 import certificate_digest
 from orchestrator import pki
-from orchestrator.actions import certificate_digest
 from orchestrator.pki import stored_key
 from orchestrator.server import Coordinator
 from tests.fakes.fleet_fixture import (
