@@ -9,7 +9,6 @@ Never verifies a signature: it takes what `fleet.assignment` has verified, and g
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from fleet.assignment import MAX_ENVELOPE
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.model import DesiredState
+from fleet.signing import read_base64
 from fleet.times import MAX_MS, from_ms, to_ms
 
 if TYPE_CHECKING:
@@ -169,12 +169,5 @@ def _decode(data: bytes) -> Entry:
             top.integer("generation", 0, MAX_NUMBER),
             top.text("digest"),
             from_ms(top.integer("accepted_at_ms", 0, MAX_MS)),
-            DesiredState(_bytes(top, "envelope"), _bytes(top, "proof")),
+            DesiredState(read_base64(top, "envelope"), read_base64(top, "proof")),
         )
-
-
-def _bytes(top: Reader, key: str) -> bytes:
-    try:
-        return base64.b64decode(top.text(key), validate=True)
-    except binascii.Error as error:
-        raise FleetError(Code.LEDGER_CORRUPT, "not base64", place=top.at(key)) from error

@@ -6,12 +6,11 @@ with; whatever is offered next has to verify under the newest root that was ever
 
 from __future__ import annotations
 
-import base64
-import binascii
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from edge_agent.disk import replace_file
+from edge_agent.kept_files import decode_files, encode_files
 from fleet.documents import Reader, dump_json, load_json
 from fleet.errors import Code, FleetError
 from fleet.metadata import MAX_FILES, MAX_RELEASE
@@ -81,9 +80,7 @@ class RootStore:
 
 
 def _encode(roots: Mapping[str, bytes]) -> bytes:
-    return dump_json(
-        {"schema": SCHEMA, "roots": {name: base64.b64encode(data).decode() for name, data in roots.items()}}
-    )
+    return dump_json({"schema": SCHEMA, "roots": encode_files(roots)})
 
 
 def _decode(data: bytes) -> Mapping[str, bytes]:
@@ -91,7 +88,4 @@ def _decode(data: bytes) -> Mapping[str, bytes]:
         if top.text("schema") != SCHEMA:
             top.fail("schema", f"expected {SCHEMA}")
         texts = top.mapping("roots", MAX_FILES)
-    try:
-        return MappingProxyType({name: base64.b64decode(text, validate=True) for name, text in texts.items()})
-    except binascii.Error as error:
-        raise FleetError(Code.TRUST_INVALID, "not base64", place=FILE) from error
+    return MappingProxyType(decode_files(texts, FILE))

@@ -10,13 +10,12 @@ given files and documents.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from edge_agent.disk import replace_file
+from edge_agent.kept_files import decode_files, encode_files
 from edge_agent.root_store import RootStore
 from edge_agent.time_store import TimeStore
 from fleet.checkpoint import parse_vkey
@@ -275,9 +274,9 @@ def _encode(adopted: Adopted) -> bytes:
         {
             "schema": SCHEMA,
             "adopted_at_ms": to_ms(adopted.adopted_at),
-            "documents": _encoded(adopted.documents),
+            "documents": encode_files(adopted.documents),
             "floors": encode_floors(adopted.floors),
-            "files": _encoded(adopted.release.files),
+            "files": encode_files(adopted.release.files),
         }
     )
 
@@ -289,19 +288,8 @@ def _decode(data: bytes) -> _Kept:
         if schema not in (SCHEMA, FIRST_SCHEMA):
             top.fail("schema", f"expected {SCHEMA}")
         adopted_at = from_ms(top.integer("adopted_at_ms", 0, MAX_MS))
-        files = _decoded(top.mapping("files", MAX_FILES))
+        files = decode_files(top.mapping("files", MAX_FILES), place)
         if schema == FIRST_SCHEMA:
-            return _Kept(files, _decoded({TRUST_PATH: top.text("fleet")}), adopted_at, Floors())
-        documents = _decoded(top.mapping("documents", MAX_DOCUMENTS))
+            return _Kept(files, decode_files({TRUST_PATH: top.text("fleet")}, place), adopted_at, Floors())
+        documents = decode_files(top.mapping("documents", MAX_DOCUMENTS), place)
         return _Kept(files, documents, adopted_at, parse_floors(top, "floors"))
-
-
-def _encoded(contents: Mapping[str, bytes]) -> dict[str, str]:
-    return {name: base64.b64encode(data).decode() for name, data in contents.items()}
-
-
-def _decoded(contents: Mapping[str, str]) -> dict[str, bytes]:
-    try:
-        return {name: base64.b64decode(text, validate=True) for name, text in contents.items()}
-    except binascii.Error as error:
-        raise FleetError(Code.TRUST_INVALID, "not base64", place="metadata.json") from error
