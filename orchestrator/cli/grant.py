@@ -22,6 +22,7 @@ from orchestrator.cli.grant_draft import Wanted, draft_emergency, draft_grant, o
 from orchestrator.cli.grant_review import FILE, describe_difference, show_difference
 from orchestrator.cli.granted import Approved, operator_name
 from orchestrator.cli.render import Column, Row, exact, short_digest, when
+from orchestrator.cli.repeated import words
 from orchestrator.cli.session import AGENT_NAME
 from orchestrator.cli.teams import TEAM
 from orchestrator.cli.trust import TrustDirectory, read_staged, sign_document, synchronise
@@ -71,7 +72,7 @@ def propose(session: Session, /, agent: str, target: Path | None, **wish: object
         approved = Approved.newest(session, client, team)
         whose = approved.team_of(agent)
         bundle, owner = open_bundle_of(approved, client, whose, str(wish["reference"]))
-        wanted = Wanted(agent, whose, bundle, owner, _words(wish["add"]), known)
+        wanted = Wanted(agent, whose, bundle, owner, words(wish["add"]), known)
         draft = draft_grant(approved, wanted)
         if isinstance(reason, str):
             draft = draft_emergency(approved, wanted, draft, reason)
@@ -82,10 +83,6 @@ def propose(session: Session, /, agent: str, target: Path | None, **wish: object
         target.write_bytes(draft)
         check = f"`fleetctl grant approve {target}{f' --team {team}' if team else ''}`"
         session.output.note(f"Written to {target}. Read it, narrow it, then: {check}.")
-
-
-def _words(value: object) -> tuple[str, ...]:
-    return tuple(word for word in value if isinstance(word, str)) if isinstance(value, tuple) else ()
 
 
 def _known(agent: str, manifest: Path) -> Known:

@@ -6,7 +6,6 @@ keys travel, one line each (`fleet.release.format_named_key`).
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +14,7 @@ from fleet.errors import Code, FleetError
 from fleet.names import is_name
 from fleet.release import ChangeKeys, NamedKey, RoleState, format_named_key, parse_named_key, role_states
 from fleet.targets import BREAK_GLASS_TEAM, DEFAULT_TEAM, code_role, grants_role
+from orchestrator.cli.repeated import paths, words
 from orchestrator.cli.trust import TrustDirectory
 from orchestrator.cli.trust_authority import rotate_node_authority
 from orchestrator.cli.trust_change import FILE, OFFLINE, YES, local_release, perform
@@ -22,6 +22,8 @@ from orchestrator.cli.trust_fleet import FLEET_KEYS, NODE_CA, Rotation, rotate_f
 from orchestrator.files import read_named
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fleet.release import Operation
     from fleet.trust import Release
     from orchestrator.cli.session import Session
@@ -135,7 +137,7 @@ def rotate(session: Session, /, roles: tuple[str, ...], **options: object) -> No
     --remove or --finish.
     """
     offline, yes = bool(options["offline"]), bool(options["yes"])
-    added, removed = _paths(options["added"]), _words(options["removed"])
+    added, removed = paths(options["added"]), words(options["removed"])
     if not FLEET_KEYS.isdisjoint(roles):
         if len(roles) > 1:
             raise click.UsageError("keys of the fleet are changed one kind at a time")
@@ -222,7 +224,7 @@ def add_team(session: Session, /, team: str, **options: object) -> None:
 
     One for bundles and one for grants, with different keys. No team can list anything of another one.
     """
-    code, grants = ([read_public(file) for file in _paths(options[name])] for name in ("code", "grants"))
+    code, grants = ([read_public(file) for file in paths(options[name])] for name in ("code", "grants"))
     threshold = options["threshold"]
 
     def operations(release: Release) -> tuple[Operation, ...]:
@@ -238,14 +240,6 @@ def add_team(session: Session, /, team: str, **options: object) -> None:
         what = "the name of the emergency grants" if team == BREAK_GLASS_TEAM else "not a name"
         raise FleetError(Code.CONFIG_INVALID, f"{team!r} is {what}: expected lower-case words joined by hyphens")
     perform(session, operations, f"team {team}", offline=bool(options["offline"]), yes=bool(options["yes"]))
-
-
-def _paths(value: object) -> tuple[Path, ...]:
-    return tuple(path for path in value if isinstance(path, Path)) if isinstance(value, tuple) else ()
-
-
-def _words(value: object) -> tuple[str, ...]:
-    return tuple(word for word in value if isinstance(word, str)) if isinstance(value, tuple) else ()
 
 
 def _only_key_here(directory: TrustDirectory, state: RoleState) -> NamedKey:

@@ -26,6 +26,7 @@ from fleet.crash import (
 )
 from fleet.errors import Code, FleetError
 from fleet.model import ExitCause
+from tests.fakes.crash import CALL, REPORT
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 NUMBER = st.integers(0, (1 << 63) - 1)
@@ -53,22 +54,6 @@ REPORTS = st.builds(
     invocation=TEXT,
     log=st.lists(st.builds(CrashLine, NUMBER, TEXT, TEXT, TEXT), max_size=3).map(tuple),
     recording=st.none() | RECORDINGS,
-)
-
-CALL = GuestCall("run", ("1",), (HostCall("a:b/c#d", ("2",), "3"),))
-REPORT = CrashReport(
-    node="roof",
-    agent="climate/context",
-    generation=4,
-    bundle="sha256:b",
-    grant="sha256:g",
-    component="sha256:c",
-    authority="{}",
-    engine="wasmtime 1",
-    cause=ExitCause.UNREACHABLE,
-    message="unreachable",
-    at_ms=1,
-    recording=Recording(GuestCall(""), (CALL,)),
 )
 
 BACKTRACE = """error while executing at wasm backtrace:

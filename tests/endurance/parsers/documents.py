@@ -15,10 +15,6 @@ from pathlib import Path
 from fleet.bundle import parse_bundle_manifest
 from fleet.component import read_component
 from fleet.crash import (
-    CrashReport,
-    GuestCall,
-    HostCall,
-    Recording,
     decode_recording,
     decode_report,
     encode_recording,
@@ -27,7 +23,6 @@ from fleet.crash import (
 from fleet.documents import dump_json
 from fleet.grants import parse_break_glass, parse_ceilings
 from fleet.manifest import parse_application
-from fleet.model import ExitCause
 from fleet.oci import digest_of
 from fleet.release import add_target
 from fleet.release.changes import RemoveDocument, Renew
@@ -40,6 +35,7 @@ from orchestrator.cli.layout import write_layout
 from orchestrator.cli.sources import open_layout
 from orchestrator.guardrails import default_text, load_guardrails
 from tests.endurance.parsers.parser import Parser
+from tests.fakes.crash import REPORT
 from tests.fakes.fleet import bundle, component
 from tests.fakes.publisher import NOW, Publisher, key
 
@@ -188,21 +184,6 @@ def _export_seed() -> bytes:
     return buffer.getvalue()
 
 
-_RECORDING = Recording(GuestCall(""), (GuestCall("run", ("1",), (HostCall("a:b/c#d", ("2",), "3"),)),))
-_CRASH = CrashReport(
-    node="roof",
-    agent="climate/context",
-    generation=4,
-    bundle="sha256:b",
-    grant="sha256:g",
-    component="sha256:c",
-    authority="{}",
-    engine="wasmtime 1",
-    cause=ExitCause.UNREACHABLE,
-    message="unreachable",
-    at_ms=1,
-    recording=_RECORDING,
-)
 _STAGED = _staged_seed()
 _CEILINGS = b"""\
 schema: fleet.ceilings/v1
@@ -244,8 +225,8 @@ PARSERS: dict[str, Parser] = {
         [f"{name}\n".encode() + data for name, data in sorted(_PUBLISHER.files.items())],
         longest=16 * 1024,
     ),
-    "crash report": Parser(_crash, [encode_report(_CRASH)]),
-    "recording": Parser(_recording, [encode_recording(_RECORDING)]),
+    "crash report": Parser(_crash, [encode_report(REPORT)]),
+    "recording": Parser(_recording, [encode_recording(REPORT.recording)]),
     "OCI layout": Parser(_layout, [_layout_seed()]),
     "OCI index of others": Parser(_index_of_others, [_index_seed()]),
     "OCI artifact of others": Parser(_artifact_of_others, [_artifact_seed()]),
